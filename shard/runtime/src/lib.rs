@@ -1,1 +1,5 @@
-//! placeholder
+//! How a shard runs: pinned executors, the turn of the loop, sockets on an io_uring of our own, queues between
+//! shards. Carries bytes and time to the pure state machines of `ringcast-state` and knows no rules of its own.
+
+#[allow(unsafe_code)]
+pub mod uring;

@@ -1,0 +1,342 @@
+//! The io_uring of one shard: its sockets, their receive buffers and sends. Owns every descriptor and every
+//! byte the kernel works on until the last completion, so that nothing outside needs `unsafe`.
+//!
+//! Knows nothing of protocols. The owner calls [`Uring::submit_and_collect`] once per turn and answers events
+//! through the [`Sockets`] it is handed back; it sleeps on the eventfd of its [`WakeHandle`] after
+//! [`Uring::prepare_sleep`].
+
+mod buffers;
+mod pool;
+mod queue;
+mod slot;
+mod sockets;
+mod wake;
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Instant;
+
+use buffers::Buffers;
+use queue::{Completion, Queue};
+use slot::{Flags, Phase};
+
+pub use sockets::Sockets;
+pub use wake::WakeHandle;
+
+/// Sizes of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct UringOptions {
+    /// Receive buffers of the shard, a power of two, at most 32768. Default 2048.
+    pub receive_buffers: u16,
+    /// Bytes of one receive buffer. Default 2048.
+    pub receive_buffer_bytes: u32,
+}
+
+impl Default for UringOptions {
+    fn default() -> Self {
+        Self {
+            receive_buffers: 2048,
+            receive_buffer_bytes: 2048,
+        }
+    }
+}
+
+/// A socket of one ring. The slot is reused, the generation tells its users apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId {
+    /// Index into tables that run parallel to the sockets; below 2^24.
+    pub slot: u32,
+    /// Counts the sockets that have used the slot.
+    pub generation: u32,
+}
+
+/// Bytes to send.
+pub enum SendBytes {
+    /// A frame that many sockets send from the same memory.
+    Shared(Rc<[u8]>),
+    /// Bytes of this socket alone; the buffer is reused (`Sockets::take_buffer`).
+    Owned(Vec<u8>),
+}
+
+impl SendBytes {
+    /// Never zero for a send.
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// How to close a socket.
+#[derive(Clone, Copy, Debug)]
+pub enum Closing {
+    /// After the last byte: FIN, then read and drop until the peer's FIN, so that it sees our last bytes and
+    /// not a reset. Aborted at `give_up_at`, at the earliest when `expire_closing` is called.
+    Graceful {
+        /// End of patience with the peer.
+        give_up_at: Instant,
+    },
+    /// Now: unsent bytes are dropped, the peer sees a reset.
+    Abort,
+}
+
+/// What has happened. Events of a socket end with `Closed`; none comes after `Sockets::close` but that.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A new connection. Nothing is received before `start_receive`.
+    Accepted {
+        /// Number that `add_listener` returned.
+        listener: usize,
+        /// The connection.
+        socket: SocketId,
+    },
+    /// Descriptors or memory ran out: this listener rests until `resume_accept`. Wait before that, for the
+    /// cause does not go away by asking again.
+    AcceptFailed {
+        /// Number that `add_listener` returned.
+        listener: usize,
+        /// EMFILE, ENFILE, ENOMEM and the like.
+        error: io::Error,
+    },
+    /// Bytes of the peer, never empty. Writable, for masks are removed in place. The buffer goes back to the
+    /// kernel when the callback returns.
+    Received {
+        /// From whom.
+        socket: SocketId,
+        /// At most a receive buffer full.
+        bytes: &'a mut [u8],
+    },
+    /// EOF, or an error: no more bytes will come. The owner still has to `close`.
+    Ended {
+        /// Whose.
+        socket: SocketId,
+        /// None at EOF.
+        error: Option<io::Error>,
+    },
+    /// Everything handed to `send` is in the kernel: the next `send` may come.
+    Flushed {
+        /// Whose.
+        socket: SocketId,
+    },
+    /// The bytes handed to `send` are lost. The owner still has to `close`.
+    SendFailed {
+        /// Whose.
+        socket: SocketId,
+        /// EPIPE, ECONNRESET and the like.
+        error: io::Error,
+    },
+    /// The descriptor is closed; the slot may come back with the next accept.
+    Closed {
+        /// Its last mention.
+        socket: SocketId,
+    },
+}
+
+/// What an operation is for; the top byte of its user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Ignored,
+    Accept,
+    Receive,
+    Send,
+    Poll,
+    CancelReceive,
+    CancelPoll,
+    Close,
+    Timer,
+}
+
+impl Kind {
+    fn of(user_data: u64) -> Self {
+        const KINDS: [Kind; 9] = [
+            Kind::Ignored,
+            Kind::Accept,
+            Kind::Receive,
+            Kind::Send,
+            Kind::Poll,
+            Kind::CancelReceive,
+            Kind::CancelPoll,
+            Kind::Close,
+            Kind::Timer,
+        ];
+        KINDS[(user_data >> 56) as usize]
+    }
+}
+
+/// Kind, slot and generation of an operation on a socket.
+fn user_data(kind: Kind, socket: SocketId) -> u64 {
+    (kind as u64) << 56 | u64::from(socket.slot) << 32 | u64::from(socket.generation)
+}
+
+fn socket_of(user_data: u64) -> SocketId {
+    SocketId {
+        slot: (user_data >> 32) as u32 & 0xff_ffff,
+        generation: user_data as u32,
+    }
+}
+
+/// The ring of a shard. Must be made and used on the shard's thread. Sockets are reached through `Deref`.
+pub struct Uring {
+    sockets: Sockets,
+    /// None only while dropped. After `sockets`: the ring goes first.
+    buffers: Option<Buffers>,
+    batch: Vec<Completion>,
+    wake: WakeHandle,
+}
+
+impl Uring {
+    /// Fails with EPERM or ENOSYS where io_uring is refused, EINVAL on a kernel before 6.1, ENOMEM where
+    /// memory may not be locked.
+    pub fn new(options: UringOptions, wake: WakeHandle) -> io::Result<Self> {
+        let queue = Queue::new(&wake)?;
+        let buffers = Buffers::register(
+            &queue,
+            options.receive_buffers,
+            options.receive_buffer_bytes,
+        )?;
+        Ok(Self {
+            sockets: Sockets::new(queue),
+            buffers: Some(buffers),
+            batch: Vec::new(),
+            wake,
+        })
+    }
+
+    /// For other threads, and for the sleep.
+    pub fn wake_handle(&self) -> WakeHandle {
+        self.wake.clone()
+    }
+
+    /// Submits everything queued, then hands over what has completed, without waiting. Returns how many
+    /// completions there were; zero means that there is nothing to do.
+    pub fn submit_and_collect(&mut self, mut on: impl FnMut(&mut Sockets, Event<'_>)) -> usize {
+        self.sockets.queue.enter();
+        let mut batch = std::mem::take(&mut self.batch);
+        self.sockets.queue.drain(&mut batch);
+        for done in &batch {
+            self.dispatch(*done, &mut on);
+        }
+        let seen = batch.len() + usize::from(self.sockets.has_starved());
+        batch.clear();
+        self.batch = batch;
+        let buffers = self.buffers.as_ref().map_or(0, Buffers::count);
+        self.sockets.rearm_starved(buffers);
+        seen
+    }
+
+    fn dispatch(&mut self, done: Completion, on: &mut impl FnMut(&mut Sockets, Event<'_>)) {
+        let socket = socket_of(done.user_data);
+        let sockets = &mut self.sockets;
+        match Kind::of(done.user_data) {
+            Kind::Ignored => {}
+            Kind::Timer => sockets.queue.timer_fired(),
+            Kind::Accept => sockets.accepted(done, on),
+            Kind::Receive => self.received(socket, done, on),
+            Kind::Send => sockets.send_done(socket, done, on),
+            Kind::Poll => sockets.poll_done(socket),
+            Kind::CancelReceive => sockets.cancel_done(socket, Flags::CANCELLING_RECEIVE),
+            Kind::CancelPoll => sockets.cancel_done(socket, Flags::CANCELLING_POLL),
+            Kind::Close => sockets.close_done(socket, on),
+        }
+    }
+
+    fn received(
+        &mut self,
+        socket: SocketId,
+        done: Completion,
+        on: &mut impl FnMut(&mut Sockets, Event<'_>),
+    ) {
+        if let (Some(id), Some(buffers)) = (done.buffer(), &mut self.buffers) {
+            if done.result > 0 && self.sockets.is_open(socket) {
+                let bytes = buffers.received(id, done.result as usize);
+                on(&mut self.sockets, Event::Received { socket, bytes });
+            }
+            buffers.give_back(id);
+        }
+        self.sockets.receive_done(socket, done, on);
+    }
+
+    /// From now on completions signal the eventfd. False: something has come already, do not sleep.
+    /// Call [`Uring::awake`] in either case.
+    pub fn prepare_sleep(&mut self) -> bool {
+        self.sockets.queue.prepare_sleep();
+        let mut batch = std::mem::take(&mut self.batch);
+        self.sockets.queue.drain(&mut batch);
+        let quiet = batch.is_empty();
+        self.batch = batch;
+        quiet
+    }
+
+    /// The sleep is over: completions no longer signal the eventfd.
+    pub fn awake(&mut self) {
+        self.sockets.queue.awake();
+    }
+
+    /// Ends a sleep at `at` at the latest. Only the earliest of several calls counts, so call it before
+    /// every sleep.
+    pub fn wake_at(&mut self, at: Instant, now: Instant) {
+        let timer = (Kind::Timer as u64) << 56;
+        self.sockets
+            .queue
+            .wake_at(at, now, timer, Kind::Ignored as u64);
+    }
+}
+
+impl Deref for Uring {
+    type Target = Sockets;
+
+    fn deref(&self) -> &Sockets {
+        &self.sockets
+    }
+}
+
+impl DerefMut for Uring {
+    fn deref_mut(&mut self) -> &mut Sockets {
+        &mut self.sockets
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.sockets.queue.enter();
+        let mut closed = std::mem::take(&mut self.batch);
+        self.sockets.queue.drain(&mut closed);
+        for done in closed
+            .iter()
+            .filter(|done| Kind::of(done.user_data) == Kind::Close)
+        {
+            self.sockets
+                .close_done(socket_of(done.user_data), &mut |_, _| {});
+        }
+        let quiet = self.sockets.queue.cancel_all();
+        if !quiet {
+            // The kernel may still write to them.
+            std::mem::forget(self.buffers.take());
+        }
+        for slot in self.sockets.slots.all_mut() {
+            if !quiet {
+                std::mem::forget(slot.sending.take());
+            }
+            if slot.phase != Phase::Free && !slot.flags.any(Flags::CLOSING_DESCRIPTOR) {
+                // SAFETY: the slot owns the descriptor, and no close of it has been submitted.
+                drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! One socket as the ring sees it: its descriptor, what the kernel is doing with it, the bytes being sent.
+
+use std::os::fd::RawFd;
+
+use super::{SendBytes, SocketId};
+
+/// What is going on with a socket, one bit each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flags(u16);
+
+impl Flags {
+    pub const NONE: Self = Self(0);
+    /// A multishot receive is in the kernel.
+    pub const RECEIVING: Self = Self(1);
+    /// A send is in the kernel or queued for it.
+    pub const SENDING: Self = Self(1 << 1);
+    /// A wait for space in the send buffer is in the kernel.
+    pub const POLLING: Self = Self(1 << 2);
+    pub const CANCELLING_RECEIVE: Self = Self(1 << 3);
+    pub const CANCELLING_POLL: Self = Self(1 << 4);
+    pub const CLOSING_DESCRIPTOR: Self = Self(1 << 5);
+    /// The owner wants bytes: an ended receive is armed again.
+    pub const WANTED: Self = Self(1 << 6);
+    /// Waits in turn for receive buffers.
+    pub const STARVED: Self = Self(1 << 7);
+    /// EOF or an error: no more bytes will come.
+    pub const ENDED: Self = Self(1 << 8);
+
+    /// Any of these: the kernel holds the descriptor or the bytes.
+    pub const IN_KERNEL: Self = Self(
+        Self::RECEIVING.0
+            | Self::SENDING.0
+            | Self::POLLING.0
+            | Self::CANCELLING_RECEIVE.0
+            | Self::CANCELLING_POLL.0
+            | Self::CLOSING_DESCRIPTOR.0,
+    );
+
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+
+    pub fn set(&mut self, flags: Self) {
+        self.0 |= flags.0;
+    }
+
+    pub fn clear(&mut self, flags: Self) {
+        self.0 &= !flags.0;
+    }
+}
+
+/// Where a socket is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The slot waits in the free list.
+    Free,
+    Open,
+    /// Closing: the last bytes leave.
+    Flushing,
+    /// Closing: the peer has seen our FIN; its bytes are dropped until its own.
+    Draining,
+    /// Closing: operations are cancelled, then the descriptor is closed.
+    Ending,
+}
+
+/// Budget: 64 bytes, for an idle connection holds nothing else here.
+pub(super) struct Slot {
+    /// The bytes of the one send in flight. They stay here until the kernel is done with them.
+    pub sending: Option<SendBytes>,
+    /// How many of them have left.
+    pub sent: u32,
+    pub fd: RawFd,
+    pub generation: u32,
+    pub flags: Flags,
+    pub phase: Phase,
+}
+
+impl Slot {
+    pub fn unsent_bytes(&self) -> usize {
+        self.sending
+            .as_ref()
+            .map_or(0, |bytes| bytes.len() - self.sent as usize)
+    }
+}
+
+/// All sockets of a ring. A slot is reused only after `free`, under a new generation.
+#[derive(Default)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    /// Slots fit in the user data of an operation; descriptors run out long before.
+    const SLOTS_MAX: usize = 1 << 24;
+
+    pub fn insert(&mut self, fd: RawFd) -> SocketId {
+        let slot = self.free.pop().unwrap_or_else(|| self.grow());
+        let socket = &mut self.slots[slot as usize];
+        socket.fd = fd;
+        socket.phase = Phase::Open;
+        SocketId {
+            slot,
+            generation: socket.generation,
+        }
+    }
+
+    fn grow(&mut self) -> u32 {
+        assert!(
+            self.slots.len() < Self::SLOTS_MAX,
+            "a process has fewer descriptors"
+        );
+        let (flags, phase) = (Flags::NONE, Phase::Free);
+        self.slots.push(Slot {
+            sending: None,
+            sent: 0,
+            fd: -1,
+            generation: 0,
+            flags,
+            phase,
+        });
+        self.slots.len() as u32 - 1
+    }
+
+    pub fn free(&mut self, id: SocketId) {
+        let socket = &mut self.slots[id.slot as usize];
+        assert!(!socket.flags.any(Flags::IN_KERNEL) && socket.sending.is_none());
+        socket.fd = -1;
+        socket.generation = socket.generation.wrapping_add(1);
+        socket.flags = Flags::NONE;
+        socket.phase = Phase::Free;
+        self.free.push(id.slot);
+    }
+
+    /// None for a socket that is gone.
+    pub fn get(&self, id: SocketId) -> Option<&Slot> {
+        let found = self.slots.get(id.slot as usize)?;
+        (found.generation == id.generation && found.phase != Phase::Free).then_some(found)
+    }
+
+    /// None for a socket that is gone.
+    pub fn get_mut(&mut self, id: SocketId) -> Option<&mut Slot> {
+        let found = self.slots.get_mut(id.slot as usize)?;
+        (found.generation == id.generation && found.phase != Phase::Free).then_some(found)
+    }
+
+    /// Sockets that are not `Free`.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub fn all_mut(&mut self) -> &mut [Slot] {
+        &mut self.slots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_socket_costs_at_most_64_bytes() {
+        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
+    }
+
+    #[test]
+    fn reused_slot_has_a_new_generation() {
+        let mut slots = Slots::default();
+        let first = slots.insert(3);
+        slots.free(first);
+        let second = slots.insert(4);
+        assert_eq!(first.slot, second.slot);
+        assert!(slots.get(first).is_none() && slots.get_mut(first).is_none());
+        assert_eq!(slots.get(second).map(|slot| slot.fd), Some(4));
+    }
+}
