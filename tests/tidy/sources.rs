@@ -183,7 +183,7 @@ fn no_file_names_a_folder_of_one_machine() {
     {
         for (index, line) in file.text.lines().enumerate() {
             let names = |folder: &&str| starts_path(line, folder);
-            if folders.iter().any(|folder| names(folder)) {
+            if folders.iter().any(names) {
                 findings.push(format!("{}:{}: {}", file.path, index + 1, line.trim()));
             }
         }

@@ -1,0 +1,11 @@
+//! The real binary from outside, over loopback: official clients, a browser, broken input, start and end.
+//!
+//! `RINGCAST_BIN` names another server to test instead of the binary of this build.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cut;
+mod http;
+mod sdk;
+mod server;

@@ -1,0 +1,266 @@
+//! Starts the binary under test on a free loopback port with a configuration of its own, and ends it.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::http;
+use crate::support;
+
+/// Key of the server API in every configuration here.
+pub const API_KEY: &str = "end-to-end";
+
+/// Secret of the HS256 tokens in every configuration here.
+pub const SECRET: &str = "end-to-end-secret";
+
+/// What a start, an answer or an end may take on a busy machine before the test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server; killed when dropped. When the test fails, its log is printed.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+}
+
+/// A server that ended by itself instead of starting.
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// What it wrote to both outputs.
+    pub log: String,
+}
+
+impl Server {
+    /// Starts with the configuration of `config()` and waits until it answers.
+    pub fn start(shards: u16) -> Server {
+        Server::start_with(shards, &config(free_port()))
+    }
+
+    /// Starts with any configuration and waits until it answers.
+    pub fn start_with(shards: u16, config: &Value) -> Server {
+        let mut server = Server::spawn(shards, config);
+        if let Err(ended) = server.wait_until_ready() {
+            panic!(
+                "the server ended with {} instead of starting:\n{}",
+                ended.status, ended.log
+            );
+        }
+        server
+    }
+
+    /// Starts a server that is expected to end by itself.
+    pub fn ends_with(shards: u16, config: &Value) -> Ended {
+        Server::spawn(shards, config).wait()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its configuration file.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join("config.json")
+    }
+
+    /// What it wrote so far, to both outputs.
+    pub fn log(&self) -> String {
+        read_log(&self.folder)
+    }
+
+    /// Calls a method of the server API with the right key; the answer's status must be 200.
+    #[track_caller]
+    pub fn api(&self, method: &str, body: &Value) -> Value {
+        let headers = [("X-API-Key", API_KEY)];
+        let reply = http::post(
+            self.address,
+            &format!("/api/{method}"),
+            &headers,
+            body.to_string().as_bytes(),
+        );
+        assert_eq!(reply.status, 200, "{method} {body}: {}", reply.text());
+        reply.json()
+    }
+
+    /// Publishes over the server API; it must succeed.
+    #[track_caller]
+    pub fn publish(&self, channel: &str, data: Value) {
+        let reply = self.api("publish", &json!({"channel": channel, "data": data}));
+        assert!(
+            reply.get("error").is_none(),
+            "publish to {channel}: {reply}"
+        );
+    }
+
+    /// Asks for the end as a service manager does, without waiting for it.
+    pub fn terminate(&self) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a child has a process id");
+        kill_process(pid, Signal::TERM).expect("the child is not reaped yet");
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Ended {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return Ended {
+                    status,
+                    log: self.log(),
+                };
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the server did not end:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn spawn(shards: u16, config: &Value) -> Server {
+        let port = config["http_server"]["port"]
+            .as_u64()
+            .expect("the configuration names its port");
+        let folder = new_folder(port);
+        fs::write(folder.join("config.json"), config.to_string())
+            .expect("the target folder can be written");
+        let log = File::create(folder.join("log")).expect("the target folder can be written");
+        let child = Command::new(support::binary())
+            .arg("--config")
+            .arg(folder.join("config.json"))
+            .env("RINGCAST_SHARDS", shards.to_string())
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", support::binary().display()));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        Server {
+            child,
+            address,
+            folder,
+        }
+    }
+
+    /// Asks `/health` until it answers, or the process ends.
+    fn wait_until_ready(&mut self) -> Result<(), Ended> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return Err(Ended {
+                    status,
+                    log: self.log(),
+                });
+            }
+            if http::try_get(self.address, "/health").is_some_and(|reply| reply.status == 200) {
+                return Ok(());
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the server does not answer:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = self.log();
+            let start = log.len().saturating_sub(4000);
+            let tail = String::from_utf8_lossy(&log.as_bytes()[start..]).into_owned();
+            write_stderr(&format!(
+                "--- log of the server on {}:\n{tail}---\n",
+                self.address
+            ));
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The configuration of most tests: one namespace for each way to use a channel.
+///
+/// `chat`: everything allowed, history with recovery, presence, joins and leaves. `short`: the same with a history of
+/// five. `private`: only with a subscription token. `quiet`: nothing kept.
+pub fn config(port: u16) -> Value {
+    json!({
+        "http_server": {"address": "127.0.0.1", "port": port},
+        "log": {"level": "debug"},
+        "health": {"enabled": true},
+        "http_api": {"key": API_KEY},
+        "client": {
+            "token": {"hmac_secret_key": SECRET},
+            "allow_anonymous_connect_without_token": true,
+            "allowed_origins": ["http://127.0.0.1:*"],
+        },
+        "channel": {"namespaces": [
+            namespace("chat", json!({"history_size": 100, "history_ttl": "300s", "force_recovery": true})),
+            namespace("short", json!({"history_size": 5, "history_ttl": "300s", "force_recovery": true})),
+            {"name": "private", "history_size": 10, "history_ttl": "300s", "force_recovery": true},
+            {"name": "quiet", "allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true},
+        ]},
+    })
+}
+
+/// A namespace in which every client may do everything, with more options.
+fn namespace(name: &str, more: Value) -> Value {
+    let mut namespace = json!({
+        "name": name, "presence": true, "join_leave": true,
+        "allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true,
+        "allow_publish_for_client": true, "allow_publish_for_anonymous": true,
+        "allow_presence_for_client": true, "allow_presence_for_anonymous": true,
+        "allow_history_for_client": true, "allow_history_for_anonymous": true,
+    });
+    let options = namespace.as_object_mut().expect("written as an object");
+    options.extend(more.as_object().expect("options are an object").clone());
+    namespace
+}
+
+/// A port that nobody listens on, below those that the kernel gives to clients; each call another one.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 90) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn new_folder(port: u64) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("server-{}-{port}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
+}
+
+fn read_log(folder: &Path) -> String {
+    let mut bytes = Vec::new();
+    let _ = File::open(folder.join("log")).and_then(|mut file| file.read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Where the test runner looks for the output of a failed test.
+#[expect(
+    clippy::print_stderr,
+    reason = "shown by the test runner beside the failure"
+)]
+fn write_stderr(text: &str) {
+    eprint!("{text}");
+}
