@@ -1,1 +1,30 @@
-//! placeholder
+//! What a shard knows and decides, as pure state machines: bytes, messages and time go in; frames, messages and actions
+//! come out. No I/O, no clock, no randomness that is not an input, no threads.
+//!
+//! # Driving a shard
+//!
+//! One turn: hand in what came (`handle_*`), then `handle_timeout` once `next_timeout` is reached, then take out
+//! actions ([`Shard::take_action`]), API answers ([`Shard::take_api_answer`]), dirty connections ([`Shard::take_dirty`], each
+//! flushed once with [`Shard::take_frames`]) and messages for other shards ([`Shard::outbox`]).
+
+mod channel;
+mod frame;
+mod id;
+pub mod message;
+pub mod namespace;
+pub mod options;
+mod outbox;
+mod post;
+mod random;
+mod shard;
+mod time;
+mod wheel;
+
+pub use channel::{Encoded, Epoch, Position, Publication};
+pub use frame::{Frame, Frames};
+pub use id::{ClientId, ConnectionId, RequestId, ShardId};
+pub use message::Message;
+pub use options::Options;
+pub use outbox::Outbox;
+pub use shard::{Action, ApiAnswer, ApiCallId, Framing, Seeds, Shard, Transport, TransportKind};
+pub use time::{Now, Time};

@@ -1,0 +1,172 @@
+//! The home side: channels whose order, history and members this shard decides.
+
+mod context;
+mod epoch;
+mod fanout;
+mod history;
+mod presence;
+mod publication;
+mod publish;
+mod recover;
+mod results;
+mod stream;
+mod subscribe;
+
+pub use epoch::Epoch;
+pub use publication::{Encoded, Publication};
+pub use stream::Position;
+
+pub(crate) use context::Context;
+pub(crate) use fanout::Listeners;
+pub(crate) use stream::{Retention, Stream};
+
+use crate::message::ChannelName;
+use crate::namespace::{ChannelConfig, ChannelOptions};
+use crate::random::Random;
+use crate::wheel::{Timer, Wheel};
+use crate::{Now, Time};
+use hashbrown::HashTable;
+use presence::Presence;
+use results::Results;
+use slab::Slab;
+use std::hash::BuildHasher;
+
+/// All channels whose home a shard is.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    channels: Slab<HomeChannel>,
+    by_name: HashTable<u32>,
+    hasher: foldhash::fast::FixedState,
+    /// Channels with at least one subscriber.
+    active: usize,
+}
+
+/// One channel at its home; exists while it has subscribers, members, a stream or remembered results.
+#[derive(Debug)]
+pub(crate) struct HomeChannel {
+    name: ChannelName,
+    listeners: Listeners,
+    presence: Option<Box<Presence>>,
+    stream: Option<Box<Stream>>,
+    results: Option<Box<Results>>,
+    /// When the wheel will ask for this channel; `None` when it will not.
+    timer_at: Option<Time>,
+    /// Tells the uses of a slab place apart.
+    generation: u32,
+}
+
+impl Homes {
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        Homes {
+            channels: Slab::new(),
+            by_name: HashTable::new(),
+            hasher: foldhash::fast::FixedState::with_seed(hash_seed),
+            active: 0,
+        }
+    }
+
+    /// Channels with at least one subscriber.
+    pub(crate) fn active(&self) -> usize {
+        self.active
+    }
+
+    /// Every channel with subscribers, and how many.
+    pub(crate) fn iter_active(&self) -> impl Iterator<Item = (&ChannelName, u32)> {
+        let counted = self.channels.iter().map(|(_, c)| (&c.name, c.listeners.subscribers()));
+        counted.filter(|(_, subscribers)| *subscribers > 0)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let hash = self.hasher.hash_one(name);
+        let found = self.by_name.find(hash, |&index| &*self.channels[index as usize].name == name);
+        found.map(|&index| index as usize)
+    }
+
+    fn find_or_insert(&mut self, name: &ChannelName, random: &mut Random) -> usize {
+        if let Some(index) = self.find(name) {
+            return index;
+        }
+        let index = self.channels.insert(HomeChannel {
+            name: name.clone(),
+            listeners: Listeners::default(),
+            presence: None,
+            stream: None,
+            results: None,
+            timer_at: None,
+            generation: random.next_u32(),
+        });
+        let hash = self.hasher.hash_one(&**name);
+        let (channels, hasher) = (&self.channels, &self.hasher);
+        let rehash = |&index: &u32| hasher.hash_one(&*channels[index as usize].name);
+        self.by_name.insert_unique(hash, index as u32, rehash);
+        index
+    }
+
+    /// Forgets a channel that holds nothing any more.
+    fn release(&mut self, index: usize) {
+        let channel = &self.channels[index];
+        if channel.is_needed() {
+            return;
+        }
+        let hash = self.hasher.hash_one(&*channel.name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other as usize == index) {
+            entry.remove();
+        }
+        self.channels.remove(index);
+    }
+
+    /// A channel's timer fired.
+    pub(crate) fn handle_timer(&mut self, now: Now, index: u32, generation: u32, wheel: &mut Wheel) {
+        let Some(channel) = self.channels.get_mut(index as usize) else { return };
+        if channel.generation != generation {
+            return;
+        }
+        channel.timer_at = None;
+        channel.expire(now.at);
+        channel.arm(index as usize, wheel);
+        self.release(index as usize);
+    }
+}
+
+impl HomeChannel {
+    fn is_needed(&self) -> bool {
+        self.listeners.subscribers() > 0 || self.presence.is_some() || self.stream.is_some() || self.results.is_some()
+    }
+
+    /// Drops what is too old.
+    fn expire(&mut self, now: Time) {
+        if self.stream.as_mut().is_some_and(|stream| stream.expire(now)) {
+            self.stream = None;
+        }
+        if self.results.as_mut().is_some_and(|results| results.expire(now)) {
+            self.results = None;
+        }
+    }
+
+    /// Makes the wheel ask when something of this channel gets too old. A timer that is armed already for an earlier time
+    /// is left: it arms itself again.
+    fn arm(&mut self, index: usize, wheel: &mut Wheel) {
+        let stream = self.stream.as_ref().map(|stream| stream.next_expiry());
+        let results = self.results.as_ref().map(|results| results.next_expiry());
+        let Some(due) = [stream, results].into_iter().flatten().min() else { return };
+        if self.timer_at.is_none_or(|armed| due < armed) {
+            self.timer_at = Some(due);
+            wheel.insert(due, Timer::Channel { index: index as u32, generation: self.generation });
+        }
+    }
+
+    /// The stream, made if the channel has none.
+    fn stream(&mut self, retention: Retention, now: Time, random: &mut Random) -> &mut Stream {
+        let stream = self.stream.get_or_insert_with(|| Box::new(Stream::new(random.epoch(), now, retention.meta_ttl)));
+        stream.touch(retention.meta_ttl, now);
+        stream
+    }
+}
+
+/// How much history a channel with these options keeps; `None` for no history.
+pub(crate) fn retention(config: &ChannelConfig, options: &ChannelOptions) -> Option<Retention> {
+    let own = options.history_meta_ttl;
+    let meta_ttl = if own.is_zero() { config.history_meta_ttl } else { own };
+    let (size, ttl) = (options.history_size, options.history_ttl);
+    options.has_history().then_some(Retention { size, ttl, meta_ttl: meta_ttl.max(ttl) })
+}

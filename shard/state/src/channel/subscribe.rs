@@ -1,0 +1,83 @@
+//! Subscribers as the home sees them: a count for each listening shard, presence, joins and leaves.
+
+use super::{Context, Homes, recover, retention};
+use crate::message::{Member, Message, Subscribe, Subscribed, Unsubscribe};
+
+impl Homes {
+    /// Counts a subscriber and tells it where the stream stands and what it missed. From this answer on its shard gets every
+    /// publication.
+    pub(crate) fn subscribe(&mut self, context: &mut Context<'_>, subscribe: Subscribe) {
+        let now = context.now.at;
+        let (_, options) = context.options.channel.resolve_known(&subscribe.channel);
+        let retention = retention(&context.options.channel, options);
+        let index = self.find_or_insert(&subscribe.channel, context.random);
+        let channel = &mut self.channels[index];
+        if channel.listeners.subscribers() == 0 {
+            self.active += 1;
+        }
+        // Counted even when it comes too late: the unsubscribe that follows will be, too.
+        channel.listeners.add(context.from, subscribe.encoding);
+        if subscribe.deadline < now {
+            return;
+        }
+
+        let member = subscribe.member.as_ref();
+        if let Some(member) = member.filter(|member| member.presence) {
+            let presence = channel.presence.get_or_insert_with(Box::default);
+            presence.add(member.client, member.info.clone());
+        }
+        let mut top = None;
+        let mut recovery = None;
+        if let (Some(retention), true) = (retention, subscribe.positioned) {
+            let stream = channel.stream(retention, now, context.random);
+            top = Some(stream.position());
+            recovery = subscribe.recover.as_ref().map(|wish| recover::recover(stream, wish, subscribe.encoding));
+            channel.arm(index, context.wheel);
+        }
+        let name = channel.name.clone();
+        context.answer(Message::Subscribed(Box::new(Subscribed {
+            request: subscribe.request,
+            channel: name,
+            top,
+            recovery,
+        })));
+        if let Some(member) = member {
+            self.channels[index].tell(context, member, true);
+        }
+    }
+
+    /// Takes a subscriber back out.
+    pub(crate) fn unsubscribe(&mut self, context: &mut Context<'_>, unsubscribe: Unsubscribe) {
+        let index = self.find(&unsubscribe.channel).expect("a counted subscriber keeps its channel alive");
+        let channel = &mut self.channels[index];
+        channel.listeners.remove(context.from, unsubscribe.encoding);
+        if channel.listeners.subscribers() == 0 {
+            self.active -= 1;
+        }
+        if let Some(member) = &unsubscribe.member {
+            channel.forget(member);
+            channel.tell(context, member, false);
+        }
+        self.release(index);
+    }
+}
+
+impl super::HomeChannel {
+    fn forget(&mut self, member: &Member) {
+        let Some(presence) = self.presence.as_mut().filter(|_| member.presence) else { return };
+        presence.remove(member.client);
+        if presence.is_empty() {
+            self.presence = None;
+        }
+    }
+
+    /// Tells the listening shards that somebody came or went.
+    fn tell(&self, context: &mut Context<'_>, member: &Member, joined: bool) {
+        if !member.join_leave {
+            return;
+        }
+        let (channel, info) = (&self.name, &member.info);
+        let message = || Message::Membership { channel: channel.clone(), info: info.clone(), joined };
+        self.listeners.send(context.post, message);
+    }
+}

@@ -1,0 +1,125 @@
+//! Bytes on their way to one connection: encoded once, shared by all receivers, bounded per connection.
+
+use std::rc::Rc;
+
+/// Transport-ready bytes, headers of the transport included.
+#[derive(Clone, Debug)]
+pub enum Frame {
+    /// The same bytes go to several connections of this shard; the count is not atomic.
+    Shared(Rc<[u8]>),
+    /// For one connection alone; may hold several messages.
+    Owned(Vec<u8>),
+}
+
+impl Frame {
+    /// The bytes to write.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Frame::Shared(bytes) => bytes,
+            Frame::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// What one flush hands to the socket.
+#[derive(Debug)]
+pub enum Frames {
+    /// A single frame: write it from where it lies.
+    One(Frame),
+    /// Several, in order: join them into one write. Give the emptied vector back with
+    /// [`Shard::recycle`](crate::Shard::recycle).
+    Many(Vec<Frame>),
+}
+
+/// Encoded frames waiting for one socket.
+///
+/// Bound: `client.queue_max_size`, bytes, those handed to the socket but not yet accepted by it included. Full: the
+/// client is closed with `Disconnect::SLOW`. Seen in `centrifugo_client_num_server_disconnects`.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    waiting: Waiting,
+    waiting_bytes: u32,
+    unflushed_bytes: u32,
+}
+
+#[derive(Debug, Default)]
+enum Waiting {
+    #[default]
+    Nothing,
+    One(Frame),
+    Many(Vec<Frame>),
+}
+
+impl SendQueue {
+    /// Bytes that the socket has not accepted yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting_bytes as usize + self.unflushed_bytes as usize
+    }
+
+    /// Nothing to hand out.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.waiting, Waiting::Nothing)
+    }
+
+    /// Appends a frame that others get too. `spare` gives vectors that earlier flushes emptied.
+    pub(crate) fn push_shared(&mut self, bytes: &Rc<[u8]>, spare: &mut Vec<Vec<Frame>>) {
+        self.waiting_bytes += bytes.len() as u32;
+        self.push(Frame::Shared(Rc::clone(bytes)), spare);
+    }
+
+    /// Appends bytes of this connection alone, to the frame before when that is its own as well.
+    pub(crate) fn push_owned(&mut self, header: &[u8], payload: &[u8], spare: &mut Vec<Vec<Frame>>) {
+        self.waiting_bytes += (header.len() + payload.len()) as u32;
+        let last = match &mut self.waiting {
+            Waiting::Nothing => None,
+            Waiting::One(frame) => Some(frame),
+            Waiting::Many(frames) => frames.last_mut(),
+        };
+        if let Some(Frame::Owned(bytes)) = last {
+            bytes.extend_from_slice(header);
+            bytes.extend_from_slice(payload);
+            return;
+        }
+        let mut bytes = Vec::with_capacity(header.len() + payload.len());
+        bytes.extend_from_slice(header);
+        bytes.extend_from_slice(payload);
+        self.push(Frame::Owned(bytes), spare);
+    }
+
+    fn push(&mut self, frame: Frame, spare: &mut Vec<Vec<Frame>>) {
+        self.waiting = match std::mem::take(&mut self.waiting) {
+            Waiting::Nothing => Waiting::One(frame),
+            Waiting::One(first) => {
+                let mut frames = spare.pop().unwrap_or_default();
+                frames.push(first);
+                frames.push(frame);
+                Waiting::Many(frames)
+            }
+            Waiting::Many(mut frames) => {
+                frames.push(frame);
+                Waiting::Many(frames)
+            }
+        };
+    }
+
+    /// Hands everything out; it counts until [`flushed`](Self::flushed).
+    pub(crate) fn take(&mut self) -> Option<Frames> {
+        self.unflushed_bytes += std::mem::take(&mut self.waiting_bytes);
+        match std::mem::take(&mut self.waiting) {
+            Waiting::Nothing => None,
+            Waiting::One(frame) => Some(Frames::One(frame)),
+            Waiting::Many(frames) => Some(Frames::Many(frames)),
+        }
+    }
+
+    /// The socket has accepted all that was taken.
+    pub(crate) fn flushed(&mut self) {
+        self.unflushed_bytes = 0;
+    }
+
+    /// Drops what was not handed out.
+    pub(crate) fn clear(&mut self) {
+        self.waiting = Waiting::Nothing;
+        self.waiting_bytes = 0;
+    }
+}

@@ -1,0 +1,138 @@
+//! The subscriber side: channels with clients on this shard, and handing publications to those clients.
+
+use crate::channel::{Position, Publication};
+use crate::message::ChannelName;
+use hashbrown::HashTable;
+use slab::Slab;
+use std::hash::BuildHasher;
+
+/// Place of a channel in the hub; valid while some client of the shard is subscribed or subscribing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HubIndex(pub(crate) u32);
+
+/// Channels that clients of this shard are subscribed or subscribing to.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    channels: Slab<HubChannel>,
+    by_name: HashTable<u32>,
+    hasher: foldhash::fast::FixedState,
+    /// Subscriptions that are live.
+    live: usize,
+}
+
+/// One channel as this shard sees it.
+#[derive(Debug)]
+pub(crate) struct HubChannel {
+    name: ChannelName,
+    /// Subscriptions in any state; at zero the channel goes.
+    users: u32,
+    /// Live subscriptions that need every offset.
+    positioned: u32,
+    subscribers: Vec<Subscriber>,
+    /// Of the last publication that came; subscribers joined at or after it, because the home's messages keep their order.
+    top: Position,
+}
+
+/// A live subscription, as fan-out sees it: 8 bytes, for channels are walked from end to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) slot: u32,
+    pub(crate) positioned: bool,
+    pub(crate) join_leave: bool,
+}
+
+impl Hub {
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        Hub {
+            channels: Slab::new(),
+            by_name: HashTable::new(),
+            hasher: foldhash::fast::FixedState::with_seed(hash_seed),
+            live: 0,
+        }
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<HubIndex> {
+        let hash = self.hasher.hash_one(name);
+        let found = self.by_name.find(hash, |&index| &*self.channels[index as usize].name == name);
+        found.map(|&index| HubIndex(index))
+    }
+
+    pub(crate) fn name(&self, index: HubIndex) -> &ChannelName {
+        &self.channels[index.0 as usize].name
+    }
+
+    /// Enters a subscription that is not live yet.
+    pub(crate) fn enter(&mut self, name: &str) -> HubIndex {
+        if let Some(index) = self.find(name) {
+            self.channels[index.0 as usize].users += 1;
+            return index;
+        }
+        let top = Position::default();
+        let channel = HubChannel { name: name.into(), users: 1, positioned: 0, subscribers: Vec::new(), top };
+        let index = self.channels.insert(channel) as u32;
+        let hash = self.hasher.hash_one(name);
+        let (channels, hasher) = (&self.channels, &self.hasher);
+        let rehash = |&index: &u32| hasher.hash_one(&*channels[index as usize].name);
+        self.by_name.insert_unique(hash, index, rehash);
+        HubIndex(index)
+    }
+
+    /// Makes a subscription live, from `top` on if it is positioned. Returns its place among the subscribers.
+    pub(crate) fn join(&mut self, index: HubIndex, subscriber: Subscriber, top: Option<Position>) -> u32 {
+        let channel = &mut self.channels[index.0 as usize];
+        if let (true, Some(top)) = (subscriber.positioned, top) {
+            debug_assert!(channel.positioned == 0 || channel.top == top, "{:?} {top:?}", channel.top);
+            channel.top = top;
+        }
+        channel.positioned += u32::from(subscriber.positioned);
+        if channel.subscribers.is_empty() {
+            channel.subscribers.reserve_exact(1);
+        }
+        channel.subscribers.push(subscriber);
+        self.live += 1;
+        (channel.subscribers.len() - 1) as u32
+    }
+
+    /// Takes a live subscription out of its place. Returns the slot of the client that moved there, if one did.
+    pub(crate) fn leave(&mut self, index: HubIndex, place: u32) -> Option<u32> {
+        let channel = &mut self.channels[index.0 as usize];
+        let gone = channel.subscribers.swap_remove(place as usize);
+        channel.positioned -= u32::from(gone.positioned);
+        self.live -= 1;
+        channel.subscribers.get(place as usize).map(|moved| moved.slot)
+    }
+
+    /// Ends what `enter` began.
+    pub(crate) fn exit(&mut self, index: HubIndex) {
+        let channel = &mut self.channels[index.0 as usize];
+        channel.users -= 1;
+        if channel.users > 0 {
+            return;
+        }
+        let hash = self.hasher.hash_one(&*channel.name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == index.0) {
+            entry.remove();
+        }
+        self.channels.remove(index.0 as usize);
+    }
+
+    pub(crate) fn subscribers(&self, index: HubIndex) -> &[Subscriber] {
+        &self.channels[index.0 as usize].subscribers
+    }
+
+    /// Takes note of a publication. False when one before it is missing: positioned subscribers have insufficient state.
+    pub(crate) fn advance(&mut self, index: HubIndex, publication: &Publication) -> bool {
+        if publication.offset == 0 {
+            return true;
+        }
+        let channel = &mut self.channels[index.0 as usize];
+        let top = &channel.top;
+        let follows = publication.offset == top.offset + 1 && publication.epoch == top.epoch;
+        channel.top = Position { offset: publication.offset, epoch: publication.epoch.clone() };
+        follows || channel.positioned == 0
+    }
+}

@@ -1,0 +1,217 @@
+//! Channel names and the options that hold for them. Source: `channel` group of the configuration, Centrifugo
+//! "Channels and namespaces".
+
+use regex::Regex;
+use ringcast_proto::codes::ReplyError;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Config group `channel`: how names are read, and what each namespace allows.
+#[derive(Clone, Debug)]
+pub struct ChannelConfig {
+    /// Options of names without a namespace; key `channel.without_namespace`.
+    pub without_namespace: ChannelOptions,
+    /// Key `channel.namespaces`, by name.
+    pub namespaces: BTreeMap<String, ChannelOptions>,
+    /// Key `channel.history_meta_ttl`: life of epoch and top offset. Default 720 h.
+    pub history_meta_ttl: Duration,
+    /// Key `channel.publication_data_format`, for namespaces that name none.
+    pub publication_data_format: DataFormat,
+    /// Key `channel.max_length`, bytes. Default 255.
+    pub max_length: usize,
+    /// Key `channel.private_prefix`. Default `$`.
+    pub private_prefix: String,
+    /// Key `channel.namespace_boundary`. Default `:`.
+    pub namespace_boundary: String,
+    /// Key `channel.user_boundary`. Default `#`.
+    pub user_boundary: String,
+    /// Key `channel.user_separator`. Default `,`.
+    pub user_separator: String,
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        ChannelConfig {
+            without_namespace: ChannelOptions::default(),
+            namespaces: BTreeMap::new(),
+            history_meta_ttl: Duration::from_secs(720 * 3600),
+            publication_data_format: DataFormat::NotEmpty,
+            max_length: 255,
+            private_prefix: "$".into(),
+            namespace_boundary: ":".into(),
+            user_boundary: "#".into(),
+            user_separator: ",".into(),
+        }
+    }
+}
+
+/// What the data of a publication must be; key `publication_data_format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataFormat {
+    /// `""`: anything but empty.
+    #[default]
+    NotEmpty,
+    /// `json`: a JSON value.
+    Json,
+    /// `json_object`: a JSON object.
+    JsonObject,
+    /// `binary`: anything, empty included.
+    Binary,
+}
+
+/// How missed publications come back; key `force_recovery_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// All that were missed.
+    #[default]
+    Stream,
+    /// Only the latest.
+    Cache,
+}
+
+/// Options of the channels of a namespace. Each field is the configuration key of its name; all are off by default.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each is the key of the same name in the configuration's documentation")]
+pub struct ChannelOptions {
+    pub presence: bool,
+    pub join_leave: bool,
+    pub force_push_join_leave: bool,
+    /// Publications kept.
+    pub history_size: usize,
+    pub history_ttl: Duration,
+    /// Zero for the value of the whole group.
+    pub history_meta_ttl: Duration,
+    pub force_positioning: bool,
+    pub allow_positioning: bool,
+    pub force_recovery: bool,
+    pub allow_recovery: bool,
+    pub force_recovery_mode: RecoveryMode,
+    pub auto_cache_recover: bool,
+    pub allow_subscribe_for_anonymous: bool,
+    pub allow_subscribe_for_client: bool,
+    pub allow_publish_for_anonymous: bool,
+    pub allow_publish_for_subscriber: bool,
+    pub allow_publish_for_client: bool,
+    pub allow_presence_for_anonymous: bool,
+    pub allow_presence_for_subscriber: bool,
+    pub allow_presence_for_client: bool,
+    pub allow_history_for_anonymous: bool,
+    pub allow_history_for_subscriber: bool,
+    pub allow_history_for_client: bool,
+    pub allow_user_limited_channels: bool,
+    /// Matched against the name behind the namespace.
+    pub channel_regex: Option<Regex>,
+    /// `None` for the value of the whole group.
+    pub publication_data_format: Option<DataFormat>,
+}
+
+impl ChannelConfig {
+    /// Options of a channel, and the part of its name behind the namespace; `None` when the namespace is unknown.
+    pub fn resolve<'a>(&'a self, channel: &'a str) -> Option<(&'a str, &'a ChannelOptions)> {
+        let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
+        match name.split_once(&*self.namespace_boundary).filter(|_| !self.namespace_boundary.is_empty()) {
+            None => Some((channel, &self.without_namespace)),
+            Some((namespace, rest)) => self.namespaces.get(namespace).map(|options| (rest, options)),
+        }
+    }
+
+    /// For a channel that was resolved before. A reload may have taken its namespace away: then nothing is allowed and
+    /// nothing kept.
+    pub(crate) fn resolve_known<'a>(&'a self, channel: &'a str) -> (&'a str, &'a ChannelOptions) {
+        static NOTHING: ChannelOptions = ChannelOptions::NOTHING;
+        self.resolve(channel).unwrap_or((channel, &NOTHING))
+    }
+
+    /// Options of a channel that a client names, after the checks of the name. The length is not among them: the commands
+    /// that subscribe check it first.
+    pub(crate) fn resolve_for_client<'a>(&'a self, channel: &'a str) -> Result<&'a ChannelOptions, ReplyError> {
+        let (rest, options) = self.resolve(channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
+        let is_valid = match &options.channel_regex {
+            Some(regex) => regex.is_match(rest),
+            None => channel.is_ascii(),
+        };
+        if is_valid { Ok(options) } else { Err(ReplyError::BAD_REQUEST) }
+    }
+
+    /// Whether only a subscription token opens the channel.
+    pub(crate) fn is_private(&self, channel: &str) -> bool {
+        !self.private_prefix.is_empty() && channel.starts_with(&*self.private_prefix)
+    }
+
+    /// The users that a user-limited channel names, if the options allow such names and it is one.
+    pub(crate) fn limited_to<'a>(&'a self, channel: &'a str, options: &ChannelOptions) -> Option<UserList<'a>> {
+        if !options.allow_user_limited_channels || self.user_boundary.is_empty() {
+            return None;
+        }
+        let (_, list) = channel.rsplit_once(&*self.user_boundary)?;
+        Some(UserList { list, separator: &self.user_separator })
+    }
+
+    /// Whether the data may be published; `publication_data_format`.
+    pub(crate) fn accepts(&self, options: &ChannelOptions, data: &[u8]) -> bool {
+        match options.publication_data_format.unwrap_or(self.publication_data_format) {
+            DataFormat::NotEmpty => !data.is_empty(),
+            DataFormat::Json => ringcast_proto::is_json(data),
+            DataFormat::JsonObject => ringcast_proto::is_json_object(data),
+            DataFormat::Binary => true,
+        }
+    }
+}
+
+/// The text behind the last user boundary of a channel name.
+pub(crate) struct UserList<'a> {
+    list: &'a str,
+    separator: &'a str,
+}
+
+impl UserList<'_> {
+    pub(crate) fn contains(&self, user: &str) -> bool {
+        match self.separator {
+            "" => self.list == user,
+            separator => self.list.split(separator).any(|listed| listed == user),
+        }
+    }
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        ChannelOptions::NOTHING
+    }
+}
+
+impl ChannelOptions {
+    /// Nothing allowed, nothing kept: the defaults.
+    pub const NOTHING: ChannelOptions = ChannelOptions {
+        presence: false,
+        join_leave: false,
+        force_push_join_leave: false,
+        history_size: 0,
+        history_ttl: Duration::ZERO,
+        history_meta_ttl: Duration::ZERO,
+        force_positioning: false,
+        allow_positioning: false,
+        force_recovery: false,
+        allow_recovery: false,
+        force_recovery_mode: RecoveryMode::Stream,
+        auto_cache_recover: false,
+        allow_subscribe_for_anonymous: false,
+        allow_subscribe_for_client: false,
+        allow_publish_for_anonymous: false,
+        allow_publish_for_subscriber: false,
+        allow_publish_for_client: false,
+        allow_presence_for_anonymous: false,
+        allow_presence_for_subscriber: false,
+        allow_presence_for_client: false,
+        allow_history_for_anonymous: false,
+        allow_history_for_subscriber: false,
+        allow_history_for_client: false,
+        allow_user_limited_channels: false,
+        channel_regex: None,
+        publication_data_format: None,
+    };
+
+    /// Whether publications are kept.
+    pub fn has_history(&self) -> bool {
+        self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+}

@@ -1,0 +1,138 @@
+//! Options of the state machines: immutable, shared by all shards, replaced as a whole on reload.
+//!
+//! The last word of a configuration key is the name of the field.
+
+use crate::namespace::ChannelConfig;
+use std::time::Duration;
+
+/// Everything that the shards of one process must know.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Config group `client`.
+    pub client: ClientOptions,
+    /// Config group `client.token`: connection tokens, and subscription tokens unless those have their own.
+    pub token: TokenOptions,
+    /// Config group `client.subscription_token`, present when `client.subscription_token.enabled`.
+    pub subscription_token: Option<TokenOptions>,
+    /// Config group `channel`.
+    pub channel: ChannelConfig,
+    /// Method of the built-in ping RPC; config keys `rpc.ping.enabled` and `rpc.ping.method`.
+    pub rpc_ping_method: Option<String>,
+    /// Bounds of what shards hold for each other.
+    pub limits: Limits,
+    /// This node, as `info` shows it.
+    pub node: NodeOptions,
+}
+
+/// Config group `client`.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Key `client.insecure`: no authentication and every permission. Default false.
+    pub insecure: bool,
+    /// Key `client.allow_anonymous_connect_without_token`. Default false.
+    pub allow_anonymous_connect_without_token: bool,
+    /// Key `client.disallow_anonymous_connection_tokens`. Default false.
+    pub disallow_anonymous_connection_tokens: bool,
+    /// Key `client.insecure_skip_token_signature_verify`. Default false.
+    pub insecure_skip_token_signature_verify: bool,
+    /// Key `client.ping_interval`. Default 25 s; zero sends no pings.
+    pub ping_interval: Duration,
+    /// Key `client.pong_timeout`: wait for the pong, shorter than `ping_interval`. Default 8 s.
+    pub pong_timeout: Duration,
+    /// Key `client.expired_close_delay`: grace for client-side refresh. Default 25 s.
+    pub expired_close_delay: Duration,
+    /// Key `client.expired_sub_close_delay`: grace for subscription refresh. Default 25 s.
+    pub expired_sub_close_delay: Duration,
+    /// Key `client.stale_close_delay`: time to authenticate. Default 10 s.
+    pub stale_close_delay: Duration,
+    /// Key `client.channel_limit`: channels per connection. Default 128.
+    pub channel_limit: usize,
+    /// Key `client.queue_max_size`: outgoing bytes per connection. Default 1 MiB.
+    pub queue_max_size: usize,
+    /// Key `client.concurrency`: commands of one connection served at a time; 0 and 1 mean one. Default 0.
+    pub concurrency: usize,
+    /// Key `client.user_connection_limit`: connections of one user on this node, 0 for no limit. Default 0.
+    pub user_connection_limit: usize,
+    /// Key `client.connect_include_server_time`. Default false.
+    pub connect_include_server_time: bool,
+    /// Key `client.history_max_publication_limit`. Default 300.
+    pub history_max_publication_limit: usize,
+    /// Key `client.recovery_max_publication_limit`. Default 300.
+    pub recovery_max_publication_limit: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            insecure: false,
+            allow_anonymous_connect_without_token: false,
+            disallow_anonymous_connection_tokens: false,
+            insecure_skip_token_signature_verify: false,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            expired_close_delay: Duration::from_secs(25),
+            expired_sub_close_delay: Duration::from_secs(25),
+            stale_close_delay: Duration::from_secs(10),
+            channel_limit: 128,
+            queue_max_size: 1 << 20,
+            concurrency: 0,
+            user_connection_limit: 0,
+            connect_include_server_time: false,
+            history_max_publication_limit: 300,
+            recovery_max_publication_limit: 300,
+        }
+    }
+}
+
+/// Config group `client.token` or `client.subscription_token`: how tokens are verified.
+#[derive(Clone, Debug, Default)]
+pub struct TokenOptions {
+    /// Key `hmac_secret_key`: HS256, HS384 and HS512. Empty turns these algorithms off.
+    pub hmac_secret_key: String,
+    /// Key `hmac_previous_secret_key`: the key before, during rotation.
+    pub hmac_previous_secret_key: String,
+    /// Key `hmac_previous_secret_key_valid_until`: Unix seconds; tokens of the old key issued later are refused. 0 for
+    /// no limit.
+    pub hmac_previous_secret_key_valid_until: i64,
+    /// Key `audience`: required `aud`, empty for any.
+    pub audience: String,
+    /// Key `issuer`: required `iss`, empty for any.
+    pub issuer: String,
+    /// Key `user_id_claim`: claim that holds the user id, empty for `sub`.
+    pub user_id_claim: String,
+}
+
+/// Bounds of what a shard keeps while it waits for others.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of messages waiting for one other shard; deliveries beyond shrink to one mark per channel. 8 MiB.
+    pub outbox_max_size: usize,
+    /// How long another shard may take for an answer before the client gets error 100. 1 s.
+    pub request_timeout: Duration,
+    /// Bytes of commands that a connection may have waiting behind an unanswered one before its receiving is paused. 64 KiB.
+    pub backlog_max_size: usize,
+    /// How long the result of a publish with an idempotency key is remembered. 5 min.
+    pub idempotency_ttl: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            outbox_max_size: 8 << 20,
+            request_timeout: Duration::from_secs(1),
+            backlog_max_size: 64 << 10,
+            idempotency_ttl: Duration::from_secs(300),
+        }
+    }
+}
+
+/// This node, as the `info` method of the server API shows it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// A UUID made at start.
+    pub uid: String,
+    /// Key `node.name`.
+    pub name: String,
+    /// Shown in connect replies and `info`, such as `0.1.0`.
+    pub version: String,
+}
