@@ -1,0 +1,398 @@
+"""Runs named scenarios with the official Python client and prints `ok NAME` or `FAIL NAME why` for each.
+
+The environment says where: E2E_URL (WebSocket, through the relay), E2E_API, E2E_CONTROL (the relay's), E2E_API_KEY,
+E2E_SECRET, E2E_PROTOCOL (json or protobuf). The same names exist in JavaScript and Go.
+"""
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sys
+import traceback
+import urllib.request
+import uuid
+
+import centrifuge
+
+PROTOBUF = os.environ["E2E_PROTOCOL"] == "protobuf"
+
+# How long anything awaited may take, in seconds.
+PATIENCE = 15.0
+
+
+class Events:
+    """Event handlers of a client or a subscription that keep what came, by name, in its order."""
+
+    def __init__(self, names):
+        self.queues = {name: asyncio.Queue() for name in names}
+
+    def __getattr__(self, name):
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+
+        async def keep(context):
+            if name in self.queues:
+                self.queues[name].put_nowait(context)
+        return keep
+
+    async def take(self, name, wanted=lambda context: True):
+        """The next event that is wanted; others of that name before it are forgotten."""
+        while True:
+            try:
+                context = await asyncio.wait_for(self.queues["on_" + name].get(), PATIENCE)
+            except asyncio.TimeoutError:
+                raise AssertionError("no event " + name) from None
+            if wanted(context):
+                return context
+
+
+class Connection:
+    """A client with its events."""
+
+    def __init__(self, token):
+        self.events = Events(["on_connected", "on_connecting", "on_disconnected"])
+        self.client = centrifuge.Client(
+            os.environ["E2E_URL"], events=self.events, token=token, use_protobuf=PROTOBUF, timeout=PATIENCE,
+            min_reconnect_delay=0.05, max_reconnect_delay=0.2, proxy=None)
+        self.id = None
+
+
+class Subscription:
+    """A subscription with its events."""
+
+    def __init__(self, connection, channel, **options):
+        self.events = Events(["on_subscribed", "on_unsubscribed", "on_publication", "on_join", "on_leave"])
+        self.sub = connection.client.new_subscription(channel, events=self.events, **options)
+
+    async def publications(self, count):
+        return [(await self.events.take("publication")).pub for _ in range(count)]
+
+    async def numbers(self, count):
+        return [unpack(pub.data)["n"] for pub in await self.publications(count)]
+
+
+class Stage:
+    """What one scenario opened, to close it afterwards, and names nobody else uses."""
+
+    def __init__(self, scenario):
+        self.scenario = scenario
+        self.connections = []
+
+    def name(self, prefix):
+        return "%s-%s-%s" % (prefix, self.scenario, uuid.uuid4())
+
+    def channel(self, namespace):
+        return "%s:%s" % (namespace, self.name("python"))
+
+    def client(self, token=""):
+        connection = Connection(token)
+        self.connections.append(connection)
+        return connection
+
+    async def connect(self, token=""):
+        connection = self.client(token)
+        await connection.client.connect()
+        connection.id = (await connection.events.take("connected")).client
+        await connection.events.take("connecting")
+        return connection
+
+    async def subscribe(self, connection, channel, **options):
+        subscription = Subscription(connection, channel, **options)
+        await subscription.sub.subscribe()
+        await subscription.events.take("subscribed")
+        return subscription
+
+    async def cut(self, connection):
+        """Cuts every connection through the relay and returns once the client has noticed."""
+        await control("cut")
+        await connection.events.take("connecting")
+
+    async def close(self):
+        for connection in self.connections:
+            await connection.client.disconnect()
+
+
+def http(url, headers, body):
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        return response.read()
+
+
+async def control(order):
+    await asyncio.to_thread(http, "%s/%s" % (os.environ["E2E_CONTROL"], order), {}, b"")
+
+
+async def api(method, body):
+    url = "%s/api/%s" % (os.environ["E2E_API"], method)
+    headers = {"X-API-Key": os.environ["E2E_API_KEY"], "Content-Type": "application/json"}
+    reply = json.loads(await asyncio.to_thread(http, url, headers, json.dumps(body).encode()))
+    assert "result" in reply, "%s: %s" % (method, reply)
+
+
+async def publish_numbers(channel, first, last):
+    for n in range(first, last + 1):
+        await api("publish", {"channel": channel, "data": {"n": n}})
+
+
+def token(claims, secret=os.environ["E2E_SECRET"]):
+    """A JWT with HS256."""
+    def encode(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+    signed = encode(b'{"alg":"HS256","typ":"JWT"}') + b"." + encode(json.dumps(claims).encode())
+    return (signed + b"." + encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest())).decode()
+
+
+def pack(value):
+    """Data as the client wants it: bytes for Protobuf, a value for JSON."""
+    return json.dumps(value).encode() if PROTOBUF else value
+
+
+def unpack(data):
+    return json.loads(data) if PROTOBUF else data
+
+
+def equal(got, want):
+    assert got == want, "got %r, want %r" % (got, want)
+
+
+async def refused(code, call):
+    try:
+        await call
+    except centrifuge.ReplyError as error:
+        equal(error.code, code)
+    else:
+        raise AssertionError("not refused with %d" % code)
+
+
+async def connect_anonymous(s):
+    assert (await s.connect()).id
+
+
+async def connect_token(s):
+    connection = await s.connect(token({"sub": "ada"}))
+    subscription = await s.subscribe(connection, s.channel("chat"))
+    result = await subscription.sub.presence()
+    equal({client: info.user for client, info in result.clients.items()}, {connection.id: "ada"})
+
+
+async def connect_wrong_token(s):
+    connection = s.client(token({"sub": "ada"}, "another secret"))
+    await connection.client.connect()
+    equal((await connection.events.take("disconnected")).code, 3500)
+
+
+async def receive(s):
+    channel = s.channel("chat")
+    subscription = await s.subscribe(await s.connect(), channel)
+    data = {"text": 'h\u00e9llo \u2713 "quoted"', "number": 1.5, "list": [1, {"a": None}], "empty": {}}
+    await api("publish", {"channel": channel, "data": data, "tags": {"lang": "fr"}})
+    [pub] = await subscription.publications(1)
+    equal(unpack(pub.data), data)
+    equal(pub.tags, {"lang": "fr"})
+    equal(pub.offset, 1)
+
+
+async def publish(s):
+    channel = s.channel("chat")
+    one, two = await s.connect(token({"sub": "ada"})), await s.connect()
+    first, second = await s.subscribe(one, channel), await s.subscribe(two, channel)
+    for n in range(10):
+        await first.sub.publish(pack({"n": n}))
+    equal(await first.numbers(10), list(range(10)))
+    received = await second.publications(10)
+    equal([unpack(pub.data)["n"] for pub in received], list(range(10)))
+    equal((received[0].info.client, received[0].info.user), (one.id, "ada"))
+
+
+async def recover(s):
+    channel = s.channel("chat")
+    connection = await s.connect()
+    subscription = await s.subscribe(connection, channel)
+    await publish_numbers(channel, 1, 2)
+    await subscription.numbers(2)
+    await s.cut(connection)
+    await publish_numbers(channel, 3, 7)
+    await control("heal")
+    context = await subscription.events.take("subscribed")
+    assert context.was_recovering and context.recovered, context
+    await publish_numbers(channel, 8, 8)
+    received = await subscription.publications(6)
+    equal([unpack(pub.data)["n"] for pub in received], [3, 4, 5, 6, 7, 8])
+    equal([pub.offset for pub in received], [3, 4, 5, 6, 7, 8])
+
+
+async def recover_too_late(s):
+    channel = s.channel("short")
+    connection = await s.connect()
+    subscription = await s.subscribe(connection, channel)
+    await publish_numbers(channel, 1, 1)
+    await subscription.numbers(1)
+    await s.cut(connection)
+    await publish_numbers(channel, 2, 10)
+    await control("heal")
+    context = await subscription.events.take("subscribed")
+    assert context.was_recovering and not context.recovered, context
+    await publish_numbers(channel, 11, 11)
+    await subscription.events.take("publication", lambda context: unpack(context.pub.data)["n"] == 11)
+
+
+async def history(s):
+    channel = s.channel("chat")
+    subscription = await s.subscribe(await s.connect(), channel)
+    await publish_numbers(channel, 1, 5)
+
+    async def numbers(**options):
+        result = await subscription.sub.history(**options)
+        equal(result.offset, 5)
+        return [unpack(pub.data)["n"] for pub in result.publications]
+    equal(await numbers(limit=3), [1, 2, 3])
+    equal(await numbers(limit=-1), [1, 2, 3, 4, 5])
+    equal(await numbers(), [])
+    epoch = (await subscription.sub.history()).epoch
+    assert epoch
+    position = centrifuge.StreamPosition
+    equal(await numbers(limit=10, since=position(2, epoch)), [3, 4, 5])
+    equal(await numbers(limit=2, reverse=True), [5, 4])
+    equal(await numbers(limit=10, since=position(4, epoch), reverse=True), [3, 2, 1])
+    await refused(112, subscription.sub.history(limit=1, since=position(2, "other")))
+
+
+async def presence(s):
+    channel = s.channel("chat")
+    users = {}
+    for user in ("ada", "ada", "bob"):
+        connection = await s.connect(token({"sub": user, "info": {"name": user}}))
+        subscription = await s.subscribe(connection, channel)
+        users[connection.id] = user
+    result = await subscription.sub.presence()
+    equal({client: info.user for client, info in result.clients.items()}, users)
+    equal({client: unpack(info.conn_info) for client, info in result.clients.items()},
+          {client: {"name": user} for client, user in users.items()})
+    equal(await subscription.sub.presence_stats(), centrifuge.PresenceStatsResult(num_clients=3, num_users=2))
+
+
+async def join_leave(s):
+    channel = s.channel("chat")
+    watcher = await s.connect()
+    subscription = await s.subscribe(watcher, channel, join_leave=True)
+    connection = await s.connect(token({"sub": "bob"}))
+    await s.subscribe(connection, channel)
+    joined = await subscription.events.take("join", lambda context: context.info.user == "bob")
+    equal(joined.info.client, connection.id)
+    await connection.client.disconnect()
+    left = await subscription.events.take("leave", lambda context: context.info.user == "bob")
+    equal(left.info.client, connection.id)
+    equal(list((await subscription.sub.presence()).clients), [watcher.id])
+
+
+async def rpc_error(s):
+    connection = await s.connect()
+    await refused(108, connection.client.rpc("nothing", pack({})))
+
+
+async def unknown_channel(s):
+    subscription = Subscription(await s.connect(), s.channel("nowhere"))
+    await subscription.sub.subscribe()
+    equal((await subscription.events.take("unsubscribed")).code, 102)
+
+
+async def permission_denied(s):
+    channel = s.channel("private")
+    connection = await s.connect(token({"sub": "ada"}))
+    subscription = Subscription(connection, channel)
+    await subscription.sub.subscribe()
+    equal((await subscription.events.take("unsubscribed")).code, 103)
+    await refused(103, connection.client.publish(channel, pack({})))
+    await refused(108, connection.client.presence(channel))
+
+
+async def subscription_token(s):
+    channel = s.channel("private")
+    connection = await s.connect(token({"sub": "ada"}))
+    right = token({"sub": "ada", "channel": channel})
+    subscription = await s.subscribe(connection, channel, token=right)
+    await publish_numbers(channel, 1, 1)
+    equal(await subscription.numbers(1), [1])
+    other = Subscription(connection, s.channel("private"), token=right)
+    await other.sub.subscribe()
+    equal((await connection.events.take("disconnected")).code, 3500)
+
+
+async def unsubscribe(s):
+    channel = s.channel("chat")
+    connection, witness = await s.connect(token({"sub": "ada"})), await s.connect()
+    subscription = await s.subscribe(connection, channel)
+    other = await s.subscribe(witness, channel, join_leave=True)
+    await subscription.sub.unsubscribe()
+    await subscription.events.take("unsubscribed")
+    await other.events.take("leave", lambda context: context.info.user == "ada")
+    await publish_numbers(channel, 1, 1)
+    equal(await other.numbers(1), [1])
+    await connection.client.presence_stats(channel)
+    assert subscription.events.queues["on_publication"].empty()
+    await subscription.sub.subscribe()
+    await subscription.events.take("subscribed")
+    await api("unsubscribe", {"channel": channel, "user": "ada"})
+    equal((await subscription.events.take("unsubscribed")).code, 2000)
+
+
+async def disconnect_terminal(s):
+    user = s.name("user")
+    connection = await s.connect(token({"sub": user}))
+    await api("disconnect", {"user": user})
+    equal((await connection.events.take("disconnected")).code, 3503)
+
+
+async def disconnect_reconnect(s):
+    user, channel = s.name("user"), s.channel("chat")
+    connection = await s.connect(token({"sub": user}))
+    subscription = await s.subscribe(connection, channel)
+    await api("disconnect", {"user": user, "disconnect": {"code": 4001, "reason": "come back"}})
+    context = await connection.events.take("connecting")
+    equal((context.code, context.reason), (4001, "come back"))
+    await connection.events.take("connected")
+    await subscription.events.take("subscribed")
+    await publish_numbers(channel, 1, 1)
+    equal(await subscription.numbers(1), [1])
+
+
+async def spread(s):
+    channel = s.channel("chat")
+    connections = await asyncio.gather(*(s.connect() for _ in range(32)))
+    receivers = await asyncio.gather(*(s.subscribe(connection, channel) for connection in connections))
+    await publish_numbers(channel, 1, 20)
+    for receiver in receivers:
+        equal(await receiver.numbers(20), list(range(1, 21)))
+    equal((await receivers[0].sub.presence_stats()).num_clients, 32)
+
+
+SCENARIOS = [
+    connect_anonymous, connect_token, connect_wrong_token, receive, publish, recover, recover_too_late, history,
+    presence, join_leave, rpc_error, unknown_channel, permission_denied, subscription_token, unsubscribe,
+    disconnect_terminal, disconnect_reconnect, spread,
+]
+
+
+async def run(scenario):
+    stage = Stage(scenario.__name__)
+    try:
+        await scenario(stage)
+        print("ok", scenario.__name__)
+        return True
+    except Exception:
+        print("FAIL", scenario.__name__, traceback.format_exc().replace("\n", " | "))
+        await control("heal")
+        return False
+    finally:
+        await stage.close()
+
+
+async def main(names):
+    known = {scenario.__name__: scenario for scenario in SCENARIOS}
+    passed = [await run(known[name]) for name in names]
+    return 0 if all(passed) else 1
+
+
+sys.exit(asyncio.run(main(sys.argv[1:])))
