@@ -1,0 +1,188 @@
+//! Listening sockets: one per shard and port, so that the kernel spreads the connections.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::start::StartError;
+
+/// Connections that wait to be accepted, per shard; the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// IP address or host name; empty for every address of the machine, IPv6 and IPv4. Config key
+    /// `http_server.address`, default empty.
+    pub address: String,
+    /// 0 for a free one. Config key `http_server.port`, default 8000.
+    pub port: u16,
+}
+
+/// Binds `sockets` sockets to the same port; they do not listen yet.
+///
+/// With SO_REUSEPORT a second server would bind the same port without an error and take half of the
+/// connections, so a plain bind asks first.
+pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<Socket>, StartError> {
+    let mut address = resolve(listen)?;
+    if address.port() != 0 {
+        drop(bind_one(&mut address, Sharing::Alone)?);
+    }
+    (0..sockets)
+        .map(|_| bind_one(&mut address, Sharing::WithTheOtherShards))
+        .collect()
+}
+
+/// Starts listening. Accepted sockets inherit TCP_NODELAY.
+pub fn listen(socket: &Socket) -> Result<(), StartError> {
+    let listening = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.listen(BACKLOG));
+    listening.map_err(|source| {
+        let address = local_address(socket).unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        bind_error(address, source)
+    })
+}
+
+/// The address a socket is bound to.
+pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    let address = socket.local_addr()?.as_socket();
+    address.ok_or_else(|| io::Error::other("not an internet address"))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    WithTheOtherShards,
+}
+
+fn resolve(listen: &Listen) -> Result<SocketAddr, StartError> {
+    if listen.address.is_empty() {
+        return Ok((Ipv6Addr::UNSPECIFIED, listen.port).into());
+    }
+    let bare = listen.address.trim_start_matches('[').trim_end_matches(']');
+    let unknown = |source| StartError::Address {
+        address: listen.address.clone(),
+        source,
+    };
+    let mut found = (bare, listen.port).to_socket_addrs().map_err(unknown)?;
+    found
+        .next()
+        .ok_or_else(|| unknown(io::Error::other("the name has no address")))
+}
+
+/// Falls back to IPv4 where the host has no IPv6; `address` then says so. A free port, once chosen, stays.
+fn bind_one(address: &mut SocketAddr, sharing: Sharing) -> Result<Socket, StartError> {
+    let mut bound = try_bind(*address, sharing);
+    let everywhere = address.ip() == Ipv6Addr::UNSPECIFIED;
+    if everywhere && matches!(&bound, Err(error) if is_without_ipv6(error)) {
+        *address = (Ipv4Addr::UNSPECIFIED, address.port()).into();
+        bound = try_bind(*address, sharing);
+    }
+    let socket = bound.map_err(|source| bind_error(*address, source))?;
+    *address = local_address(&socket).map_err(|source| bind_error(*address, source))?;
+    Ok(socket)
+}
+
+fn try_bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restart must not wait for the TIME_WAIT of the connections before it.
+    socket.set_reuse_address(true)?;
+    if sharing == Sharing::WithTheOtherShards {
+        socket.set_reuse_port(true)?;
+    }
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
+    )
+}
+
+fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { address },
+        _ => StartError::Bind { address, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn at(address: &str, port: u16) -> Listen {
+        Listen {
+            address: address.to_owned(),
+            port,
+        }
+    }
+
+    #[test]
+    fn sockets_of_all_shards_share_a_free_port() {
+        let sockets = bind(&at("127.0.0.1", 0), 3).unwrap();
+        let ports: Vec<_> = sockets
+            .iter()
+            .map(|socket| local_address(socket).unwrap().port())
+            .collect();
+        assert!(
+            ports[0] != 0 && ports.iter().all(|port| *port == ports[0]),
+            "{ports:?}"
+        );
+        for socket in &sockets {
+            listen(socket).unwrap();
+        }
+        TcpStream::connect(("127.0.0.1", ports[0])).unwrap();
+    }
+
+    #[test]
+    fn empty_address_is_ipv4_and_where_there_is_one_ipv6() {
+        let sockets = bind(&at("", 0), 1).unwrap();
+        listen(&sockets[0]).unwrap();
+        let address = local_address(&sockets[0]).unwrap();
+        TcpStream::connect(("127.0.0.1", address.port())).unwrap();
+        if address.is_ipv6() {
+            TcpStream::connect(("::1", address.port())).unwrap();
+        }
+    }
+
+    #[test]
+    fn port_of_another_server_is_refused_even_if_that_one_shares() {
+        let alone = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sharing = bind(&at("127.0.0.1", 0), 1).unwrap();
+        listen(&sharing[0]).unwrap();
+        for port in [
+            alone.local_addr().unwrap().port(),
+            local_address(&sharing[0]).unwrap().port(),
+        ] {
+            let error = bind(&at("127.0.0.1", port), 2).unwrap_err();
+            assert!(matches!(error, StartError::PortInUse { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_addresses_are_told_apart() {
+        let name = bind(&at("no such host", 0), 1).unwrap_err();
+        assert!(matches!(name, StartError::Address { .. }), "{name}");
+        let foreign = bind(&at("192.0.2.1", 0), 1).unwrap_err();
+        assert!(matches!(foreign, StartError::Bind { .. }), "{foreign}");
+    }
+
+    #[test]
+    fn ipv6_address_may_stand_in_brackets() {
+        let bracketed = resolve(&at("[::1]", 80)).unwrap();
+        assert_eq!(bracketed, "[::1]:80".parse().unwrap());
+    }
+}
