@@ -11,8 +11,6 @@ use crate::server::PATIENCE;
 pub struct Reply {
     /// Status code.
     pub status: u16,
-    /// Status line and headers as they came.
-    pub head: String,
     /// Body without its transfer coding.
     pub body: Vec<u8>,
 }
@@ -53,7 +51,7 @@ pub fn try_get(address: SocketAddr, path: &str) -> Option<Reply> {
     )
 }
 
-/// Sends bytes as they are and reads until the other side closes; nothing when what came is no answer.
+/// Sends bytes as they are and reads one answer; nothing when what came is none.
 pub fn raw(address: SocketAddr, request: &[u8]) -> Option<Reply> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -61,24 +59,37 @@ pub fn raw(address: SocketAddr, request: &[u8]) -> Option<Reply> {
     // The other side may refuse before it has read everything: its answer counts, not our broken pipe.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    parse(&answer)
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return parse(&answer, true),
+            Ok(length) => answer.extend_from_slice(&chunk[..length]),
+        }
+        if let Some(reply) = parse(&answer, false) {
+            return Some(reply);
+        }
+    }
 }
 
-fn parse(answer: &[u8]) -> Option<Reply> {
+/// The answer when all of it is there. One that tells no length ends where the connection `ended`.
+fn parse(answer: &[u8], ended: bool) -> Option<Reply> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let body = &answer[end + 4..];
-    let chunked = head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked");
-    let body = if chunked {
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    let body = if head.contains("transfer-encoding: chunked") {
         joined(body)?
-    } else {
+    } else if let Some(length) = length {
+        body.get(..length.trim().parse().ok()?)?.to_vec()
+    } else if ended {
         body.to_vec()
+    } else {
+        return None;
     };
-    Some(Reply { status, head, body })
+    Some(Reply { status, body })
 }
 
 /// The content of a chunked body.

@@ -5,7 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod bystander;
+mod client;
 mod cut;
 mod http;
+mod lifecycle;
 mod sdk;
 mod server;

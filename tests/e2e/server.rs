@@ -62,6 +62,18 @@ impl Server {
         Server::spawn(shards, config).wait()
     }
 
+    /// Runs the binary on a configuration file that is not expected to start a server.
+    pub fn ends_with_file(path: &Path) -> Ended {
+        let output = command(1, path)
+            .output()
+            .expect("the binary can be started");
+        let log = [output.stdout, output.stderr].concat();
+        Ended {
+            status: output.status,
+            log: String::from_utf8_lossy(&log).into_owned(),
+        }
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -101,10 +113,10 @@ impl Server {
         );
     }
 
-    /// Asks for the end as a service manager does, without waiting for it.
-    pub fn terminate(&self) {
+    /// Sends a signal as a service manager does, without waiting for what it does.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a child has a process id");
-        kill_process(pid, Signal::TERM).expect("the child is not reaped yet");
+        kill_process(pid, signal).expect("the child is not reaped yet");
     }
 
     /// Waits for the end.
@@ -127,27 +139,22 @@ impl Server {
     }
 
     fn spawn(shards: u16, config: &Value) -> Server {
-        let port = config["http_server"]["port"]
-            .as_u64()
-            .expect("the configuration names its port");
-        let folder = new_folder(port);
-        fs::write(folder.join("config.json"), config.to_string())
-            .expect("the target folder can be written");
+        // A configuration with a broken port is not expected to listen anywhere.
+        let port = config["http_server"]["port"].as_u64().unwrap_or(0) as u16;
+        let folder = new_folder();
+        let path = folder.join("config.json");
+        fs::write(&path, config.to_string()).expect("the target folder can be written");
         let log = File::create(folder.join("log")).expect("the target folder can be written");
-        let child = Command::new(support::binary())
-            .arg("--config")
-            .arg(folder.join("config.json"))
-            .env("RINGCAST_SHARDS", shards.to_string())
+        let child = command(shards, &path)
             .current_dir(&folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", support::binary().display()));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
         Server {
             child,
-            address,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             folder,
         }
     }
@@ -242,9 +249,21 @@ pub fn free_port() -> u16 {
     }
 }
 
-fn new_folder(port: u64) -> PathBuf {
+fn command(shards: u16, config: &Path) -> Command {
+    let mut command = Command::new(support::binary());
+    command
+        .arg("--config")
+        .arg(config)
+        .env("RINGCAST_SHARDS", shards.to_string());
+    command
+}
+
+/// An empty folder for one server.
+fn new_folder() -> PathBuf {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("server-{}-{port}", std::process::id()));
+        .join(format!("server-{}-{number}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("the target folder can be written");
     folder

@@ -1,0 +1,190 @@
+//! A WebSocket client of the JSON protocol that hides nothing: it sends what it is told, broken or not, and shows every
+//! reply, push and close code.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{Error, Message, WebSocket};
+
+use crate::server::{PATIENCE, SECRET};
+
+/// Path of the WebSocket endpoint.
+const PATH: &str = "/connection/websocket";
+
+/// An open WebSocket.
+pub struct Client {
+    socket: WebSocket<TcpStream>,
+    id: u32,
+    /// Client id from the connect reply.
+    pub client: String,
+    /// Messages of frames that held more than one.
+    unread: VecDeque<Value>,
+    /// Pushes that came while a reply was awaited.
+    pushes: VecDeque<Value>,
+    /// Whether pings are answered.
+    pub answers_pings: bool,
+}
+
+impl Client {
+    /// Opens the WebSocket and sends nothing.
+    pub fn open(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout above zero");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a timeout above zero");
+        stream.set_nodelay(true).expect("a TCP socket");
+        let request = format!("ws://{address}{PATH}")
+            .into_client_request()
+            .expect("a valid address");
+        let (socket, _) =
+            tungstenite::client::client(request, stream).expect("the server upgrades");
+        Client {
+            socket,
+            id: 0,
+            client: String::new(),
+            unread: VecDeque::new(),
+            pushes: VecDeque::new(),
+            answers_pings: true,
+        }
+    }
+
+    /// Opens and connects without a token.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Client {
+        Client::connect_with(address, json!({}))
+    }
+
+    /// Opens and connects; the connect must succeed.
+    #[track_caller]
+    pub fn connect_with(address: SocketAddr, connect: Value) -> Client {
+        let mut client = Client::open(address);
+        let reply = client.call("connect", connect);
+        client.client = reply["connect"]["client"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{reply}"))
+            .to_owned();
+        client
+    }
+
+    /// Sends a command and waits for its reply.
+    #[track_caller]
+    pub fn call(&mut self, command: &str, body: Value) -> Value {
+        self.id += 1;
+        let id = self.id;
+        self.send(&json!({"id": id, command: body}).to_string());
+        loop {
+            let message = self.message();
+            if message["id"] == id {
+                return message;
+            }
+            self.pushes.push_back(message);
+        }
+    }
+
+    /// Subscribes; it must succeed.
+    #[track_caller]
+    pub fn subscribe(&mut self, channel: &str) {
+        let reply = self.call("subscribe", json!({"channel": channel}));
+        assert!(reply.get("subscribe").is_some(), "{channel}: {reply}");
+    }
+
+    /// Data of the next publication.
+    #[track_caller]
+    pub fn publication(&mut self) -> Value {
+        loop {
+            let message = self.pushes.pop_front().unwrap_or_else(|| self.message());
+            if let Some(publication) = message["push"].get("pub") {
+                return publication["data"].clone();
+            }
+        }
+    }
+
+    /// Sends a text frame.
+    pub fn send(&mut self, text: &str) {
+        self.send_message(Message::text(text));
+    }
+
+    /// Sends any message of the WebSocket.
+    pub fn send_message(&mut self, message: Message) {
+        // The server may have closed already: the close code that it sent counts, not our broken pipe.
+        let _ = self.socket.send(message);
+    }
+
+    /// Sends bytes past the WebSocket.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.socket.get_mut().write_all(bytes);
+    }
+
+    /// Reads until the server closes, and gives its code and reason; what comes before is forgotten. Code 0: it closed
+    /// without a close frame, or not in time.
+    pub fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(Some(frame))) => {
+                    return (frame.code.into(), frame.reason.as_str().to_owned());
+                }
+                Ok(_) => {}
+                Err(error) => return (0, error.to_string()),
+            }
+        }
+    }
+
+    /// The next message that is no ping.
+    #[track_caller]
+    fn message(&mut self) -> Value {
+        loop {
+            if let Some(message) = self.unread.pop_front() {
+                return message;
+            }
+            match self.socket.read() {
+                Ok(Message::Text(text)) => self.take_frame(&text),
+                Ok(Message::Close(frame)) => panic!("closed: {frame:?}"),
+                Ok(other) => panic!("not a text frame: {other:?}"),
+                Err(Error::Io(error)) => panic!("nothing came: {error}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn take_frame(&mut self, text: &str) {
+        for line in text.lines() {
+            let message: Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if message != json!({}) {
+                self.unread.push_back(message);
+            } else if self.answers_pings {
+                self.send("{}");
+            }
+        }
+    }
+}
+
+/// A JWT with HS256 and the secret of the test configurations.
+pub fn token(claims: &Value) -> String {
+    signed(&json!({"alg": "HS256", "typ": "JWT"}), claims, SECRET)
+}
+
+/// A JWT with any header and secret; the signature is always HMAC with SHA-256.
+pub fn signed(header: &Value, claims: &Value, secret: &str) -> String {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let text = format!(
+        "{}.{}",
+        encode(header.to_string().as_bytes()),
+        encode(claims.to_string().as_bytes())
+    );
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    format!(
+        "{text}.{}",
+        encode(hmac::sign(&key, text.as_bytes()).as_ref())
+    )
+}
