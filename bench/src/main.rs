@@ -1,1 +1,65 @@
-fn main() {}
+//! `ringcast-bench`: load client for ringcast and every server of its protocol. How to measure with it is in `bench/README.md`.
+//!
+//! Exit status 0 when everything arrived once and in order, 1 when something did not, 2 when nothing could be measured.
+
+mod connect;
+mod crowd;
+mod endpoint;
+mod engine;
+mod failure;
+mod fanout;
+mod floor;
+mod idle;
+mod latency;
+mod ledger;
+mod measure;
+mod options;
+mod payload;
+mod process;
+mod report;
+mod scan;
+mod sequence;
+mod spread;
+mod token;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use failure::Failure;
+use options::{CommandLine, Scenario};
+use report::Report;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let report = match run(&line) {
+        Ok(report) => report,
+        Err(failure) => return fail(&failure),
+    };
+    if let Err(source) = report.print(line.common.json) {
+        let doing = "printing the report";
+        return fail(&Failure::System { doing, source });
+    }
+    ExitCode::from(u8::from(!report.is_clean()))
+}
+
+fn run(line: &CommandLine) -> Result<Report, Failure> {
+    let common = &line.common;
+    if let Some(core) = common.pin {
+        process::pin(core).map_err(Failure::system("pinning to the core of --pin"))?;
+    }
+    process::raise_descriptor_limit().map_err(Failure::system("raising the descriptor limit"))?;
+    match &line.scenario {
+        Scenario::Fanout(options) => fanout::run(common, options),
+        Scenario::Idle(options) => idle::run(common, options),
+        Scenario::Connect(options) => connect::run(common, options),
+        Scenario::Floor(options) => floor::run(common, options),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    // Nothing is left to tell it to when standard error is gone.
+    let _ = writeln!(std::io::stderr(), "ringcast-bench: {failure}");
+    ExitCode::from(2)
+}

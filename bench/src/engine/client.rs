@@ -1,0 +1,397 @@
+//! One client connection: upgrade, connect, subscribe, then receive and answer pings.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use mio::event::Event as Readiness;
+use mio::net::TcpStream;
+use ringcast_proto::client::{Encoding, PushBody, Reply, decode_replies};
+use ringcast_proto::http::Limits;
+use ringcast_proto::websocket::{self, Decoder, Role};
+
+use super::login::{CONNECT_ID, Login, SUBSCRIBE_ID, Session, UPGRADE_KEY};
+use super::{Event, Shared};
+use crate::scan::{Message, scan};
+
+/// Largest message that is taken from the server.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Largest head of the upgrade response.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum Closed {
+    /// We said goodbye.
+    Asked,
+    /// The server or the network ended it, or it never came to be.
+    Cut(String),
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("closed as asked"),
+            Self::Cut(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// A connection in any phase.
+pub struct Client {
+    socket: TcpStream,
+    phase: Phase,
+    decoder: Decoder,
+    /// Start of the upgrade response. Bound: [`HEAD_BYTES_MAX`]; empty afterwards.
+    head: Vec<u8>,
+    /// What the socket did not take yet, and how much of the first it took. Bound: a login and a pong per ping.
+    unsent: VecDeque<Rc<[u8]>>,
+    sent_of_first: usize,
+    /// `None` for one that only receives.
+    login: Option<Login>,
+    answers_pings: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Dialing,
+    Upgrading,
+    Connecting,
+    Subscribing,
+    Ready,
+    Closing,
+}
+
+impl Client {
+    /// A connection whose socket is on its way.
+    pub fn new(socket: TcpStream, login: Option<Login>) -> Self {
+        Self {
+            socket,
+            phase: Phase::Dialing,
+            decoder: Decoder::new(Role::Client, MESSAGE_BYTES_MAX),
+            head: Vec::new(),
+            unsent: VecDeque::new(),
+            sent_of_first: 0,
+            login,
+            answers_pings: false,
+        }
+    }
+
+    /// Says goodbye. A connection that is not yet upgraded only stops telling.
+    pub fn close(&mut self, session: &Session) {
+        if self.phase != Phase::Closing {
+            self.phase = Phase::Closing;
+            self.send(&session.goodbye);
+        }
+    }
+
+    /// Reads and writes what the socket is ready for. An error ends the connection.
+    pub fn handle_ready(
+        &mut self,
+        index: usize,
+        readiness: &Readiness,
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        if self.phase == Phase::Dialing && !self.handle_dialed(index, shared, on)? {
+            return Ok(());
+        }
+        if readiness.is_writable() && !self.unsent.is_empty() {
+            self.flush();
+        }
+        if readiness.is_readable() || readiness.is_read_closed() {
+            self.read(index, readiness.is_read_closed(), shared, on)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the socket has arrived; sends the upgrade request if it has.
+    fn handle_dialed(
+        &mut self,
+        index: usize,
+        shared: &Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<bool, Closed> {
+        if let Some(error) = self.socket.take_error().map_err(cut)? {
+            return Err(cut(error));
+        }
+        if self.socket.peer_addr().is_err() {
+            return Ok(false);
+        }
+        if self.login.is_some() {
+            self.phase = Phase::Upgrading;
+            self.send(&shared.session.upgrade);
+        } else {
+            self.phase = Phase::Ready;
+            on(Event::Ready { client: index });
+        }
+        Ok(true)
+    }
+
+    /// Readiness is edge-triggered, so the socket is read until it has no more: a read that does not fill the buffer says so,
+    /// unless the end of the stream is announced, which takes one more read.
+    fn read(
+        &mut self,
+        index: usize,
+        end_announced: bool,
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        let mut buffer = std::mem::take(&mut shared.buffer);
+        let result = loop {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => break Err(self.ended()),
+                Ok(count) => {
+                    shared.received.reads += 1;
+                    if let Err(why) = self.handle_bytes(index, &mut buffer[..count], shared, on) {
+                        break Err(why);
+                    }
+                    if count < buffer.len() && !end_announced {
+                        break Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if self.phase == Phase::Closing => break Err(Closed::Asked),
+                Err(error) => break Err(cut(error)),
+            }
+        };
+        shared.buffer = buffer;
+        result
+    }
+
+    fn ended(&self) -> Closed {
+        match self.phase {
+            Phase::Closing => Closed::Asked,
+            _ => Closed::Cut("the server closed the connection".to_owned()),
+        }
+    }
+
+    fn handle_bytes(
+        &mut self,
+        index: usize,
+        bytes: &mut [u8],
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        match self.phase {
+            Phase::Closing => Ok(()),
+            Phase::Upgrading => self.handle_head(index, bytes, shared, on),
+            _ => self.handle_frames(index, bytes, shared, on),
+        }
+    }
+
+    fn handle_head(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        self.head.extend_from_slice(bytes);
+        if self.head.len() > HEAD_BYTES_MAX {
+            return Err(Closed::Cut("endless upgrade response".to_owned()));
+        }
+        let parsed = websocket::check_response(&self.head, UPGRADE_KEY, &Limits::default());
+        let Some(length) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
+            return Ok(());
+        };
+        let mut rest = std::mem::take(&mut self.head).split_off(length);
+        self.phase = Phase::Connecting;
+        if let Some(login) = &self.login {
+            let connect = Rc::clone(&login.connect);
+            self.send(&connect);
+        }
+        self.handle_frames(index, &mut rest, shared, on)
+    }
+
+    fn handle_frames(
+        &mut self,
+        index: usize,
+        bytes: &mut [u8],
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        let mut decoder = std::mem::replace(
+            &mut self.decoder,
+            Decoder::new(Role::Client, MESSAGE_BYTES_MAX),
+        );
+        let mut outcome = Ok(());
+        let decoded = decoder.decode(bytes, &mut |event| match self
+            .handle_frame(index, event, shared, on)
+        {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(why) => {
+                outcome = Err(why);
+                ControlFlow::Break(())
+            }
+        });
+        self.decoder = decoder;
+        if let Err(error) = decoded {
+            return Err(Closed::Cut(format!("bad frame from the server: {error}")));
+        }
+        outcome
+    }
+
+    fn handle_frame(
+        &mut self,
+        index: usize,
+        event: websocket::Event<'_>,
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        match event {
+            websocket::Event::Text(message) | websocket::Event::Binary(message) => {
+                self.handle_message(index, message, shared, on)
+            }
+            websocket::Event::Close { code, reason } => Err(self.closed_with(code, reason)),
+            websocket::Event::Ping(_) | websocket::Event::Pong(_) => Ok(()),
+        }
+    }
+
+    fn closed_with(&self, code: Option<u16>, reason: &[u8]) -> Closed {
+        let reason = String::from_utf8_lossy(reason);
+        Closed::Cut(match code {
+            Some(code) => format!("closed with {code} {reason}"),
+            None => "closed without a code".to_owned(),
+        })
+    }
+
+    fn handle_message(
+        &mut self,
+        index: usize,
+        frame: &[u8],
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        shared.received.frames += 1;
+        let encoding = shared.session.encoding;
+        let at_ns = shared.now_ns();
+        let mut outcome = Ok(());
+        let Shared {
+            reader, session, ..
+        } = shared;
+        scan(encoding, frame, reader, |message| match message {
+            Message::Delivery(_) if self.phase != Phase::Ready => {
+                outcome = Err(Closed::Cut(
+                    "publication before the subscription".to_owned(),
+                ));
+            }
+            Message::Delivery(stamp) => on(Event::Delivery {
+                client: index,
+                stamp,
+                at_ns,
+            }),
+            Message::Corrupt => on(Event::Corrupt),
+            Message::Ping => {
+                if self.answers_pings {
+                    self.send(&session.pong);
+                }
+                on(Event::Ping);
+            }
+            Message::Other(message) => {
+                if outcome.is_ok() {
+                    outcome = self.handle_replies(index, encoding, message, on);
+                }
+            }
+        });
+        outcome
+    }
+
+    fn handle_replies(
+        &mut self,
+        index: usize,
+        encoding: Encoding,
+        message: &[u8],
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        for reply in decode_replies(encoding, message) {
+            let reply = reply.map_err(|error| Closed::Cut(format!("bad reply: {error}")))?;
+            self.handle_reply(index, reply, on)?;
+        }
+        Ok(())
+    }
+
+    fn handle_reply(
+        &mut self,
+        index: usize,
+        reply: Reply,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        use ringcast_proto::client::ReplyResult;
+        match (self.phase, reply) {
+            (Phase::Connecting, Reply::Result { id, result }) if id == CONNECT_ID => {
+                if let ReplyResult::Connect(connected) = result {
+                    self.answers_pings = connected.pong;
+                }
+                self.handle_connected(index, on);
+                Ok(())
+            }
+            (Phase::Subscribing, Reply::Result { id, .. }) if id == SUBSCRIBE_ID => {
+                self.phase = Phase::Ready;
+                on(Event::Ready { client: index });
+                Ok(())
+            }
+            (_, Reply::Error { id, error }) => Err(Closed::Cut(format!(
+                "command {id}: error {} {}",
+                error.code, error.message
+            ))),
+            (_, Reply::Push(push)) => match push.body {
+                PushBody::Unsubscribe(told) => Err(Closed::Cut(format!(
+                    "unsubscribed with {} {}",
+                    told.code, told.reason
+                ))),
+                PushBody::Disconnect(told) => Err(Closed::Cut(format!(
+                    "disconnected with {} {}",
+                    told.code, told.reason
+                ))),
+                _ => Ok(()),
+            },
+            _ => Err(Closed::Cut("unexpected reply".to_owned())),
+        }
+    }
+
+    fn handle_connected(&mut self, index: usize, on: &mut dyn FnMut(Event)) {
+        let subscribe = self
+            .login
+            .as_ref()
+            .and_then(|login| login.subscribe.clone());
+        match subscribe {
+            Some(subscribe) => {
+                self.phase = Phase::Subscribing;
+                self.send(&subscribe);
+            }
+            None => {
+                self.phase = Phase::Ready;
+                on(Event::Ready { client: index });
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &Rc<[u8]>) {
+        self.unsent.push_back(Rc::clone(bytes));
+        self.flush();
+    }
+
+    /// Writes until all is sent or the socket is full. An error shows at the next read.
+    fn flush(&mut self) {
+        while let Some(first) = self.unsent.front() {
+            match self.socket.write(&first[self.sent_of_first..]) {
+                Ok(count) if self.sent_of_first + count == first.len() => {
+                    self.unsent.pop_front();
+                    self.sent_of_first = 0;
+                }
+                Ok(count) => self.sent_of_first += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn cut(error: io::Error) -> Closed {
+    Closed::Cut(error.to_string())
+}

@@ -1,0 +1,240 @@
+//! The loop of the load client: one thread, nonblocking sockets, one epoll. It opens connections, answers pings and tells the
+//! scenario what happened; what to do about it is the scenario's business.
+//!
+//! The tool shares the machine with the server, so a delivery costs it one read and no allocation.
+
+mod client;
+mod login;
+mod publisher;
+
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use slab::Slab;
+use socket2::{Domain, Protocol, Socket, Type};
+
+pub use client::Closed;
+pub use login::{Login, Session, Subscription};
+pub use publisher::Batch;
+
+use crate::payload::{Reader, Stamp};
+use client::Client;
+use publisher::Publisher;
+
+/// Bytes of one read, shared by all connections.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Events of one turn.
+const EVENTS_MAX: usize = 1024;
+
+/// Tokens from here on are publishers; below are clients.
+const PUBLISHER_TOKENS: usize = 1 << 32;
+
+/// Token of the ticker.
+const TICKER_TOKEN: Token = Token(usize::MAX >> 1);
+
+/// What happened to a connection. Clients and publishers are known by their indices.
+#[derive(Debug)]
+pub enum Event {
+    /// A client is connected and, if it wanted, subscribed.
+    Ready { client: usize },
+    /// A client received a publication, `at_ns` nanoseconds after the start of the run.
+    Delivery {
+        client: usize,
+        stamp: Stamp,
+        at_ns: u64,
+    },
+    /// A client received a damaged publication.
+    Corrupt,
+    /// A client was pinged and has answered.
+    Ping,
+    /// A client is gone; its index may be used again.
+    Closed { client: usize, why: Closed },
+    /// A publisher's request was answered with success.
+    Answered { publisher: usize },
+    /// A publisher's request or its connection failed.
+    Failed { reason: String },
+}
+
+/// Counts of what was read, to tell how the server batches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Received {
+    /// Reads of clients that brought bytes.
+    pub reads: u64,
+    /// WebSocket messages of clients.
+    pub frames: u64,
+}
+
+/// All connections of the tool.
+pub struct Engine {
+    poll: Poll,
+    events: Events,
+    clients: Slab<Client>,
+    publishers: Vec<Publisher>,
+    ticker: Option<TimerFd>,
+    shared: Shared,
+}
+
+/// What all connections use in turn.
+struct Shared {
+    buffer: Vec<u8>,
+    reader: Reader,
+    session: Session,
+    origin: Instant,
+    received: Received,
+}
+
+impl Shared {
+    /// Nanoseconds since the start of the run.
+    fn now_ns(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+}
+
+impl Engine {
+    /// For payloads of `payload_bytes` bytes on connections of `session`.
+    pub fn new(session: Session, payload_bytes: usize) -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            clients: Slab::new(),
+            publishers: Vec::new(),
+            ticker: None,
+            shared: Shared {
+                buffer: vec![0; READ_BYTES],
+                reader: Reader::new(payload_bytes),
+                session,
+                origin: Instant::now(),
+                received: Received::default(),
+            },
+        })
+    }
+
+    /// Starts a client's connection and returns its index. [`Event::Ready`] or [`Event::Closed`] follows.
+    ///
+    /// Without a login nothing is sent: the client only receives, as those of the floor do.
+    pub fn open(&mut self, address: SocketAddr, login: Option<Login>) -> io::Result<usize> {
+        let mut socket = dial(address)?;
+        let entry = self.clients.vacant_entry();
+        let index = entry.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut socket, Token(index), interest)?;
+        entry.insert(Client::new(socket, login));
+        Ok(index)
+    }
+
+    /// Says goodbye; [`Event::Closed`] follows when the server has closed. What arrives meanwhile is not told.
+    pub fn close(&mut self, client: usize) {
+        if let Some(client) = self.clients.get_mut(client) {
+            client.close(&self.shared.session);
+        }
+    }
+
+    /// Opens a connection to the HTTP API and returns its index, counted from 0.
+    pub fn open_publisher(&mut self, address: SocketAddr, batch: Batch) -> io::Result<usize> {
+        let mut socket = dial(address)?;
+        let index = self.publishers.len();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(PUBLISHER_TOKENS + index);
+        self.poll
+            .registry()
+            .register(&mut socket, token, interest)?;
+        self.publishers.push(Publisher::new(socket, batch));
+        Ok(index)
+    }
+
+    /// Sends one request of a publisher that has no other under way; `stamp` gives the numbers of each publication in it.
+    pub fn publish(
+        &mut self,
+        publisher: usize,
+        stamp: impl Fn(usize) -> Stamp,
+    ) -> Result<(), String> {
+        self.publishers[publisher].publish(stamp)
+    }
+
+    /// Ends turns at least this often, to the microsecond where the timeout of [`Self::turn`] counts in milliseconds.
+    pub fn tick_every(&mut self, interval: Duration) -> io::Result<()> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        let interval = Expiration::Interval(TimeSpec::from_duration(interval));
+        timer.set(interval, TimerSetTimeFlags::empty())?;
+        let descriptor = timer.as_fd().as_raw_fd();
+        // Edge-triggered: each expiry is an event of its own, the timer need not be read.
+        self.poll.registry().register(
+            &mut SourceFd(&descriptor),
+            TICKER_TOKEN,
+            Interest::READABLE,
+        )?;
+        self.ticker = Some(timer);
+        Ok(())
+    }
+
+    /// Waits for something to happen, at most `timeout`, and tells all that did.
+    pub fn turn(&mut self, timeout: Duration, on: &mut dyn FnMut(Event)) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            match event.token() {
+                TICKER_TOKEN => {}
+                Token(index) if index >= PUBLISHER_TOKENS => {
+                    let publisher = index - PUBLISHER_TOKENS;
+                    let buffer = &mut self.shared.buffer;
+                    if let Some(event) =
+                        self.publishers[publisher].handle_ready(publisher, event, buffer)
+                    {
+                        on(event);
+                    }
+                }
+                Token(index) => {
+                    let Some(client) = self.clients.get_mut(index) else {
+                        continue;
+                    };
+                    if let Err(why) = client.handle_ready(index, event, &mut self.shared, on) {
+                        self.clients.remove(index);
+                        on(Event::Closed { client: index, why });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nanoseconds since the start of the run.
+    pub fn now_ns(&self) -> u64 {
+        self.shared.now_ns()
+    }
+
+    /// Counts since the start of the run.
+    pub fn received(&self) -> Received {
+        self.shared.received
+    }
+}
+
+/// A nonblocking socket on its way to `address`, without Nagle's delay.
+fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => {
+            return Err(error);
+        }
+        _ => {}
+    }
+    Ok(TcpStream::from_std(StdStream::from(socket)))
+}

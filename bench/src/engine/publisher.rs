@@ -1,0 +1,262 @@
+//! One keep-alive connection to the HTTP API that publishes: a request whose payloads are stamped in place, one at a time.
+
+use std::borrow::Cow;
+use std::io::{self, Read, Write};
+
+use memchr::memmem;
+use mio::event::Event as Readiness;
+use mio::net::TcpStream;
+use ringcast_proto::http::{ChunkedDecoder, HttpError, Limits, parse_response};
+
+use super::Event;
+use crate::endpoint::Endpoint;
+use crate::payload::{self, Stamp};
+
+/// Largest response that is taken from the server.
+const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A request with one or more publications, to be stamped and sent again and again.
+#[derive(Clone)]
+pub struct Batch {
+    request: Vec<u8>,
+    /// Where the payloads stand in the request.
+    payloads: Vec<usize>,
+    payload_bytes: usize,
+}
+
+impl Batch {
+    /// One `publish` request, or a `batch` of `count` publications when `count` is over 1.
+    pub fn new(
+        endpoint: &Endpoint,
+        api_key: &str,
+        channel: &str,
+        payload_bytes: usize,
+        count: usize,
+    ) -> Self {
+        let payload = payload::template(payload_bytes);
+        let payload = std::str::from_utf8(&payload).expect("a payload is ASCII");
+        let channel = serde_json::Value::from(channel);
+        let publish = format!(r#"{{"channel":{channel},"data":{payload}}}"#);
+        let (method, body) = if count == 1 {
+            ("publish", publish)
+        } else {
+            let command = format!(r#"{{"publish":{publish}}}"#);
+            let commands = vec![command; count].join(",");
+            ("batch", format!(r#"{{"commands":[{commands}]}}"#))
+        };
+        let request = format!(
+            "POST {}/{method} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {api_key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            endpoint.target.trim_end_matches('/'),
+            endpoint.authority,
+            body.len(),
+        );
+        let payloads = memmem::find_iter(request.as_bytes(), payload).collect();
+        Self {
+            request: request.into_bytes(),
+            payloads,
+            payload_bytes,
+        }
+    }
+}
+
+/// A publisher's connection.
+pub struct Publisher {
+    socket: TcpStream,
+    batch: Batch,
+    phase: Phase,
+    /// Start of a response. Bound: [`RESPONSE_BYTES_MAX`].
+    response: Vec<u8>,
+}
+
+enum Phase {
+    /// A request may be made at once; it is sent when the socket has arrived.
+    Idle,
+    /// So many bytes of the request are sent.
+    Waiting {
+        sent: usize,
+    },
+    Broken,
+}
+
+impl Publisher {
+    /// A connection whose socket is on its way.
+    pub fn new(socket: TcpStream, batch: Batch) -> Self {
+        Self {
+            socket,
+            batch,
+            phase: Phase::Idle,
+            response: Vec::new(),
+        }
+    }
+
+    /// Sends a request; fails when the one before was not answered.
+    pub fn publish(&mut self, stamp: impl Fn(usize) -> Stamp) -> Result<(), String> {
+        if !matches!(self.phase, Phase::Idle) {
+            return Err("a publisher sends one request at a time".to_owned());
+        }
+        let Batch {
+            request,
+            payloads,
+            payload_bytes,
+        } = &mut self.batch;
+        for (index, at) in payloads.iter().enumerate() {
+            payload::stamp(&mut request[*at..*at + *payload_bytes], stamp(index));
+        }
+        self.phase = Phase::Waiting { sent: 0 };
+        self.write();
+        Ok(())
+    }
+
+    /// Writes and reads what the socket is ready for.
+    pub fn handle_ready(
+        &mut self,
+        index: usize,
+        readiness: &Readiness,
+        buffer: &mut [u8],
+    ) -> Option<Event> {
+        if matches!(self.phase, Phase::Broken) {
+            return None;
+        }
+        if readiness.is_writable() {
+            self.write();
+        }
+        if !readiness.is_readable() && !readiness.is_read_closed() {
+            return None;
+        }
+        match self.read(buffer) {
+            Ok(true) => Some(Event::Answered { publisher: index }),
+            Ok(false) => None,
+            Err(reason) => {
+                self.phase = Phase::Broken;
+                Some(Event::Failed { reason })
+            }
+        }
+    }
+
+    /// Writes what is left of the request. An error shows at the next read.
+    fn write(&mut self) {
+        let Phase::Waiting { sent } = &mut self.phase else {
+            return;
+        };
+        while *sent < self.batch.request.len() {
+            match self.socket.write(&self.batch.request[*sent..]) {
+                Ok(count) => *sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether the response is whole.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<bool, String> {
+        loop {
+            match self.socket.read(buffer) {
+                Ok(0) => return Err("the API closed the connection".to_owned()),
+                Ok(count) => self.response.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("API connection: {error}")),
+            }
+            if self.response.len() > RESPONSE_BYTES_MAX {
+                return Err("endless API response".to_owned());
+            }
+        }
+        self.handle_response()
+    }
+
+    fn handle_response(&mut self) -> Result<bool, String> {
+        let Some((status, body)) = split_response(&self.response)? else {
+            return Ok(false);
+        };
+        if status != 200 || memmem::find(&body, br#""error""#).is_some() {
+            let body: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+            return Err(format!("API answered {status} {body}"));
+        }
+        self.response.clear();
+        self.phase = Phase::Idle;
+        Ok(true)
+    }
+}
+
+/// Status and body of a response, once it is whole.
+fn split_response(bytes: &[u8]) -> Result<Option<(u16, Cow<'_, [u8]>)>, String> {
+    let told = |error: HttpError| format!("API response: {}", error.reason);
+    let Some((head, length)) = parse_response(bytes, &Limits::default()).map_err(told)? else {
+        return Ok(None);
+    };
+    let rest = &bytes[length..];
+    if let Some(length) = head.content_length() {
+        let body = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.get(..length));
+        return Ok(body.map(|body| (head.status(), Cow::Borrowed(body))));
+    }
+    let mut decoder = ChunkedDecoder::new(RESPONSE_BYTES_MAX);
+    let mut body = Vec::new();
+    decoder.decode(rest, &mut body).map_err(told)?;
+    Ok(decoder.is_done().then(|| (head.status(), Cow::Owned(body))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(response: &str, want: Result<Option<(u16, &str)>, ()>) {
+        let got = split_response(response.as_bytes()).map_err(drop);
+        let want = want.map(|some| some.map(|(status, body)| (status, body.as_bytes().into())));
+        assert_eq!(got, want, "{response}");
+    }
+
+    #[test]
+    fn body_ends_where_its_length_or_its_last_chunk_says() {
+        check(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            Ok(Some((200, "{}"))),
+        );
+        check(
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
+            Ok(Some((401, ""))),
+        );
+        check(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+            Ok(Some((200, "{}"))),
+        );
+    }
+
+    #[test]
+    fn unfinished_response_is_awaited() {
+        for response in [
+            "",
+            "HTTP/1.1 200",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        ] {
+            check(response, Ok(None));
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_an_error() {
+        check("nonsense\r\n\r\n", Err(()));
+        check(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            Err(()),
+        );
+    }
+
+    #[test]
+    fn request_of_a_batch_holds_each_payload() {
+        let endpoint = Endpoint::resolve("http://127.0.0.1:8000/api", "http");
+        let endpoint = endpoint.expect("the address is well formed");
+        for (count, path) in [(1, "/api/publish"), (16, "/api/batch")] {
+            let batch = Batch::new(&endpoint, "key", "a\"b", 128, count);
+            assert_eq!(batch.payloads.len(), count);
+            let text = String::from_utf8(batch.request).expect("a request is text");
+            assert!(text.starts_with(&format!("POST {path} HTTP/1.1\r\n")));
+            let (_, body) = text.split_once("\r\n\r\n").expect("a head ends");
+            serde_json::from_str::<serde_json::Value>(body).expect("the body is JSON");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Who publishes next: one lane per API connection, each with its own sequence.
+
+/// All lanes of a run.
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    /// Publications per request.
+    batch: u32,
+    /// A lane is free once it is answered; otherwise its publications must have been received as well.
+    on_answer: bool,
+}
+
+struct Lane {
+    /// Next number of the sequence.
+    next: u32,
+    /// Everything below is acknowledged by the API.
+    acknowledged: u32,
+    /// Deliveries of this lane's publications that have not come yet.
+    awaited: u64,
+    /// A request is not yet answered.
+    asking: bool,
+}
+
+impl Lanes {
+    /// `count` lanes with `batch` publications per request.
+    pub fn new(count: usize, batch: u32, on_answer: bool) -> Self {
+        let lane = || Lane {
+            next: 0,
+            acknowledged: 0,
+            awaited: 0,
+            asking: false,
+        };
+        Self {
+            lanes: std::iter::repeat_with(lane).take(count).collect(),
+            batch,
+            on_answer,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Publications per request.
+    pub fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    /// Whether the lane may publish in a closed loop.
+    pub fn is_free(&self, lane: usize) -> bool {
+        let Lane {
+            asking, awaited, ..
+        } = self.lanes[lane];
+        !asking && (self.on_answer || awaited == 0)
+    }
+
+    /// Whether the lane has no request under way.
+    pub fn is_answered(&self, lane: usize) -> bool {
+        !self.lanes[lane].asking
+    }
+
+    /// Notes a request to `receivers` subscribers and returns the first number in it.
+    pub fn start(&mut self, lane: usize, receivers: u64) -> u32 {
+        let batch = self.batch;
+        let lane = &mut self.lanes[lane];
+        let first = lane.next;
+        lane.next += batch;
+        lane.awaited += u64::from(batch) * receivers;
+        lane.asking = true;
+        first
+    }
+
+    /// Notes the answer to a request.
+    pub fn handle_answer(&mut self, lane: usize) {
+        let lane = &mut self.lanes[lane];
+        lane.asking = false;
+        lane.acknowledged = lane.next;
+    }
+
+    /// Notes a delivery to a subscriber that stays. One of a lane that does not exist is none.
+    pub fn handle_delivery(&mut self, lane: usize) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.awaited = lane.awaited.saturating_sub(1);
+        }
+    }
+
+    /// Whether everything is answered and received.
+    pub fn are_quiet(&self) -> bool {
+        self.lanes
+            .iter()
+            .all(|lane| !lane.asking && lane.awaited == 0)
+    }
+
+    /// First number of a lane that was not yet handed to the socket.
+    pub fn unsent(&self, lane: usize) -> u32 {
+        self.lanes[lane].next
+    }
+
+    /// Per lane, the end of what was sent.
+    pub fn sent(&self) -> impl Iterator<Item = u32> {
+        self.lanes.iter().map(|lane| lane.next)
+    }
+
+    /// Per lane, the end of what the API has acknowledged.
+    pub fn acknowledged(&self) -> impl Iterator<Item = u32> {
+        self.lanes.iter().map(|lane| lane.acknowledged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets lane 0 send one request to two subscribers, then applies `steps`: `a` an answer, `d` a delivery.
+    #[track_caller]
+    fn check(batch: u32, on_answer: bool, steps: &str, free: bool, quiet: bool) {
+        let mut lanes = Lanes::new(2, batch, on_answer);
+        assert_eq!(lanes.start(0, 2), 0);
+        for step in steps.chars() {
+            match step {
+                'a' => lanes.handle_answer(0),
+                _ => lanes.handle_delivery(0),
+            }
+        }
+        assert_eq!(
+            (lanes.is_free(0), lanes.are_quiet()),
+            (free, quiet),
+            "{steps}"
+        );
+        assert!(lanes.is_free(1));
+    }
+
+    #[test]
+    fn lane_is_free_when_answered_and_received_by_all() {
+        check(1, false, "", false, false);
+        check(1, false, "a", false, false);
+        check(1, false, "ad", false, false);
+        check(1, false, "dd", false, false);
+        check(1, false, "dda", true, true);
+        check(2, false, "add", false, false);
+        check(2, false, "adddd", true, true);
+    }
+
+    #[test]
+    fn answer_is_enough_where_that_is_asked() {
+        check(1, true, "a", true, false);
+        check(1, true, "dd", false, false);
+        check(1, true, "add", true, true);
+    }
+
+    #[test]
+    fn deliveries_too_many_or_of_nobody_are_borne() {
+        check(1, false, "adddd", true, true);
+        Lanes::new(1, 1, false).handle_delivery(1);
+    }
+
+    #[test]
+    fn sequence_advances_by_whole_batches() {
+        let mut lanes = Lanes::new(1, 16, false);
+        lanes.start(0, 1);
+        assert_eq!(lanes.acknowledged().next(), Some(0));
+        lanes.handle_answer(0);
+        assert_eq!(lanes.acknowledged().next(), Some(16));
+        assert_eq!(lanes.start(0, 1), 16);
+        assert_eq!((lanes.unsent(0), lanes.sent().next()), (32, Some(32)));
+    }
+}

@@ -1,0 +1,328 @@
+//! Scenario `floor`: what the kernel asks for writing the same bytes to as many loopback sockets, with nothing else around.
+//!
+//! A writer process of its own, pinned like the server, is handed the bytes through a pipe and writes them to each socket with a plain
+//! nonblocking send. The receivers are the same engine that measures the server, so both pay the same for waking it.
+
+mod child;
+mod writer;
+
+use std::time::Duration;
+
+use clap::Args;
+use ringcast_proto::client::{Encoding, Publication, encode_publication, encode_publication_push};
+use ringcast_proto::websocket;
+
+use crate::crowd::{self, PATIENCE, TURN};
+use crate::endpoint::Endpoint;
+use crate::engine::{Engine, Event, Session};
+use crate::failure::Failure;
+use crate::latency::{Latency, Percentiles};
+use crate::ledger::{Ledger, Tally};
+use crate::measure::{Meter, micros_each};
+use crate::options::Common;
+use crate::payload::{self, Stamp};
+use crate::process::Process;
+use crate::report::Report;
+use crate::sequence::Sequence;
+use crate::spread::Spread;
+use child::Child;
+
+/// Writes before the first window.
+const WARM_UP_WRITES: u64 = 200;
+
+/// Options of this scenario.
+#[derive(Args)]
+pub struct Options {
+    /// Sockets that are written to.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    /// Publications joined in one write.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    frames: u64,
+    /// Channel name in the frames.
+    #[arg(long, default_value = "bench")]
+    channel: String,
+    /// Rounds (one write to each socket) per window.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Windows, each with a figure of its own.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    windows: u32,
+    /// Core of the writer.
+    #[arg(long, value_name = "CPU")]
+    writer_pin: Option<usize>,
+    /// Be the writer: listens, prints the port, writes what comes on standard input. Started by this tool itself.
+    #[arg(long, hide = true)]
+    serve: bool,
+}
+
+/// Carries the scenario out.
+pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
+    let subscribers = options.subscribers as usize;
+    if options.serve {
+        writer::serve(subscribers).map_err(Failure::system("writing"))?;
+        return Ok(Report::new("floor"));
+    }
+    let mut floor = Floor::start(common, subscribers, &options.channel, options.writer_pin)?;
+    let mut windows = Vec::new();
+    for _ in 0..options.windows {
+        let publications = options.rounds * options.frames;
+        windows.push(floor.window(publications, options.frames as usize)?);
+    }
+    Ok(report(&floor, options, &windows))
+}
+
+/// The writer and its receivers.
+pub struct Floor {
+    engine: Engine,
+    child: Child,
+    meter: Meter,
+    encoding: Encoding,
+    channel: String,
+    payload_bytes: usize,
+    receivers: usize,
+    next: u32,
+    books: Books,
+}
+
+struct Books {
+    ledger: Ledger,
+    latency: Latency,
+    cut: Option<String>,
+}
+
+/// What a window cost.
+pub struct Window {
+    /// CPU time of the writer.
+    pub cpu: Duration,
+    pub writes: u64,
+    pub deliveries: u64,
+    /// Publications per write.
+    pub frames: usize,
+}
+
+impl Floor {
+    /// Starts a writer on `core`, connects the receivers and warms up.
+    pub fn start(
+        common: &Common,
+        receivers: usize,
+        channel: &str,
+        core: Option<usize>,
+    ) -> Result<Self, Failure> {
+        let child =
+            Child::start(receivers, core).map_err(Failure::system("starting the writer"))?;
+        let encoding = common.protocol.encoding();
+        let endpoint = Endpoint {
+            address: child.address(),
+            authority: String::new(),
+            target: String::new(),
+        };
+        let session = Session::new(&endpoint, encoding);
+        let mut engine =
+            Engine::new(session, common.payload).map_err(Failure::system("starting the loop"))?;
+        let clients = crowd::gather(&mut engine, child.address(), receivers, |_| None)?;
+        let mut ledger = Ledger::new(1);
+        for client in clients {
+            ledger.open(client, |_| Sequence::starting_at(0));
+        }
+        let mut floor = Self {
+            engine,
+            meter: Meter::of(Process::open(child.pid())?)?,
+            child,
+            encoding,
+            channel: channel.to_owned(),
+            payload_bytes: common.payload,
+            receivers,
+            next: 0,
+            books: Books {
+                ledger,
+                latency: Latency::new(),
+                cut: None,
+            },
+        };
+        floor
+            .child
+            .await_ready()
+            .map_err(Failure::system("waiting for the writer"))?;
+        floor.window(WARM_UP_WRITES, 1)?;
+        floor.books.latency = Latency::new();
+        Ok(floor)
+    }
+
+    /// Writes `publications` to all, `frames` at a time, each time when all have received the ones before.
+    pub fn window(&mut self, publications: u64, frames: usize) -> Result<Window, Failure> {
+        let mut round = Round::new(self.encoding, &self.channel, self.payload_bytes, frames);
+        let rounds = publications.div_ceil(frames as u64).max(1);
+        let before = self.meter.read()?;
+        for _ in 0..rounds {
+            let sent_ns = self.engine.now_ns();
+            let first = self.next;
+            self.next += frames as u32;
+            round.stamp(|index| Stamp {
+                publisher: 0,
+                sequence: first + index as u32,
+                sent_ns,
+            });
+            self.child
+                .write(&round.bytes)
+                .map_err(Failure::system("handing bytes to the writer"))?;
+            self.receive(frames)?;
+        }
+        let writes = rounds * self.receivers as u64;
+        Ok(Window {
+            cpu: self.meter.used_since(before)?.server,
+            writes,
+            deliveries: writes * frames as u64,
+            frames,
+        })
+    }
+
+    /// The accounts of the receivers.
+    pub fn tally(&self) -> Tally {
+        self.books.ledger.tally()
+    }
+
+    /// From handed to the writer to received.
+    pub fn latencies(&self) -> Percentiles {
+        self.books.latency.percentiles()
+    }
+
+    fn receive(&mut self, frames: usize) -> Result<(), Failure> {
+        let want = self.tally().delivered + (self.receivers * frames) as u64;
+        let give_up_ns = self.engine.now_ns() + PATIENCE.as_nanos() as u64;
+        while self.tally().delivered < want {
+            let books = &mut self.books;
+            self.engine
+                .turn(TURN, &mut |event| books.handle(event))
+                .map_err(Failure::system("waiting for events"))?;
+            if self.books.cut.is_some() || self.engine.now_ns() > give_up_ns {
+                let waiting_for = "the writer's bytes had not all arrived".to_owned();
+                return Err(Failure::Stalled { waiting_for });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Books {
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Delivery {
+                client,
+                stamp,
+                at_ns,
+            } => {
+                self.ledger.observe(client, stamp);
+                self.latency.record_ns(at_ns.saturating_sub(stamp.sent_ns));
+            }
+            Event::Corrupt => self.ledger.observe_corrupt(),
+            Event::Closed { why, .. } => self.cut = Some(why.to_string()),
+            _ => {}
+        }
+    }
+}
+
+/// The bytes of one write: WebSocket frames as a server sends them.
+struct Round {
+    bytes: Vec<u8>,
+    /// Where the payloads stand.
+    payloads: Vec<usize>,
+    payload_bytes: usize,
+}
+
+impl Round {
+    fn new(encoding: Encoding, channel: &str, payload_bytes: usize, frames: usize) -> Self {
+        let frame = frame(encoding, channel, payload_bytes);
+        let bytes = frame.repeat(frames);
+        let payload = payload::template(payload_bytes);
+        let payloads = memchr::memmem::find_iter(&bytes, &payload).collect();
+        Self {
+            bytes,
+            payloads,
+            payload_bytes,
+        }
+    }
+
+    fn stamp(&mut self, stamp: impl Fn(usize) -> Stamp) {
+        for (index, at) in self.payloads.iter().enumerate() {
+            payload::stamp(&mut self.bytes[*at..*at + self.payload_bytes], stamp(index));
+        }
+    }
+}
+
+/// One publication in the push and the frame of the protocol.
+fn frame(encoding: Encoding, channel: &str, payload_bytes: usize) -> Vec<u8> {
+    let publication = Publication {
+        data: payload::template(payload_bytes).into(),
+        ..Publication::default()
+    };
+    let body = encode_publication(encoding, &publication).expect("the payload is JSON");
+    let mut push = Vec::new();
+    encode_publication_push(encoding, channel, &body, &mut push);
+    let opcode = match encoding {
+        Encoding::Json => websocket::Opcode::Text,
+        Encoding::Protobuf => websocket::Opcode::Binary,
+    };
+    let mut frame = Vec::new();
+    websocket::encode_frame(&mut frame, opcode, &push);
+    frame
+}
+
+fn report(floor: &Floor, options: &Options, windows: &[Window]) -> Report {
+    let mut report = Report::new("floor");
+    report.count("subscribers", "sockets", u64::from(options.subscribers));
+    report.count("frames", "publications per write", options.frames);
+    report.count("windows", "windows", windows.len() as u64);
+    report.count("writes", "writes", windows.iter().map(|w| w.writes).sum());
+    let per_write = windows.iter().map(|w| micros_each(w.cpu, w.writes));
+    report.spread(
+        "cpu_per_write_us",
+        "writer CPU per write",
+        Spread::of(per_write),
+        "µs",
+    );
+    let per_delivery = windows.iter().map(|w| micros_each(w.cpu, w.deliveries));
+    report.spread(
+        "cpu_per_delivery_us",
+        "writer CPU per delivery",
+        Spread::of(per_delivery),
+        "µs",
+    );
+    report.latency("latency", "delivery latency", floor.latencies());
+    report.tally(floor.tally());
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::{Found, Reader};
+
+    #[track_caller]
+    fn check(encoding: Encoding, frames: usize) {
+        let mut round = Round::new(encoding, "bench", 128, frames);
+        round.stamp(|index| Stamp {
+            publisher: 0,
+            sequence: index as u32,
+            sent_ns: 5,
+        });
+        assert_eq!(round.payloads.len(), frames);
+        let length = round.bytes.len() / frames;
+        for (index, frame) in round.bytes.chunks(length).enumerate() {
+            let want = Stamp {
+                publisher: 0,
+                sequence: index as u32,
+                sent_ns: 5,
+            };
+            assert_eq!(Reader::new(128).read(frame), Found::Stamp(want));
+        }
+    }
+
+    #[test]
+    fn every_frame_of_a_write_carries_its_own_stamp() {
+        check(Encoding::Json, 1);
+        check(Encoding::Json, 16);
+        check(Encoding::Protobuf, 1);
+        check(Encoding::Protobuf, 3);
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line: what all scenarios share. Their own options stand beside them.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringcast_proto::client::Encoding;
+
+use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
+use crate::{connect, fanout, floor, idle};
+
+/// Load client for ringcast and every server of its protocol.
+#[derive(Parser)]
+#[command(name = "ringcast-bench", version)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub scenario: Scenario,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What is measured.
+#[derive(Subcommand)]
+pub enum Scenario {
+    /// Publish over HTTP to many subscribers of one channel; cost and latency of a delivery.
+    Fanout(fanout::Options),
+    /// Many silent connections, each subscribed to its own channel; memory of each, cost of a ping.
+    Idle(idle::Options),
+    /// Connections that come and go; cost of upgrade, connect and subscribe.
+    Connect(connect::Options),
+    /// The kernel's price of writing the same bytes to as many sockets.
+    Floor(floor::Options),
+}
+
+/// Options of every scenario.
+#[derive(Args)]
+pub struct Common {
+    /// WebSocket endpoint.
+    #[arg(
+        long,
+        global = true,
+        default_value = "ws://127.0.0.1:8000/connection/websocket"
+    )]
+    pub url: String,
+    /// HTTP API, without the method.
+    #[arg(long, global = true, default_value = "http://127.0.0.1:8000/api")]
+    pub api: String,
+    /// Key of the HTTP API.
+    #[arg(long, global = true, default_value = "")]
+    pub api_key: String,
+    /// Secret to sign a connection token (HS256) for each client; without it clients are anonymous.
+    #[arg(long, global = true)]
+    pub token_secret: Option<String>,
+    /// Process id of the server, to measure its CPU time and memory.
+    #[arg(long, global = true)]
+    pub pid: Option<u32>,
+    /// Encoding of the clients.
+    #[arg(long, global = true, value_enum, default_value = "json")]
+    pub protocol: Protocol,
+    /// Bytes of a publication's data.
+    #[arg(long, global = true, default_value_t = 128, value_parser = payload_bytes)]
+    pub payload: usize,
+    /// Measured time, all windows together.
+    #[arg(long, global = true, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Pin this tool to a core.
+    #[arg(long, global = true, value_name = "CPU")]
+    pub pin: Option<usize>,
+    /// Print one JSON object instead of the table.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Encoding of the clients.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    Json,
+    Protobuf,
+}
+
+impl Protocol {
+    /// As the codecs name it.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::Json => Encoding::Json,
+            Self::Protobuf => Encoding::Protobuf,
+        }
+    }
+}
+
+fn payload_bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("not in {PAYLOAD_BYTES_MIN}..={PAYLOAD_BYTES_MAX}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[track_caller]
+    fn check(line: &str, accepted: bool) {
+        let parsed = CommandLine::try_parse_from(line.split(' '));
+        assert_eq!(parsed.is_ok(), accepted, "{line}");
+    }
+
+    #[test]
+    fn options_do_not_contradict_each_other() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_stand_before_or_after_the_scenario() {
+        check("ringcast-bench fanout --payload 128 --subscribers 10", true);
+        check("ringcast-bench --payload 128 --json fanout", true);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for line in [
+            "ringcast-bench",
+            "ringcast-bench nothing",
+            "ringcast-bench fanout --payload 51",
+            "ringcast-bench fanout --payload 99999999",
+            "ringcast-bench fanout --payload x",
+            "ringcast-bench fanout --seconds 0",
+            "ringcast-bench fanout --subscribers 0",
+            "ringcast-bench fanout --outstanding 0",
+            "ringcast-bench fanout --outstanding 1001",
+            "ringcast-bench fanout --batch 0",
+            "ringcast-bench fanout --protocol xml",
+            "ringcast-bench floor --frames 0",
+            "ringcast-bench connect --concurrency 0",
+        ] {
+            check(line, false);
+        }
+    }
+}

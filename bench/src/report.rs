@@ -1,0 +1,184 @@
+//! What a scenario tells: a table for people, one JSON object for machines.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use crate::latency::Percentiles;
+use crate::ledger::Tally;
+use crate::spread::Spread;
+
+/// Rows of one scenario in the order of their telling.
+pub struct Report {
+    scenario: &'static str,
+    rows: Vec<Row>,
+    clean: bool,
+}
+
+struct Row {
+    key: &'static str,
+    label: &'static str,
+    text: String,
+    value: Value,
+}
+
+impl Report {
+    /// An empty report, clean until something bad is added.
+    pub fn new(scenario: &'static str) -> Self {
+        Self {
+            scenario,
+            rows: Vec::new(),
+            clean: true,
+        }
+    }
+
+    /// Whether nothing was lost, duplicated, reordered, changed, refused or cut.
+    pub fn is_clean(&self) -> bool {
+        self.clean
+    }
+
+    /// A count.
+    pub fn count(&mut self, key: &'static str, label: &'static str, count: u64) {
+        self.push(key, label, count.to_string(), json!(count));
+    }
+
+    /// A figure with its unit.
+    pub fn figure(&mut self, key: &'static str, label: &'static str, figure: f64, unit: &str) {
+        let digits = if figure.abs() < 100.0 { 3 } else { 0 };
+        let text = format!("{figure:.digits$} {unit}");
+        self.push(key, label, text, json!(figure));
+    }
+
+    /// Figures of several windows. Without any, the row is left out.
+    pub fn spread(
+        &mut self,
+        key: &'static str,
+        label: &'static str,
+        spread: Option<Spread>,
+        unit: &str,
+    ) {
+        if let Some(spread) = spread {
+            self.push(key, label, format!("{spread} {unit}"), spread.to_json());
+        }
+    }
+
+    /// Percentiles of latencies.
+    pub fn latency(&mut self, key: &'static str, label: &'static str, percentiles: Percentiles) {
+        let text = format!("{percentiles} µs");
+        self.push(key, label, text, percentiles.to_json());
+    }
+
+    /// The accounts of deliveries; anything but deliveries makes the report unclean.
+    pub fn tally(&mut self, tally: Tally) {
+        self.count("deliveries", "deliveries", tally.delivered);
+        let text = format!(
+            "lost {}  duplicated {}  reordered {}  corrupted {}",
+            tally.lost, tally.duplicated, tally.reordered, tally.corrupted
+        );
+        let value = json!({
+            "lost": tally.lost,
+            "duplicated": tally.duplicated,
+            "reordered": tally.reordered,
+            "corrupted": tally.corrupted,
+        });
+        self.push("wrong", "wrong deliveries", text, value);
+        self.clean &= tally.is_clean();
+    }
+
+    /// What went wrong with connections or requests: how often, and the first few reasons. Nothing when it did not.
+    pub fn problems(&mut self, count: u64, reasons: &[String]) {
+        if count == 0 {
+            return;
+        }
+        let text = format!("{count}: {}", reasons.join("; "));
+        let value = json!({ "count": count, "reasons": reasons });
+        self.push("problems", "problems", text, value);
+        self.clean = false;
+    }
+
+    /// Prints to standard output.
+    pub fn print(&self, as_json: bool) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if as_json {
+            writeln!(out, "{}", self.to_json())
+        } else {
+            write!(out, "{}", self.to_table())
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("scenario".to_owned(), json!(self.scenario));
+        object.insert("clean".to_owned(), json!(self.clean));
+        for row in &self.rows {
+            object.insert(row.key.to_owned(), row.value.clone());
+        }
+        Value::Object(object)
+    }
+
+    fn to_table(&self) -> String {
+        let width = self
+            .rows
+            .iter()
+            .map(|row| row.label.chars().count())
+            .max()
+            .unwrap_or(0);
+        let mut table = format!("{}\n", self.scenario);
+        for row in &self.rows {
+            table.push_str(&format!("  {:width$}  {}\n", row.label, row.text));
+        }
+        table
+    }
+
+    fn push(&mut self, key: &'static str, label: &'static str, text: String, value: Value) {
+        self.rows.push(Row {
+            key,
+            label,
+            text,
+            value,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(lost: u64) -> Report {
+        let mut report = Report::new("fanout");
+        report.figure("cpu_us", "server CPU", 1.25, "µs");
+        report.tally(Tally {
+            delivered: 10,
+            lost,
+            ..Tally::default()
+        });
+        report.problems(0, &[]);
+        report
+    }
+
+    #[test]
+    fn table_lines_up() {
+        assert_eq!(
+            report(0).to_table(),
+            "fanout\n  server CPU        1.250 µs\n  deliveries        10\n  \
+             wrong deliveries  lost 0  duplicated 0  reordered 0  corrupted 0\n"
+        );
+    }
+
+    #[test]
+    fn json_holds_the_same_figures() {
+        assert_eq!(
+            report(0).to_json().to_string(),
+            r#"{"clean":true,"cpu_us":1.25,"deliveries":10,"scenario":"fanout","wrong":{"corrupted":0,"duplicated":0,"lost":0,"reordered":0}}"#
+        );
+    }
+
+    #[test]
+    fn loss_and_problems_make_it_unclean() {
+        assert!(report(0).is_clean());
+        assert!(!report(1).is_clean());
+        let mut report = report(0);
+        report.problems(2, &["cut".to_owned()]);
+        assert!(!report.is_clean());
+    }
+}
