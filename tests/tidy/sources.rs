@@ -266,7 +266,7 @@ mod tests {
         );
         check_comment(
             "// A close with unread input sends RST (see `close`);",
-            true,
+            false,
         );
         check_comment("/// let x = 5;", false);
         check_comment("let x = 5; // as it was", false);
