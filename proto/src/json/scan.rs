@@ -247,17 +247,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Accepted by us if and only if accepted by serde_json, and then with the same end.
+    /// Accepted by us if and only if accepted by serde_json, and then with the same end. serde_json looks at what stands
+    /// behind a number or word before it accepts it, so ends are compared for the other kinds only.
     #[track_caller]
     fn check(text: &str) {
-        let mut values = serde_json::Deserializer::from_str(text)
-            .into_iter::<Box<serde_json::value::RawValue>>();
-        let theirs = values
-            .next()
-            .and_then(Result::ok)
-            .map(|_| values.byte_offset());
-        let ours = value_end(text.as_bytes(), space_end(text.as_bytes(), 0)).ok();
-        assert_eq!(ours, theirs, "{text:?}");
+        let start = space_end(text.as_bytes(), 0);
+        if let Some(b'{' | b'[' | b'"') = text.as_bytes().get(start) {
+            let mut values = serde_json::Deserializer::from_str(text)
+                .into_iter::<Box<serde_json::value::RawValue>>();
+            let theirs = values
+                .next()
+                .and_then(Result::ok)
+                .map(|_| values.byte_offset());
+            assert_eq!(value_end(text.as_bytes(), start).ok(), theirs, "{text:?}");
+        }
         let alone = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
         assert_eq!(value_alone(text.as_bytes()).is_ok(), alone, "{text:?}");
     }
