@@ -447,3 +447,321 @@ macro_rules! match_body {
 }
 
 use {match_body, match_request, match_result};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes a frame and compares what can be told of its commands: `id kind`, or an error at the end.
+    #[track_caller]
+    fn check(encoding: Encoding, frame: &[u8], want: &[&str]) {
+        let got: Vec<_> = decode_commands(encoding, frame)
+            .map(|command| match command {
+                Ok(Command { id, request }) => {
+                    let kind = request.map_or("none".to_owned(), |request| format!("{request:?}"));
+                    format!("{id} {}", kind.split(['(', ' ']).next().unwrap_or_default())
+                }
+                Err(_) => "error".to_owned(),
+            })
+            .collect();
+        assert_eq!(got, want, "{}", String::from_utf8_lossy(frame));
+    }
+
+    fn check_json(frame: &str, want: &[&str]) {
+        check(Encoding::Json, frame.as_bytes(), want);
+    }
+
+    #[test]
+    fn lines_of_a_frame_are_commands() {
+        check_json("{}", &["0 none"]);
+        check_json("null", &["0 none"]);
+        check_json(" {\"id\" : 1 } \r", &["1 none"]);
+        check_json("{\"id\":1,\"connect\":{}}\n", &["1 Connect"]);
+        check_json(
+            "{\"id\":1,\"rpc\":{}}\n{\"id\":2,\"send\":{}}",
+            &["1 Rpc", "2 Send"],
+        );
+        check_json(
+            "{\"id\":1,\"rpc\":{}}\n{\"id\":2,\"send\":{}}\n",
+            &["1 Rpc", "2 Send"],
+        );
+    }
+
+    #[test]
+    fn blank_lines_and_what_is_no_command_end_a_frame() {
+        for frame in [
+            "",
+            "\n",
+            " ",
+            "garbage",
+            "[]",
+            "5",
+            "\"x\"",
+            "true",
+            "{\"id\":1",
+            "{\"id\":1,}",
+            "{\"id\":1}{\"id\":2}",
+            "{\"id\":1} x",
+            "{\n\"id\":1}",
+            "\u{feff}{}",
+            "{\"id\":\"2\",\"rpc\":{}}",
+            "{\"id\":-1,\"rpc\":{}}",
+            "{\"id\":-0}",
+            "{\"id\":1.0}",
+            "{\"id\":1e1}",
+            "{\"id\":01}",
+            "{\"id\":4294967296}",
+            "{\"id\":true}",
+            "{\"id\":2,\"subscribe\":\"x\"}",
+            "{\"id\":2,\"rpc\":[]}",
+            "{\"id\":2,\"rpc\":{\"method\":1}}",
+            "{\"id\":2,\"rpc\":{\"data\":}}",
+            "{\"id\":2,\"rpc\":{\"data\":01}}",
+            "{\"id\":2,\"x\":{\"a\":}}",
+            "{\"id\":2,\"rpc\":{\"method\":\"\u{1}\"}}",
+            "{\"id\":1,\"connect\":{\"headers\":{\"a\":1}}}",
+            "{\"id\":1,\"subscribe\":{\"tf\":[]}}",
+        ] {
+            check_json(frame, &["error"]);
+        }
+        check_json(
+            "{\"id\":5,\"send\":{}}\n\n\n{\"id\":6,\"send\":{}}\n",
+            &["5 Send", "error"],
+        );
+        check_json("{\"id\":5,\"send\":{}}\n\n", &["5 Send", "error"]);
+        check(
+            Encoding::Json,
+            b"{\"id\":5,\"rpc\":{\"data\":\"\xff\"}}",
+            &["error"],
+        );
+        check(Encoding::Json, &[4, 8, 2, 18, 0], &["error"]);
+    }
+
+    #[test]
+    fn of_several_requests_the_first_in_the_order_of_the_protocol_is_served() {
+        check_json(r#"{"id":5,"presence":{},"subscribe":{}}"#, &["5 Subscribe"]);
+        check_json(r#"{"ping":{},"id":5,"sub_refresh":{}}"#, &["5 SubRefresh"]);
+        check_json(r#"{"id":5,"send":{},"rpc":{}}"#, &["5 Rpc"]);
+        check_json(r#"{"id":5,"ping":{}}"#, &["5 Ping"]);
+        check_json(r#"{"id":5,"publish":null,"send":{}}"#, &["5 Send"]);
+        check_json(
+            r#"{"id":5,"publish":{"channel":"a"},"publish":null}"#,
+            &["5 none"],
+        );
+        check(Encoding::Protobuf, &[6, 8, 5, 0x62, 0, 0x6a, 0], &["5 Rpc"]);
+    }
+
+    #[test]
+    fn unknown_and_oddly_written_keys_are_taken_as_the_reference_takes_them() {
+        check_json(r#"{"id":5,"nosuch":{"a":[{}]},"extra":1}"#, &["5 none"]);
+        check_json(
+            r#"{"ID":5,"Presence_Stats":{"CHANNEL":"a"}}"#,
+            &["5 PresenceStats"],
+        );
+        let publish = |frame: &str| {
+            decode_commands(Encoding::Json, frame.as_bytes())
+                .next()
+                .unwrap()
+                .unwrap()
+                .request
+        };
+        let want = |channel: &str, data: &'static str| {
+            Some(Request::Publish(PublishRequest {
+                channel: channel.into(),
+                data: data.into(),
+                ..Default::default()
+            }))
+        };
+        assert_eq!(
+            publish(r#"{"publish":{"channel":"a"},"publish":{"data":1}}"#),
+            want("a", "1")
+        );
+        assert_eq!(
+            publish(r#"{"publish":{"Channel":null,"data":null}}"#),
+            want("", "null")
+        );
+        assert_eq!(
+            publish(r#"{"publish":{"channel":"\ud800","data": {"a" : "\ud800" } }}"#),
+            want("\u{fffd}", r#"{"a" : "\ud800" }"#)
+        );
+    }
+
+    #[test]
+    fn protobuf_commands_follow_their_lengths() {
+        let check = |frame: &[u8], want: &[&str]| check(Encoding::Protobuf, frame, want);
+        check(&[0], &["0 none"]);
+        check(&[0, 0], &["0 none", "0 none"]);
+        check(&[4, 8, 2, 0x3a, 0], &["2 Publish"]);
+        check(&[4, 8, 2, 0x3a, 0, 2, 8, 3], &["2 Publish", "3 none"]);
+        check(&[5, 8, 2, 0xa0, 1, 7], &["2 none"]);
+        for frame in [
+            &[][..],
+            &[1],
+            &[0xff, 0xff, 0xff],
+            &[0x7f, 8, 1],
+            b"{}",
+            &[2, 8],
+            &[0xff; 11],
+            &[4, 8, 2, 0x3a, 1],
+            &[2, 0x3a, 5],
+            &[1, 7],
+            &[4, 0x3a, 2, 0x0a, 0xff],
+        ] {
+            check(frame, &["error"]);
+        }
+        check(&[0, 0x80], &["0 none", "error"]);
+        check(&[5, 0x3a, 3, 0x0a, 1, 0xff], &["error"]);
+    }
+
+    /// Encodes a reply in JSON.
+    #[track_caller]
+    fn check_reply(reply: &Reply, want: &str) {
+        let mut out = Vec::new();
+        encode_reply(Encoding::Json, reply, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), want);
+    }
+
+    #[test]
+    fn replies_are_written_as_the_reference_writes_them() {
+        let result = |result| Reply::Result { id: 1, result };
+        check_reply(&Reply::Ping, "{}");
+        check_reply(
+            &Reply::Error {
+                id: 1,
+                error: ReplyError::TOO_MANY_REQUESTS,
+            },
+            r#"{"id":1,"error":{"code":111,"message":"too many requests","temporary":true}}"#,
+        );
+        check_reply(&result(ReplyResult::Publish), r#"{"id":1,"publish":{}}"#);
+        check_reply(
+            &result(ReplyResult::Presence(Default::default())),
+            r#"{"id":1,"presence":{"presence":{}}}"#,
+        );
+        check_reply(
+            &result(ReplyResult::PresenceStats(Default::default())),
+            r#"{"id":1,"presence_stats":{"num_clients":0,"num_users":0}}"#,
+        );
+        check_reply(
+            &result(ReplyResult::History(Default::default())),
+            r#"{"id":1,"history":{"publications":[],"epoch":"","offset":0}}"#,
+        );
+        check_reply(
+            &result(ReplyResult::Rpc(Default::default())),
+            r#"{"id":1,"rpc":{}}"#,
+        );
+        let publication = Publication {
+            data: "{\"a\":\n 1}".into(),
+            info: Some(ClientInfo::default()),
+            tags: [
+                ("b".to_owned(), "1".to_owned()),
+                ("a".to_owned(), "2".to_owned()),
+            ]
+            .into(),
+            time: 1,
+            score: -5,
+            ..Default::default()
+        };
+        check_reply(
+            &Reply::Push(Push {
+                channel: "<\u{1}\u{7f}\u{8}\u{c}".into(),
+                body: PushBody::Pub(publication),
+                id: 0,
+            }),
+            "{\"push\":{\"channel\":\"\\u003c\\u0001\u{7f}\\u0008\\u000c\",\"pub\":{\"data\":{\"a\": 1},\"info\":{\"user\":\"\",\"client\":\"\"},\"tags\":{\"a\":\"2\",\"b\":\"1\"},\"time\":1,\"score\":-5}}}",
+        );
+    }
+
+    #[test]
+    fn payloads_that_are_not_json_leave_the_buffer_as_it_was() {
+        let publication = Publication {
+            data: "{".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            encode_publication(Encoding::Json, &publication),
+            Err(InvalidJson)
+        );
+        let mut out = b"before".to_vec();
+        let reply = Reply::Push(Push {
+            channel: "a".into(),
+            body: PushBody::Pub(publication),
+            id: 0,
+        });
+        assert_eq!(
+            encode_reply(Encoding::Json, &reply, &mut out),
+            Err(InvalidJson)
+        );
+        encode_command(
+            Encoding::Json,
+            &Command {
+                id: 1,
+                request: Some(Request::Send(SendRequest { data: "{".into() })),
+            },
+            &mut out,
+        );
+        assert_eq!(out, b"before");
+        assert!(encode_reply(Encoding::Protobuf, &reply, &mut out).is_ok());
+    }
+
+    #[test]
+    fn nesting_and_lists_of_messages_are_bounded() {
+        let filter = |depth| r#"{"nodes":["#.repeat(depth) + &"]}".repeat(depth);
+        let frame = |filter: String| format!(r#"{{"subscribe":{{"tf":{filter}}}}}"#);
+        check_json(&frame(filter(90)), &["0 Subscribe"]);
+        check_json(&frame(filter(110)), &["error"]);
+        check_json(&frame(filter(10_000)), &["error"]);
+        let list =
+            |length: usize| frame(format!(r#"{{"nodes":[{}]}}"#, vec!["{}"; length].join(",")));
+        check_json(&list(65_536), &["0 Subscribe"]);
+        check_json(&list(65_537), &["error"]);
+    }
+
+    #[test]
+    fn emulation_requests_hold_a_frame_in_a_string() {
+        let check = |body: &str, want: Option<&str>| {
+            let got = decode_emulation_request(Encoding::Json, body.as_bytes())
+                .ok()
+                .map(|request| request.data);
+            assert_eq!(got.as_deref(), want.map(str::as_bytes), "{body}");
+        };
+        check(
+            r#"{"session":"s","node":"n","data":"{\"id\":1}\n{}"}"#,
+            Some("{\"id\":1}\n{}"),
+        );
+        for body in [
+            "",
+            "garbage",
+            "null",
+            "{}",
+            r#"{"data":{}}"#,
+            r#"{"data":"x"} x"#,
+            r#"{"data":null}"#,
+        ] {
+            check(
+                body,
+                if body.contains("null}") {
+                    Some("")
+                } else {
+                    None
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn connect_requests_of_unidirectional_transports_may_be_null() {
+        for (body, want) in [
+            ("{}", true),
+            ("null", true),
+            ("", false),
+            ("[]", false),
+            (r#"{"subs":{"a":null}}"#, true),
+        ] {
+            assert_eq!(
+                decode_connect_request(Encoding::Json, body.as_bytes()).is_ok(),
+                want,
+                "{body}"
+            );
+        }
+    }
+}
