@@ -27,6 +27,12 @@ const ALL: &[&str] = &[
     "unsubscribe",
     "disconnect_terminal",
     "disconnect_reconnect",
+    "connect_expired_token",
+    "token_refresh",
+    "server_side_subscription",
+    "api_subscribe",
+    "delta",
+    "tags_filter",
     "spread",
 ];
 

@@ -202,7 +202,7 @@ impl Drop for Server {
 /// The configuration of most tests: one namespace for each way to use a channel.
 ///
 /// `chat`: everything allowed, history with recovery, presence, joins and leaves. `short`: the same with a history of
-/// five. `private`: only with a subscription token. `quiet`: nothing kept.
+/// five. `delta` and `tags`: with fossil delta, with tag filters. `private`: only with a subscription token. `quiet`: nothing kept.
 pub fn config(port: u16) -> Value {
     json!({
         "http_server": {"address": "127.0.0.1", "port": port},
@@ -217,6 +217,11 @@ pub fn config(port: u16) -> Value {
         "channel": {"namespaces": [
             namespace("chat", json!({"history_size": 100, "history_ttl": "300s", "force_recovery": true})),
             namespace("short", json!({"history_size": 5, "history_ttl": "300s", "force_recovery": true})),
+            namespace("delta", json!({
+                "history_size": 100, "history_ttl": "300s", "force_recovery": true,
+                "allowed_delta_types": ["fossil"], "delta_publish": true,
+            })),
+            namespace("tags", json!({"allow_tags_filter": true})),
             {"name": "private", "history_size": 10, "history_ttl": "300s", "force_recovery": true},
             {"name": "quiet", "allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true},
         ]},

@@ -82,17 +82,17 @@ type connection struct {
 	connected    chan centrifuge.ConnectedEvent
 	connecting   chan centrifuge.ConnectingEvent
 	disconnected chan centrifuge.DisconnectedEvent
+	subscribed   chan centrifuge.ServerSubscribedEvent
+	unsubscribed chan centrifuge.ServerUnsubscribedEvent
+	publications chan centrifuge.ServerPublicationEvent
 }
 
 // client is not connected yet.
-func (s *stage) client(token string) *connection {
-	config := centrifuge.Config{
-		Token:             token,
-		MinReconnectDelay: 50 * time.Millisecond,
-		MaxReconnectDelay: 200 * time.Millisecond,
-		ReadTimeout:       patience,
-		HandshakeTimeout:  patience,
-	}
+func (s *stage) client(config centrifuge.Config) *connection {
+	config.MinReconnectDelay = 50 * time.Millisecond
+	config.MaxReconnectDelay = 200 * time.Millisecond
+	config.ReadTimeout = patience
+	config.HandshakeTimeout = patience
 	create := centrifuge.NewJsonClient
 	if os.Getenv("E2E_PROTOCOL") == "protobuf" {
 		create = centrifuge.NewProtobufClient
@@ -102,16 +102,26 @@ func (s *stage) client(token string) *connection {
 		connected:    make(chan centrifuge.ConnectedEvent, 16),
 		connecting:   make(chan centrifuge.ConnectingEvent, 1024),
 		disconnected: make(chan centrifuge.DisconnectedEvent, 16),
+		subscribed:   make(chan centrifuge.ServerSubscribedEvent, 16),
+		unsubscribed: make(chan centrifuge.ServerUnsubscribedEvent, 16),
+		publications: make(chan centrifuge.ServerPublicationEvent, 1024),
 	}
 	c.OnConnected(func(e centrifuge.ConnectedEvent) { c.connected <- e })
 	c.OnConnecting(func(e centrifuge.ConnectingEvent) { c.connecting <- e })
 	c.OnDisconnected(func(e centrifuge.DisconnectedEvent) { c.disconnected <- e })
+	c.OnSubscribed(func(e centrifuge.ServerSubscribedEvent) { c.subscribed <- e })
+	c.OnUnsubscribed(func(e centrifuge.ServerUnsubscribedEvent) { c.unsubscribed <- e })
+	c.OnPublication(func(e centrifuge.ServerPublicationEvent) { c.publications <- e })
 	s.clients = append(s.clients, c.Client)
 	return c
 }
 
 func (s *stage) connect(token string) *connection {
-	c := s.client(token)
+	return s.connectWith(centrifuge.Config{Token: token})
+}
+
+func (s *stage) connectWith(config centrifuge.Config) *connection {
+	c := s.client(config)
 	must(c.Connect())
 	c.id = take(c.connected).ClientID
 	take(c.connecting)
@@ -165,6 +175,14 @@ func (s *subscription) numbers(count int) (numbers, offsets []int) {
 	return numbers, offsets
 }
 
+// numbers takes as many publications of server-side subscriptions and gives the numbers in them.
+func (c *connection) numbers(count int) (numbers []int) {
+	for range count {
+		numbers = append(numbers, number(take(c.publications).Publication))
+	}
+	return numbers
+}
+
 func number(publication centrifuge.Publication) int {
 	return int(unpack(publication.Data)["n"].(float64))
 }
@@ -197,6 +215,11 @@ func publishNumbers(channel string, first, last int) {
 	for n := first; n <= last; n++ {
 		api("publish", values{"channel": channel, "data": values{"n": n}})
 	}
+}
+
+// expiry is as many seconds from now, as claims want it.
+func expiry(seconds int64) int64 {
+	return time.Now().Unix() + seconds
 }
 
 // token is a JWT with HS256.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	"github.com/centrifugal/centrifuge-go"
 )
@@ -13,24 +15,30 @@ var plain = centrifuge.SubscriptionConfig{}
 var background = context.Background()
 
 var scenarios = map[string]func(*stage){
-	"connect_anonymous":    connectAnonymous,
-	"connect_token":        connectToken,
-	"connect_wrong_token":  connectWrongToken,
-	"receive":              receive,
-	"publish":              publish,
-	"recover":              recoverMissed,
-	"recover_too_late":     recoverTooLate,
-	"history":              history,
-	"presence":             presence,
-	"join_leave":           joinLeave,
-	"rpc_error":            rpcError,
-	"unknown_channel":      unknownChannel,
-	"permission_denied":    permissionDenied,
-	"subscription_token":   subscriptionToken,
-	"unsubscribe":          unsubscribe,
-	"disconnect_terminal":  disconnectTerminal,
-	"disconnect_reconnect": disconnectReconnect,
-	"spread":               spread,
+	"connect_anonymous":        connectAnonymous,
+	"connect_token":            connectToken,
+	"connect_wrong_token":      connectWrongToken,
+	"receive":                  receive,
+	"publish":                  publish,
+	"recover":                  recoverMissed,
+	"recover_too_late":         recoverTooLate,
+	"history":                  history,
+	"presence":                 presence,
+	"join_leave":               joinLeave,
+	"rpc_error":                rpcError,
+	"unknown_channel":          unknownChannel,
+	"permission_denied":        permissionDenied,
+	"subscription_token":       subscriptionToken,
+	"unsubscribe":              unsubscribe,
+	"disconnect_terminal":      disconnectTerminal,
+	"disconnect_reconnect":     disconnectReconnect,
+	"connect_expired_token":    connectExpiredToken,
+	"token_refresh":            tokenRefresh,
+	"server_side_subscription": serverSideSubscription,
+	"api_subscribe":            apiSubscribe,
+	"delta":                    delta,
+	"tags_filter":              tagsFilter,
+	"spread":                   spread,
 }
 
 func connectAnonymous(s *stage) {
@@ -47,7 +55,7 @@ func connectToken(s *stage) {
 }
 
 func connectWrongToken(s *stage) {
-	c := s.client(tokenSignedWith("another secret", values{"sub": "ada"}))
+	c := s.client(centrifuge.Config{Token: tokenSignedWith("another secret", values{"sub": "ada"})})
 	must(c.Connect())
 	equal(take(c.disconnected).Code, uint32(3500))
 }
@@ -256,6 +264,116 @@ func disconnectReconnect(s *stage) {
 	take(sub.subscribed)
 	publishNumbers(channel, 1, 1)
 	sub.numbers(1)
+}
+
+func connectExpiredToken(s *stage) {
+	asked := 0
+	s.connectWith(centrifuge.Config{
+		Token: token(values{"sub": "ada", "exp": expiry(-60)}),
+		GetToken: func(centrifuge.ConnectionTokenEvent) (string, error) {
+			asked++
+			return token(values{"sub": "ada", "exp": expiry(60)}), nil
+		},
+	})
+	equal(asked, 1)
+}
+
+func tokenRefresh(s *stage) {
+	channel := s.channel("private")
+	connection, subscription := make(chan string, 64), make(chan string, 64)
+	c := s.connectWith(centrifuge.Config{
+		GetToken: func(centrifuge.ConnectionTokenEvent) (string, error) {
+			connection <- "asked"
+			return token(values{"sub": "ada", "exp": expiry(3)}), nil
+		},
+	})
+	sub := subscribe(c, channel, centrifuge.SubscriptionConfig{
+		GetToken: func(centrifuge.SubscriptionTokenEvent) (string, error) {
+			subscription <- "asked"
+			return token(values{"sub": "ada", "channel": channel, "exp": expiry(3)}), nil
+		},
+	})
+	for range 3 {
+		take(connection)
+		take(subscription)
+	}
+	publishNumbers(channel, 1, 1)
+	sub.numbers(1)
+	equal(len(c.connecting), 0)
+	equal(len(sub.subscribed), 0)
+}
+
+func serverSideSubscription(s *stage) {
+	channel := s.channel("chat")
+	c := s.connect(token(values{"sub": "ada", "channels": []string{channel}}))
+	equal(take(c.subscribed).Channel, channel)
+	publishNumbers(channel, 1, 2)
+	equal(c.numbers(2), []int{1, 2})
+	s.cut(c)
+	publishNumbers(channel, 3, 5)
+	control("heal")
+	subscribed := take(c.subscribed)
+	check(subscribed.WasRecovering && subscribed.Recovered, "not recovered: %+v", subscribed)
+	publishNumbers(channel, 6, 6)
+	equal(c.numbers(4), []int{3, 4, 5, 6})
+}
+
+func apiSubscribe(s *stage) {
+	user, channel := s.name("user"), s.channel("chat")
+	c := s.connect(token(values{"sub": user}))
+	api("subscribe", values{"user": user, "channel": channel})
+	equal(take(c.subscribed).Channel, channel)
+	publishNumbers(channel, 1, 1)
+	equal(c.numbers(1), []int{1})
+	api("unsubscribe", values{"user": user, "channel": channel})
+	equal(take(c.unsubscribed).Channel, channel)
+}
+
+func delta(s *stage) {
+	channel := s.channel("delta")
+	c := s.connect("")
+	sub := subscribe(c, channel, centrifuge.SubscriptionConfig{Delta: centrifuge.DeltaTypeFossil})
+	text := strings.Repeat("the quick brown fox jumps over the lazy dog ", 20)
+	document := func(n int) values {
+		return values{"n": float64(n), "text": text, "last": float64(n * n)}
+	}
+	publishDocuments := func(first, last int) {
+		for n := first; n <= last; n++ {
+			api("publish", values{"channel": channel, "data": document(n)})
+		}
+	}
+	seen := func(first, last int) {
+		for n := first; n <= last; n++ {
+			equal(unpack(take(sub.publications).Data), document(n))
+		}
+	}
+	publishDocuments(1, 5)
+	seen(1, 5)
+	s.cut(c)
+	publishDocuments(6, 9)
+	control("heal")
+	check(take(sub.subscribed).Recovered, "not recovered")
+	publishDocuments(10, 12)
+	seen(6, 12)
+}
+
+func tagsFilter(s *stage) {
+	channel := s.channel("tags")
+	filtered := func(filter *centrifuge.FilterNode) *subscription {
+		return subscribe(s.connect(""), channel, centrifuge.SubscriptionConfig{TagsFilter: filter})
+	}
+	french := filtered(centrifuge.FilterEq("lang", "fr"))
+	dear := filtered(centrifuge.FilterGt("price", "9.5"))
+	all := filtered(nil)
+	for n := 1; n <= 20; n++ {
+		tags := values{"lang": []string{"en", "fr"}[n%2], "price": strconv.Itoa(n)}
+		api("publish", values{"channel": channel, "data": values{"n": n}, "tags": tags})
+	}
+	all.numbers(20)
+	numbers, _ := french.numbers(10)
+	equal(numbers, []int{1, 3, 5, 7, 9, 11, 13, 15, 17, 19})
+	numbers, _ = dear.numbers(11)
+	equal(numbers, []int{10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20})
 }
 
 func spread(s *stage) {

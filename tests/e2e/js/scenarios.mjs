@@ -233,6 +233,107 @@ const scenarios = {
     await seen.count(1);
   },
 
+  async connect_expired_token(t) {
+    let asked = 0;
+    const getToken = async () => {
+      asked++;
+      return token({ sub: 'ada', exp: now() + 60 });
+    };
+    await t.connect({ token: token({ sub: 'ada', exp: now() - 60 }), getToken });
+    assert.equal(asked, 1);
+  },
+
+  async token_refresh(t) {
+    const channel = t.channel('private');
+    const connection = new Asked(() => token({ sub: 'ada', exp: now() + 3 }));
+    const subscription = new Asked(() => token({ sub: 'ada', channel, exp: now() + 3 }));
+    const { client } = await t.connect({ getToken: () => connection.answer() });
+    const { sub, seen } = await t.subscribe(client, channel, { getToken: () => subscription.answer() });
+    let lost = 0;
+    client.on('connecting', () => lost++);
+    sub.on('subscribing', () => lost++);
+    await Promise.all([connection.times(3), subscription.times(3)]);
+    await publishNumbers(channel, 1, 1);
+    await seen.count(1);
+    assert.equal(lost, 0);
+  },
+
+  async server_side_subscription(t) {
+    const channel = t.channel('chat');
+    const client = t.client({ token: token({ sub: 'ada', channels: [channel] }) });
+    const seen = new Seen(client);
+    const subscribed = event(client, 'subscribed');
+    client.connect();
+    assert.equal((await subscribed).channel, channel);
+    await publishNumbers(channel, 1, 2);
+    await seen.count(2);
+    await t.cut(client);
+    await publishNumbers(channel, 3, 5);
+    const again = event(client, 'subscribed');
+    await control('heal');
+    const context = await again;
+    assert.ok(context.wasRecovering && context.recovered);
+    await publishNumbers(channel, 6, 6);
+    await seen.count(6);
+    assert.deepEqual(seen.numbers(), [1, 2, 3, 4, 5, 6]);
+    assert.ok(seen.all.every((context) => context.channel === channel));
+  },
+
+  async api_subscribe(t) {
+    const user = t.name('user');
+    const channel = t.channel('chat');
+    const { client } = await t.connect({ token: token({ sub: user }) });
+    const seen = new Seen(client);
+    const subscribed = event(client, 'subscribed');
+    await api('subscribe', { user, channel });
+    assert.equal((await subscribed).channel, channel);
+    await publishNumbers(channel, 1, 1);
+    await seen.count(1);
+    const unsubscribed = event(client, 'unsubscribed');
+    await api('unsubscribe', { user, channel });
+    assert.equal((await unsubscribed).channel, channel);
+  },
+
+  async delta(t) {
+    const channel = t.channel('delta');
+    const { client } = await t.connect();
+    const { sub, seen } = await t.subscribe(client, channel, { delta: 'fossil' });
+    const document = (n) => ({ n, text: 'the quick brown fox jumps over the lazy dog '.repeat(20), last: n * n });
+    const publishDocuments = async (first, last) => {
+      for (let n = first; n <= last; n++) await api('publish', { channel, data: document(n) });
+    };
+    await publishDocuments(1, 5);
+    await seen.count(5);
+    await t.cut(client);
+    await publishDocuments(6, 9);
+    const subscribed = event(sub, 'subscribed');
+    await control('heal');
+    assert.ok((await subscribed).recovered);
+    await publishDocuments(10, 12);
+    await seen.count(12);
+    assert.deepEqual(seen.data(), Array.from({ length: 12 }, (_, i) => document(i + 1)));
+    assert.ok(sub.deltaStats().numDeltaPayloads >= 8, JSON.stringify(sub.deltaStats()));
+  },
+
+  async tags_filter(t) {
+    const channel = t.channel('tags');
+    const one = await t.connect();
+    const two = await t.connect();
+    const three = await t.connect();
+    const french = await t.subscribe(one.client, channel, { tagsFilter: { key: 'lang', cmp: 'eq', val: 'fr' } });
+    const dear = await t.subscribe(two.client, channel, { tagsFilter: { key: 'price', cmp: 'gt', val: '9.5' } });
+    const all = await t.subscribe(three.client, channel);
+    for (let n = 1; n <= 20; n++) {
+      const tags = { lang: n % 2 ? 'fr' : 'en', price: String(n) };
+      await api('publish', { channel, data: { n }, tags });
+    }
+    await all.seen.count(20);
+    await french.seen.count(10);
+    await dear.seen.count(11);
+    assert.deepEqual(french.seen.numbers(), [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
+    assert.deepEqual(dear.seen.numbers(), [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
+  },
+
   async spread(t) {
     const channel = t.channel('chat');
     const receivers = await Promise.all(Array.from({ length: 32 }, async () => {
@@ -301,12 +402,12 @@ class Stage {
   }
 }
 
-/** Publications of a subscription, in the order in which they came. */
+/** Publications of a subscription, or of a client's server-side ones, in the order in which they came. */
 class Seen {
-  constructor(sub) {
+  constructor(source) {
     this.all = [];
-    this.sub = sub;
-    sub.on('publication', (context) => this.all.push(context));
+    this.source = source;
+    source.on('publication', (context) => this.all.push(context));
   }
 
   data() {
@@ -322,7 +423,35 @@ class Seen {
   }
 
   async until(done) {
-    if (!done()) await event(this.sub, 'publication', () => done());
+    if (!done()) await event(this.source, 'publication', () => done());
+  }
+}
+
+/** A source of tokens that counts how often it is asked. */
+class Asked {
+  constructor(make) {
+    this.make = make;
+    this.count = 0;
+    this.waiting = [];
+  }
+
+  async answer() {
+    this.count++;
+    this.waiting = this.waiting.filter((waiting) => !waiting());
+    return this.make();
+  }
+
+  times(wanted) {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`asked ${this.count} times, not ${wanted}`)), PATIENCE);
+      const waiting = () => {
+        if (this.count < wanted) return false;
+        clearTimeout(timer);
+        resolve();
+        return true;
+      };
+      if (!waiting()) this.waiting.push(waiting);
+    });
   }
 }
 
@@ -362,6 +491,11 @@ async function publishNumbers(channel, first, last) {
 
 async function control(order) {
   await fetch(`${E2E_CONTROL}/${order}`, { method: 'POST' });
+}
+
+/** Seconds since 1970. */
+function now() {
+  return Math.floor(Date.now() / 1000);
 }
 
 /** A JWT with HS256. */

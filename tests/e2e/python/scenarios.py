@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 import sys
+import time
 import traceback
 import urllib.request
 import uuid
@@ -51,12 +52,17 @@ class Events:
 class Connection:
     """A client with its events."""
 
-    def __init__(self, token):
-        self.events = Events(["on_connected", "on_connecting", "on_disconnected"])
+    def __init__(self, options):
+        self.events = Events(["on_connected", "on_connecting", "on_disconnected",
+                              "on_subscribed", "on_unsubscribed", "on_publication"])
         self.client = centrifuge.Client(
-            os.environ["E2E_URL"], events=self.events, token=token, use_protobuf=PROTOBUF, timeout=PATIENCE,
+            os.environ["E2E_URL"], events=self.events, **options, use_protobuf=PROTOBUF, timeout=PATIENCE,
             min_reconnect_delay=0.05, max_reconnect_delay=0.2, proxy=None)
         self.id = None
+
+    async def numbers(self, count):
+        """Numbers in as many publications of server-side subscriptions."""
+        return [unpack((await self.events.take("publication")).pub.data)["n"] for _ in range(count)]
 
 
 class Subscription:
@@ -86,13 +92,13 @@ class Stage:
     def channel(self, namespace):
         return "%s:%s" % (namespace, self.name("python"))
 
-    def client(self, token=""):
-        connection = Connection(token)
+    def client(self, token="", **options):
+        connection = Connection({"token": token, **options})
         self.connections.append(connection)
         return connection
 
-    async def connect(self, token=""):
-        connection = self.client(token)
+    async def connect(self, token="", **options):
+        connection = self.client(token, **options)
         await connection.client.connect()
         connection.id = (await connection.events.take("connected")).client
         await connection.events.take("connecting")
@@ -134,6 +140,11 @@ async def api(method, body):
 async def publish_numbers(channel, first, last):
     for n in range(first, last + 1):
         await api("publish", {"channel": channel, "data": {"n": n}})
+
+
+def expiry(seconds):
+    """As many seconds from now, as claims want it."""
+    return int(time.time()) + seconds
 
 
 def token(claims, secret=os.environ["E2E_SECRET"]):
@@ -358,6 +369,102 @@ async def disconnect_reconnect(s):
     equal(await subscription.numbers(1), [1])
 
 
+async def connect_expired_token(s):
+    asked = []
+
+    async def get_token():
+        asked.append(True)
+        return token({"sub": "ada", "exp": expiry(60)})
+    await s.connect(token({"sub": "ada", "exp": expiry(-60)}), get_token=get_token)
+    equal(len(asked), 1)
+
+
+async def token_refresh(s):
+    channel = s.channel("private")
+    connection_asked, subscription_asked = asyncio.Queue(), asyncio.Queue()
+
+    async def connection_token():
+        connection_asked.put_nowait(True)
+        return token({"sub": "ada", "exp": expiry(3)})
+
+    async def subscription_token(of):
+        subscription_asked.put_nowait(True)
+        return token({"sub": "ada", "channel": of, "exp": expiry(3)})
+    connection = await s.connect(get_token=connection_token)
+    subscription = await s.subscribe(connection, channel, get_token=subscription_token)
+    for _ in range(3):
+        await asyncio.wait_for(connection_asked.get(), PATIENCE)
+        await asyncio.wait_for(subscription_asked.get(), PATIENCE)
+    await publish_numbers(channel, 1, 1)
+    equal(await subscription.numbers(1), [1])
+    assert connection.events.queues["on_connecting"].empty()
+    assert subscription.events.queues["on_subscribed"].empty()
+
+
+async def server_side_subscription(s):
+    channel = s.channel("chat")
+    connection = await s.connect(token({"sub": "ada", "channels": [channel]}))
+    equal((await connection.events.take("subscribed")).channel, channel)
+    await publish_numbers(channel, 1, 2)
+    equal(await connection.numbers(2), [1, 2])
+    await s.cut(connection)
+    await publish_numbers(channel, 3, 5)
+    await control("heal")
+    context = await connection.events.take("subscribed")
+    assert context.was_recovering and context.recovered, context
+    await publish_numbers(channel, 6, 6)
+    equal(await connection.numbers(4), [3, 4, 5, 6])
+
+
+async def api_subscribe(s):
+    user, channel = s.name("user"), s.channel("chat")
+    connection = await s.connect(token({"sub": user}))
+    await api("subscribe", {"user": user, "channel": channel})
+    equal((await connection.events.take("subscribed")).channel, channel)
+    await publish_numbers(channel, 1, 1)
+    equal(await connection.numbers(1), [1])
+    await api("unsubscribe", {"user": user, "channel": channel})
+    equal((await connection.events.take("unsubscribed")).channel, channel)
+
+
+async def delta(s):
+    channel = s.channel("delta")
+    connection = await s.connect()
+    subscription = await s.subscribe(connection, channel, delta=centrifuge.DeltaType.FOSSIL)
+
+    def document(n):
+        return {"n": n, "text": "the quick brown fox jumps over the lazy dog " * 20, "last": n * n}
+
+    async def publish_documents(first, last):
+        for n in range(first, last + 1):
+            await api("publish", {"channel": channel, "data": document(n)})
+
+    async def seen(first, last):
+        received = await subscription.publications(last - first + 1)
+        equal([unpack(pub.data) for pub in received], [document(n) for n in range(first, last + 1)])
+    await publish_documents(1, 5)
+    await seen(1, 5)
+    await s.cut(connection)
+    await publish_documents(6, 9)
+    await control("heal")
+    assert (await subscription.events.take("subscribed")).recovered
+    await publish_documents(10, 12)
+    await seen(6, 12)
+
+
+async def tags_filter(s):
+    channel = s.channel("tags")
+    french = await s.subscribe(await s.connect(), channel, tags_filter=centrifuge.Filter.eq("lang", "fr"))
+    dear = await s.subscribe(await s.connect(), channel, tags_filter=centrifuge.Filter.gt("price", "9.5"))
+    everything = await s.subscribe(await s.connect(), channel)
+    for n in range(1, 21):
+        tags = {"lang": "fr" if n % 2 else "en", "price": str(n)}
+        await api("publish", {"channel": channel, "data": {"n": n}, "tags": tags})
+    await everything.numbers(20)
+    equal(await french.numbers(10), list(range(1, 21, 2)))
+    equal(await dear.numbers(11), list(range(10, 21)))
+
+
 async def spread(s):
     channel = s.channel("chat")
     connections = await asyncio.gather(*(s.connect() for _ in range(32)))
@@ -371,7 +478,8 @@ async def spread(s):
 SCENARIOS = [
     connect_anonymous, connect_token, connect_wrong_token, receive, publish, recover, recover_too_late, history,
     presence, join_leave, rpc_error, unknown_channel, permission_denied, subscription_token, unsubscribe,
-    disconnect_terminal, disconnect_reconnect, spread,
+    disconnect_terminal, disconnect_reconnect, connect_expired_token, token_refresh, server_side_subscription,
+    api_subscribe, delta, tags_filter, spread,
 ]
 
 
