@@ -3,6 +3,7 @@
 use crate::channel::{Position, Publication};
 use crate::message::ChannelName;
 use hashbrown::HashTable;
+use ringcast_proto::client::Encoding;
 use slab::Slab;
 use std::hash::BuildHasher;
 
@@ -37,6 +38,7 @@ pub(crate) struct HubChannel {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscriber {
     pub(crate) slot: u32,
+    pub(crate) encoding: Encoding,
     pub(crate) positioned: bool,
     pub(crate) join_leave: bool,
 }

@@ -7,17 +7,24 @@
 //! actions ([`Shard::take_action`]), API answers ([`Shard::take_api_answer`]), dirty connections ([`Shard::take_dirty`], each
 //! flushed once with [`Shard::take_frames`]) and messages for other shards ([`Shard::outbox`]).
 
+mod api;
+mod auth;
 mod channel;
+mod client;
 mod frame;
+mod glob;
+mod hub;
 mod id;
 pub mod message;
 pub mod namespace;
 pub mod options;
 mod outbox;
+mod pending;
 mod post;
 mod random;
 mod shard;
 mod time;
+mod users;
 mod wheel;
 
 pub use channel::{Encoded, Epoch, Position, Publication};

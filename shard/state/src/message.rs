@@ -13,7 +13,6 @@ use ringcast_proto::client::{ClientInfo, Encoding};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A channel's name as shards pass it around.
 pub type ChannelName = Arc<str>;
@@ -367,9 +366,4 @@ impl Message {
             _ => 0,
         }
     }
-}
-
-/// How long an answer may take, as a deadline.
-pub(crate) fn deadline(now: Time, timeout: Duration) -> Time {
-    now + timeout
 }

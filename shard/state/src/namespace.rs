@@ -107,7 +107,7 @@ pub struct ChannelOptions {
 
 impl ChannelConfig {
     /// Options of a channel, and the part of its name behind the namespace; `None` when the namespace is unknown.
-    pub fn resolve<'a>(&'a self, channel: &'a str) -> Option<(&'a str, &'a ChannelOptions)> {
+    pub fn resolve<'a, 'c>(&'a self, channel: &'c str) -> Option<(&'c str, &'a ChannelOptions)> {
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
         match name.split_once(&*self.namespace_boundary).filter(|_| !self.namespace_boundary.is_empty()) {
             None => Some((channel, &self.without_namespace)),
@@ -117,14 +117,14 @@ impl ChannelConfig {
 
     /// For a channel that was resolved before. A reload may have taken its namespace away: then nothing is allowed and
     /// nothing kept.
-    pub(crate) fn resolve_known<'a>(&'a self, channel: &'a str) -> (&'a str, &'a ChannelOptions) {
+    pub(crate) fn resolve_known<'a, 'c>(&'a self, channel: &'c str) -> (&'c str, &'a ChannelOptions) {
         static NOTHING: ChannelOptions = ChannelOptions::NOTHING;
         self.resolve(channel).unwrap_or((channel, &NOTHING))
     }
 
     /// Options of a channel that a client names, after the checks of the name. The length is not among them: the commands
     /// that subscribe check it first.
-    pub(crate) fn resolve_for_client<'a>(&'a self, channel: &'a str) -> Result<&'a ChannelOptions, ReplyError> {
+    pub(crate) fn resolve_for_client(&self, channel: &str) -> Result<&ChannelOptions, ReplyError> {
         let (rest, options) = self.resolve(channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
         let is_valid = match &options.channel_regex {
             Some(regex) => regex.is_match(rest),

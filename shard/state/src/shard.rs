@@ -1,11 +1,24 @@
 //! The entry point: everything that happens to one shard passes here.
 
-use crate::frame::Frames;
-use crate::message::Message;
+use crate::api::{Acting, Calls, Gathering, Origin};
+use crate::channel::{Context, Homes};
+use crate::client::{Client, Clients, Phase, Scratch, Subscribing};
+use crate::frame::{Frame, Frames, SendQueue};
+use crate::hub::Hub;
+use crate::message::{ChannelName, Message};
 use crate::outbox::Outbox;
-use crate::{ConnectionId, Now, Options, ShardId, Time};
-use ringcast_proto::client::Encoding;
-use ringcast_proto::codes::Disconnect;
+use crate::pending::Pending;
+use crate::post::Post;
+use crate::random::Random;
+use crate::users::Users;
+use crate::wheel::{Timer, Wheel};
+use crate::{ConnectionId, Now, Options, RequestId, ShardId, Time};
+use bytes::Bytes;
+use ringcast_proto::client::{self as wire, Encoding, Reply};
+use ringcast_proto::codes::{Disconnect, ReplyError};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Randomness as an input: fixed in simulation, from the system in the server.
@@ -58,7 +71,9 @@ pub struct ApiAnswer {
     pub call: ApiCallId,
     /// HTTP status.
     pub status: u16,
-    /// JSON body.
+    /// The body is `application/json`; else it is plain text or empty.
+    pub is_json: bool,
+    /// Body.
     pub body: Vec<u8>,
 }
 
@@ -88,104 +103,362 @@ pub enum Action {
 }
 
 /// One shard: its clients, its hub, the channels and users whose home it is.
-pub struct Shard {}
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) options: Arc<Options>,
+    pub(crate) clients: Clients,
+    pub(crate) hub: Hub,
+    pub(crate) homes: Homes,
+    pub(crate) users: Users,
+    pub(crate) pending: Pending<Waiting>,
+    pub(crate) calls: Calls,
+    pub(crate) post: Post,
+    pub(crate) random: Random,
+    pub(crate) wheel: Wheel,
+    pub(crate) actions: VecDeque<Action>,
+    pub(crate) answers: VecDeque<ApiAnswer>,
+    pub(crate) scratch: Scratch,
+    /// The ping of each encoding, JSON first.
+    pub(crate) pings: [Rc<[u8]>; 2],
+    pub(crate) started_at: Time,
+    home_hasher: foldhash::fast::FixedState,
+    shards: u16,
+    fired: Vec<Timer>,
+}
 
-#[expect(unused_variables, clippy::todo, missing_docs, reason = "contract; bodies follow")]
+/// Who waits for the answer to a question that this shard asked.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// A subscription; see [`Subscribing`].
+    Subscribe(Box<Subscribing>),
+    /// A publish command.
+    Publish { connection: ConnectionId, id: u32 },
+    /// A presence or presence_stats command.
+    Presence { connection: ConnectionId, id: u32, stats: bool },
+    /// A history command.
+    History { connection: ConnectionId, id: u32 },
+    /// A connect command, for the user's home to allow it.
+    UserConnect { connection: ConnectionId },
+    /// A publish call.
+    ApiPublish { origin: Origin },
+    /// One channel of a broadcast call.
+    ApiBroadcast { broadcast: usize, index: usize },
+    /// A presence or presence_stats call.
+    ApiPresence { origin: Origin, stats: bool },
+    /// A history call.
+    ApiHistory { origin: Origin },
+    /// A history_remove call.
+    ApiHistoryRemove { origin: Origin },
+    /// A call about the connections of a user.
+    ApiActing(Box<Acting>),
+    /// A call that asks every shard.
+    ApiSurvey(Box<Gathering>),
+}
+
 impl Shard {
     /// A shard without connections. `shards` is the number of shards in the process, at least 1.
     pub fn new(id: ShardId, shards: u16, options: Arc<Options>, seeds: Seeds, now: Now) -> Shard {
-        todo!()
+        assert!(id.0 < shards, "shard {} of {shards}", id.0);
+        let mut random = Random::new(seeds.shard);
+        let mut hash_seed = || u64::from(random.next_u32()) << 32 | u64::from(random.next_u32());
+        let (hub, homes, users) = (Hub::new(hash_seed()), Homes::new(hash_seed()), Users::new(hash_seed()));
+        let mut scratch = Scratch::default();
+        let pings = [Encoding::Json, Encoding::Protobuf].map(|encoding| {
+            let encode = |out: &mut Vec<u8>| wire::encode_reply(encoding, &Reply::Ping, out);
+            scratch.share(Framing::WebSocket, encoding, encode).expect("a ping has no payload")
+        });
+        Shard {
+            clients: Clients::default(),
+            hub,
+            homes,
+            users,
+            pending: Pending::new(),
+            calls: Calls::default(),
+            post: Post::new(id, shards, options.limits.outbox_max_size),
+            random,
+            wheel: Wheel::new(now.at),
+            actions: VecDeque::new(),
+            answers: VecDeque::new(),
+            scratch,
+            pings,
+            started_at: now.at,
+            home_hasher: foldhash::fast::FixedState::with_seed(seeds.home),
+            shards,
+            fired: Vec::new(),
+            options,
+        }
     }
 
     /// A transport was established (for WebSocket: upgraded). Call `handle_close` exactly once for each.
     pub fn handle_open(&mut self, now: Now, connection: ConnectionId, transport: Transport) {
-        todo!()
+        self.clients.insert(Client {
+            connection,
+            id: self.random.client_id(),
+            encoding: transport.encoding,
+            framing: transport.framing,
+            phase: Phase::Fresh,
+            user: "".into(),
+            user_place: None,
+            info: Bytes::new(),
+            queue: SendQueue::default(),
+            is_dirty: false,
+            subscriptions: Default::default(),
+            in_flight: 0,
+            backlog: None,
+            keep_alive: Default::default(),
+            close_at: Some(now.at + self.options.client.stale_close_delay),
+            timer_at: None,
+        });
+        self.arm(connection);
     }
 
     /// One whole message of the transport: one or more commands.
     pub fn handle_frame(&mut self, now: Now, connection: ConnectionId, frame: &[u8]) {
-        todo!()
+        self.serve_frame(now, connection, frame);
+        self.handle_local(now);
     }
 
     /// The connection's socket is gone (or going without our wish); forgets it.
     pub fn handle_close(&mut self, now: Now, connection: ConnectionId) {
-        todo!()
+        self.forget(now, connection);
+        self.handle_local(now);
     }
 
     /// Closes a connection with a code, as when its transport broke a rule or a panic was caught while handling it.
     pub fn disconnect(&mut self, now: Now, connection: ConnectionId, disconnect: Disconnect) {
-        todo!()
+        self.close(now, connection, disconnect);
+        self.handle_local(now);
     }
 
     /// Closes all connections, as at shutdown.
     pub fn disconnect_all(&mut self, now: Now, disconnect: Disconnect) {
-        todo!()
+        let connections: Vec<ConnectionId> = self.clients.iter().map(|client| client.connection).collect();
+        for connection in connections {
+            self.close(now, connection, disconnect.clone());
+        }
+        self.handle_local(now);
     }
 
     /// A server API call; the answer comes out of `take_api_answer`, maybe in this turn. `path` is what follows the
     /// prefix, such as `publish`; `None` for the bare prefix.
     /// `transport_errors`: errors as HTTP statuses (`http_api.error_mode` or the header).
     pub fn handle_api(&mut self, now: Now, call: ApiCallId, path: Option<&str>, body: &[u8], transport_errors: bool) {
-        todo!()
+        self.receive_api(now, call, path, body, transport_errors);
+        self.handle_local(now);
     }
 
     /// A message from another shard, in the order in which that shard sent them.
     pub fn handle_message(&mut self, now: Now, from: ShardId, message: Message) {
-        todo!()
+        self.dispatch_message(now, from, message);
+        self.handle_local(now);
+    }
+
+    /// Messages that this shard sent to itself; nothing overtakes them.
+    fn handle_local(&mut self, now: Now) {
+        let own = self.post.own();
+        while let Some(message) = self.post.next_local() {
+            self.dispatch_message(now, own, message);
+        }
+    }
+
+    fn dispatch_message(&mut self, now: Now, from: ShardId, message: Message) {
+        match message {
+            Message::Subscribe(subscribe) => {
+                self.at_home(now, from, |homes, context| homes.subscribe(context, *subscribe))
+            }
+            Message::Unsubscribe(gone) => self.at_home(now, from, |homes, context| homes.unsubscribe(context, *gone)),
+            Message::Publish(publish) => self.at_home(now, from, |homes, context| homes.publish(context, *publish)),
+            Message::Presence(ask) => self.at_home(now, from, |homes, context| homes.presence(context, *ask)),
+            Message::History(ask) => self.at_home(now, from, |homes, context| homes.history(context, *ask)),
+            Message::HistoryRemove(ask) => {
+                self.at_home(now, from, |homes, context| homes.history_remove(context, *ask))
+            }
+
+            Message::Subscribed(subscribed) => self.subscribed(now, *subscribed),
+            Message::Published { request, result } => match self.pending.take(request) {
+                Some(Waiting::Publish { connection, id }) => self.published(now, connection, id, result),
+                Some(Waiting::ApiPublish { origin }) => self.api_published(now, &origin, result),
+                Some(Waiting::ApiHistoryRemove { origin }) => self.api_history_removed(now, &origin, result),
+                Some(Waiting::ApiBroadcast { broadcast, index }) => {
+                    self.api_broadcast_published(now, broadcast, index, result);
+                }
+                waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
+            },
+            Message::PresenceIs { request, members } => match self.pending.take(request) {
+                Some(Waiting::Presence { connection, id, stats }) => {
+                    self.presence_is(now, connection, id, stats, members);
+                }
+                Some(Waiting::ApiPresence { origin, stats }) => self.api_presence_is(now, &origin, stats, members),
+                waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
+            },
+            Message::HistoryIs { request, result } => match self.pending.take(request) {
+                Some(Waiting::History { connection, id }) => self.history_is(now, connection, id, result),
+                Some(Waiting::ApiHistory { origin }) => self.api_history_is(now, &origin, result),
+                waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
+            },
+            Message::Deliver { channel, publication } => self.deliver(now, &channel, &publication),
+            Message::Membership { channel, info, joined } => self.deliver_membership(now, &channel, &info, joined),
+            Message::Insufficient { channel } => self.deliver_insufficient(now, &channel),
+
+            Message::UserConnect { request, user } => self.user_connect(from, request, user),
+            Message::UserDisconnect { user } => self.users.disconnect(&user, from),
+            Message::UserConnected { request, allowed } => {
+                if let Some(Waiting::UserConnect { connection }) = self.pending.take(request) {
+                    self.user_connected(now, connection, allowed);
+                }
+            }
+            Message::UserCommand(command) => self.relay_to_user(*command),
+            Message::UserAct(command) => self.user_act(now, &command),
+            Message::Expect { request, answers } => self.expect_done(now, request, answers),
+            Message::Done { request } => self.done(now, request),
+
+            Message::Survey { request, question } => self.report(from, request, &question),
+            Message::SurveyIs { request, answer } => self.survey_is(now, request, *answer),
+        }
+    }
+
+    /// Lets the home side act on a message.
+    fn at_home(&mut self, now: Now, from: ShardId, act: impl FnOnce(&mut Homes, &mut Context<'_>)) {
+        let mut context = Context {
+            now,
+            options: &self.options,
+            post: &mut self.post,
+            random: &mut self.random,
+            wheel: &mut self.wheel,
+            from,
+        };
+        act(&mut self.homes, &mut context);
+    }
+
+    /// At a user's home: one more connection, within the limit or not.
+    fn user_connect(&mut self, from: ShardId, request: Option<RequestId>, user: Arc<str>) {
+        let connections = self.users.connect(user, from);
+        if let Some(request) = request {
+            let allowed = connections as usize <= self.options.client.user_connection_limit;
+            self.post.send(from, Message::UserConnected { request, allowed });
+        }
     }
 
     /// Fires due timers. Call once `now` reaches `next_timeout`; an early call does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
-        todo!()
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(now.at, &mut fired);
+        for timer in fired.drain(..) {
+            match timer {
+                Timer::Client(connection) => self.client_timeout(now, connection),
+                Timer::Channel { index, generation } => {
+                    self.homes.handle_timer(now, index, generation, &mut self.wheel);
+                }
+            }
+        }
+        self.fired = fired;
+        while let Some((request, waiting)) = self.pending.take_overdue(now.at) {
+            self.time_out(now, request, waiting);
+        }
+        self.handle_local(now);
+    }
+
+    /// Another shard did not answer in time.
+    fn time_out(&mut self, now: Now, request: RequestId, waiting: Waiting) {
+        let error = ReplyError::INTERNAL;
+        match waiting {
+            Waiting::Subscribe(subscribing) => self.fail_subscribe(now, request, *subscribing, error),
+            Waiting::Publish { connection, id } => self.published(now, connection, id, Err(error)),
+            Waiting::Presence { connection, id, stats } => self.presence_is(now, connection, id, stats, Err(error)),
+            Waiting::History { connection, id } => self.history_is(now, connection, id, Err(error)),
+            Waiting::UserConnect { connection } => self.close(now, connection, Disconnect::SERVER_ERROR),
+            Waiting::ApiPublish { origin } => self.api_published(now, &origin, Err(error)),
+            Waiting::ApiBroadcast { broadcast, index } => {
+                self.api_broadcast_published(now, broadcast, index, Err(error));
+            }
+            Waiting::ApiPresence { origin, stats } => self.api_presence_is(now, &origin, stats, Err(error)),
+            Waiting::ApiHistory { origin } => self.api_history_is(now, &origin, Err(error)),
+            Waiting::ApiHistoryRemove { origin } => self.api_history_removed(now, &origin, Err(error)),
+            Waiting::ApiActing(acting) => self.complete_late(now, acting.origin()),
+            Waiting::ApiSurvey(gathering) => self.complete_late(now, gathering.origin()),
+        }
     }
 
     /// When `handle_timeout` wants to be called next; `None` if nothing is due ever.
     pub fn next_timeout(&self) -> Option<Time> {
-        todo!()
+        [self.wheel.next_timeout(), self.pending.next_timeout()].into_iter().flatten().min()
     }
 
     /// What the runtime must do, oldest first.
     pub fn take_action(&mut self) -> Option<Action> {
-        todo!()
+        self.actions.pop_front()
     }
 
+    /// An answer for an HTTP connection; it may be gone by now.
     pub fn take_api_answer(&mut self) -> Option<ApiAnswer> {
-        todo!()
+        self.answers.pop_front()
     }
 
     /// A connection that got output since its last `take_frames`; each is named once. When the socket is still busy with
     /// an earlier flush, skip it and ask `take_frames` again after `handle_flushed`.
     pub fn take_dirty(&mut self) -> Option<ConnectionId> {
-        todo!()
+        self.clients.take_dirty()
     }
 
     /// All that waits for a connection; nothing when the connection is unknown.
     pub fn take_frames(&mut self, connection: ConnectionId) -> Option<Frames> {
-        todo!()
+        self.clients.get_mut(connection)?.queue.take()
     }
 
     /// The socket has accepted everything that `take_frames` gave. Returns whether more waits.
     pub fn handle_flushed(&mut self, connection: ConnectionId) -> bool {
-        todo!()
+        let Some(client) = self.clients.get_mut(connection) else { return false };
+        client.queue.flushed();
+        !client.queue.is_empty()
     }
 
     /// Takes back the emptied vector of `Frames::Many`.
-    pub fn recycle(&mut self, frames: Vec<crate::Frame>) {
-        todo!()
+    pub fn recycle(&mut self, frames: Vec<Frame>) {
+        self.clients.recycle(frames);
     }
 
     /// Messages for another shard.
     pub fn outbox(&mut self, to: ShardId) -> &mut Outbox {
-        todo!()
+        self.post.outbox(to)
     }
 
     /// New options, as after a reload; in force from the next command on.
     pub fn set_options(&mut self, options: Arc<Options>) {
-        todo!()
+        self.options = options;
     }
 
     /// Open connections of this shard.
     pub fn connections(&self) -> usize {
-        todo!()
+        self.clients.len()
+    }
+
+    /// Connections that are connected.
+    pub(crate) fn live_clients(&self) -> usize {
+        self.clients.iter().filter(|client| client.is_live()).count()
+    }
+
+    /// The shard that orders a channel, or keeps the list of a user.
+    pub(crate) fn home(&self, name: &str) -> ShardId {
+        let hash = self.home_hasher.hash_one(name);
+        let shard = (u128::from(hash) * u128::from(self.shards)) >> 64;
+        ShardId(shard as u16)
+    }
+
+    /// When a question asked now is given up.
+    pub(crate) fn deadline(&self, now: Now) -> Time {
+        now.at + self.options.limits.request_timeout
+    }
+
+    pub(crate) fn ask(&mut self, now: Now, waiting: Waiting) -> RequestId {
+        let deadline = self.deadline(now);
+        self.pending.insert(waiting, deadline)
+    }
+
+    /// A name to send along; the hub's own if the channel has subscribers here.
+    pub(crate) fn channel_name(&self, name: String) -> ChannelName {
+        match self.hub.find(&name) {
+            Some(index) => self.hub.name(index).clone(),
+            None => name.into(),
+        }
     }
 }

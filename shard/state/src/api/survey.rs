@@ -1,0 +1,130 @@
+//! Calls that ask every shard: channels and info.
+
+use super::Origin;
+use crate::Now;
+use crate::glob::Glob;
+use crate::message::{Message, Survey, SurveyAnswer};
+use crate::shard::{Shard, Waiting};
+use crate::{RequestId, ShardId};
+use ringcast_proto::api::{ApiResult, ChannelInfo, ChannelsResult, InfoResult, NodeResult};
+use ringcast_proto::codes::ApiError;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A survey with its answers so far.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    origin: Origin,
+    missing: usize,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    Channels(BTreeMap<String, ChannelInfo>),
+    Info { node: Box<NodeResult>, has_anonymous: bool },
+}
+
+impl Shard {
+    pub(super) fn api_channels(&mut self, now: Now, origin: &Origin, pattern: String) -> Result<(), ApiError> {
+        Glob::new(&pattern).ok_or(ApiError::INTERNAL)?;
+        self.survey(now, origin, Survey::Channels { pattern }, Found::Channels(BTreeMap::new()));
+        Ok(())
+    }
+
+    pub(super) fn api_info(&mut self, now: Now, origin: &Origin) -> Result<(), ApiError> {
+        let options = &self.options.node;
+        let node = NodeResult {
+            uid: options.uid.clone(),
+            name: options.name.clone(),
+            version: options.version.clone(),
+            uptime: (now.at - self.started_at).as_secs() as u32,
+            ..NodeResult::default()
+        };
+        self.survey(now, origin, Survey::Info, Found::Info { node: Box::new(node), has_anonymous: false });
+        Ok(())
+    }
+
+    fn survey(&mut self, now: Now, origin: &Origin, question: Survey, found: Found) {
+        let shards: Vec<ShardId> = self.post.shards().collect();
+        let gathering = Gathering { origin: origin.clone(), missing: shards.len(), found };
+        let request = self.ask(now, Waiting::ApiSurvey(Box::new(gathering)));
+        let question = Arc::new(question);
+        for shard in shards {
+            self.post.send(shard, Message::Survey { request, question: Arc::clone(&question) });
+        }
+    }
+
+    /// What this shard has to report.
+    pub(crate) fn report(&mut self, to: ShardId, request: RequestId, question: &Survey) {
+        let answer = match question {
+            Survey::Channels { pattern } => {
+                let glob = Glob::new(pattern);
+                let is_wanted = |name: &str| glob.as_ref().is_some_and(|glob| glob.matches(name));
+                let active = self.homes.iter_active().filter(|(name, _)| is_wanted(name));
+                SurveyAnswer::Channels(active.map(|(name, subscribers)| (name.clone(), subscribers)).collect())
+            }
+            Survey::Info => SurveyAnswer::Info {
+                num_clients: self.live_clients() as u32,
+                num_users: self.users.count() as u32,
+                has_anonymous: !self.users.local("").is_empty(),
+                num_channels: self.homes.active() as u32,
+                num_subs: self.hub.live() as u32,
+            },
+        };
+        self.post.send(to, Message::SurveyIs { request, answer: Box::new(answer) });
+    }
+
+    /// A shard has reported.
+    pub(crate) fn survey_is(&mut self, now: Now, request: RequestId, answer: SurveyAnswer) {
+        let Some(Waiting::ApiSurvey(gathering)) = self.pending.get_mut(request) else { return };
+        gathering.add(answer);
+        if gathering.missing > 0 {
+            return;
+        }
+        if let Some(Waiting::ApiSurvey(gathering)) = self.pending.take(request) {
+            let Gathering { origin, found, .. } = *gathering;
+            self.complete(now, &origin, Ok(found.into_result()));
+        }
+    }
+}
+
+impl Gathering {
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn add(&mut self, answer: SurveyAnswer) {
+        self.missing -= 1;
+        match (&mut self.found, answer) {
+            (Found::Channels(all), SurveyAnswer::Channels(some)) => {
+                let named = some.into_iter().map(|(name, num_clients)| (name.to_string(), ChannelInfo { num_clients }));
+                all.extend(named);
+            }
+            (
+                Found::Info { node, has_anonymous },
+                SurveyAnswer::Info { num_clients, num_users, has_anonymous: some_anonymous, num_channels, num_subs },
+            ) => {
+                node.num_clients += num_clients;
+                node.num_users += num_users;
+                node.num_channels += num_channels;
+                node.num_subs += num_subs;
+                *has_anonymous |= some_anonymous;
+            }
+            _ => debug_assert!(false, "a shard answers the question that it was asked"),
+        }
+    }
+}
+
+impl Found {
+    fn into_result(self) -> ApiResult {
+        match self {
+            Found::Channels(channels) => ApiResult::Channels(ChannelsResult { channels }),
+            Found::Info { mut node, has_anonymous } => {
+                // All anonymous connections together are one user.
+                node.num_users += u32::from(has_anonymous);
+                ApiResult::Info(InfoResult { nodes: vec![*node] })
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Calls that concern the connections of a user: the user's home knows which shards have some.
+
+use super::Origin;
+use crate::Now;
+use crate::RequestId;
+use crate::channel::Position;
+use crate::message::{Message, Overrides, ServerSubscribe, UserAct, UserCommand};
+use crate::shard::{Shard, Waiting};
+use ringcast_proto::api::{
+    ApiResult, BoolValue, DisconnectRequest, RefreshRequest, SubscribeOptionOverride, SubscribeRequest,
+    UnsubscribeRequest,
+};
+use ringcast_proto::codes::{ApiError, Disconnect};
+use std::sync::Arc;
+
+/// A call that waits until every shard concerned has carried it out.
+#[derive(Debug)]
+pub(crate) struct Acting {
+    origin: Origin,
+    result: ApiResult,
+    /// Shards told less shards done; the number told may come after some are done.
+    missing: i64,
+    /// The number told has come.
+    is_counted: bool,
+}
+
+impl Shard {
+    pub(super) fn api_subscribe(
+        &mut self,
+        now: Now,
+        origin: &Origin,
+        request: SubscribeRequest,
+    ) -> Result<(), ApiError> {
+        if request.channel.is_empty() {
+            return Err(ApiError::BAD_REQUEST);
+        }
+        self.options.channel.resolve(&request.channel).ok_or(ApiError::UNKNOWN_CHANNEL)?;
+        let (info, data) = (request.info_payload()?, request.payload()?);
+        let since = request.recover_since.as_ref();
+        let act = UserAct::Subscribe(ServerSubscribe {
+            channel: (&*request.channel).into(),
+            info,
+            data,
+            expire_at: request.expire_at,
+            recover_since: since.map(|since| Position { offset: since.offset, epoch: (&*since.epoch).into() }),
+            overrides: request.r#override.as_ref().map_or_else(Overrides::default, overrides),
+        });
+        self.act(now, origin, ApiResult::Subscribe, &request.user, &request.client, act);
+        Ok(())
+    }
+
+    pub(super) fn api_unsubscribe(
+        &mut self,
+        now: Now,
+        origin: &Origin,
+        request: UnsubscribeRequest,
+    ) -> Result<(), ApiError> {
+        if !request.channel.is_empty() {
+            self.options.channel.resolve(&request.channel).ok_or(ApiError::UNKNOWN_CHANNEL)?;
+        }
+        let act = UserAct::Unsubscribe { channel: request.channel };
+        self.act(now, origin, ApiResult::Unsubscribe, &request.user, &request.client, act);
+        Ok(())
+    }
+
+    pub(super) fn api_disconnect(
+        &mut self,
+        now: Now,
+        origin: &Origin,
+        request: DisconnectRequest,
+    ) -> Result<(), ApiError> {
+        let disconnect = match request.disconnect {
+            None => Disconnect::FORCE_NO_RECONNECT,
+            Some(wanted) => Disconnect { code: wanted.code, reason: wanted.reason.into() },
+        };
+        let act = UserAct::Disconnect { disconnect, whitelist: request.whitelist };
+        self.act(now, origin, ApiResult::Disconnect, &request.user, &request.client, act);
+        Ok(())
+    }
+
+    pub(super) fn api_refresh(&mut self, now: Now, origin: &Origin, request: RefreshRequest) -> Result<(), ApiError> {
+        let act = UserAct::Refresh { expired: request.expired, expire_at: request.expire_at };
+        self.act(now, origin, ApiResult::Refresh, &request.user, &request.client, act);
+        Ok(())
+    }
+
+    fn act(&mut self, now: Now, origin: &Origin, result: ApiResult, user: &str, client: &str, act: UserAct) {
+        let acting = Acting { origin: origin.clone(), result, missing: 0, is_counted: false };
+        let request = self.ask(now, Waiting::ApiActing(Box::new(acting)));
+        let origin = self.post.own();
+        let command = UserCommand { request, origin, user: user.into(), client: client.into(), act: Arc::new(act) };
+        if user.is_empty() {
+            // Anonymous connections have no home: every shard is asked.
+            return self.relay(command, self.post.shards().collect());
+        }
+        self.post.send(self.home(user), Message::UserCommand(Box::new(command)));
+    }
+
+    /// At the user's home: passes a command on to the shards concerned.
+    pub(crate) fn relay_to_user(&mut self, command: UserCommand) {
+        let shards = self.users.shards(&command.user).collect();
+        self.relay(command, shards);
+    }
+
+    fn relay(&mut self, command: UserCommand, shards: Vec<crate::ShardId>) {
+        let expect = Message::Expect { request: command.request, answers: shards.len() as u32 };
+        self.post.send(command.origin, expect);
+        for shard in shards {
+            self.post.send(shard, Message::UserAct(Box::new(command.clone())));
+        }
+    }
+
+    /// So many shards were told.
+    pub(crate) fn expect_done(&mut self, now: Now, request: RequestId, answers: u32) {
+        self.count_done(now, request, |acting| {
+            acting.missing += i64::from(answers);
+            acting.is_counted = true;
+        });
+    }
+
+    /// One shard is done.
+    pub(crate) fn done(&mut self, now: Now, request: RequestId) {
+        self.count_done(now, request, |acting| acting.missing -= 1);
+    }
+
+    fn count_done(&mut self, now: Now, request: RequestId, count: impl FnOnce(&mut Acting)) {
+        let Some(Waiting::ApiActing(acting)) = self.pending.get_mut(request) else { return };
+        count(acting);
+        if !acting.is_counted || acting.missing > 0 {
+            return;
+        }
+        if let Some(Waiting::ApiActing(acting)) = self.pending.take(request) {
+            self.complete(now, &acting.origin, Ok(acting.result));
+        }
+    }
+}
+
+impl Acting {
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+fn overrides(wanted: &SubscribeOptionOverride) -> Overrides {
+    let value = |flag: &Option<BoolValue>| flag.as_ref().map(|flag| flag.value);
+    Overrides {
+        presence: value(&wanted.presence),
+        join_leave: value(&wanted.join_leave),
+        force_recovery: value(&wanted.force_recovery),
+        force_positioning: value(&wanted.force_positioning),
+        force_push_join_leave: value(&wanted.force_push_join_leave),
+    }
+}

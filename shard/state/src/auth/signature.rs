@@ -1,0 +1,50 @@
+//! Whether a token was signed with a key of ours.
+
+use crate::options::TokenOptions;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use serde::Deserialize;
+
+/// The three parts of a token, taken apart and not yet believed.
+pub(super) struct Parts<'a> {
+    /// What is signed: header and claims as they stand.
+    signed: &'a str,
+    algorithm: hmac::Algorithm,
+    signature: Vec<u8>,
+    /// Decoded claims.
+    pub(super) claims: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Header<'a> {
+    alg: &'a str,
+}
+
+/// Takes a token apart; `None` when it is none, or names an algorithm that is not served.
+pub(super) fn parse(token: &str) -> Option<Parts<'_>> {
+    let (signed, signature) = token.rsplit_once('.')?;
+    let (header, claims) = signed.split_once('.')?;
+    let header = URL_SAFE_NO_PAD.decode(header).ok()?;
+    let header: Header<'_> = serde_json::from_slice(&header).ok()?;
+    let algorithm = match header.alg {
+        "HS256" => hmac::HMAC_SHA256,
+        "HS384" => hmac::HMAC_SHA384,
+        "HS512" => hmac::HMAC_SHA512,
+        _ => return None,
+    };
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+    Some(Parts { signed, algorithm, signature, claims })
+}
+
+/// Whether the key of the options, or while it is valid the one before, made the signature.
+pub(super) fn is_ours(parts: &Parts<'_>, issued_at: Option<i64>, options: &TokenOptions) -> bool {
+    let is_signed_with = |secret: &str| {
+        let key = hmac::Key::new(parts.algorithm, secret.as_bytes());
+        !secret.is_empty() && hmac::verify(&key, parts.signed.as_bytes(), &parts.signature).is_ok()
+    };
+    let valid_until = options.hmac_previous_secret_key_valid_until;
+    let is_previous_valid = || valid_until == 0 || issued_at.is_none_or(|issued_at| issued_at <= valid_until);
+    is_signed_with(&options.hmac_secret_key) || is_previous_valid() && is_signed_with(&options.hmac_previous_secret_key)
+}

@@ -1,0 +1,58 @@
+//! The end of a connection, whoever wants it.
+
+use super::Phase;
+use crate::message::Message;
+use crate::shard::{Action, Shard};
+use crate::{ConnectionId, Now};
+use ringcast_proto::codes::Disconnect;
+
+impl Shard {
+    /// Takes a connection out of everything and has the runtime say goodbye with the code.
+    pub(crate) fn close(&mut self, now: Now, connection: ConnectionId, disconnect: Disconnect) {
+        let Some(client) = self.clients.get(connection) else { return };
+        if matches!(client.phase, Phase::Closed) {
+            return;
+        }
+        self.release(now, connection);
+        // A slow client would not take what is queued, and 3000 means that there is nobody to take it.
+        let code = disconnect.code;
+        let flush = code != Disconnect::SLOW.code && code != Disconnect::CONNECTION_CLOSED.code;
+        if let Some(client) = self.clients.get_mut(connection).filter(|_| !flush) {
+            client.queue.clear();
+        }
+        self.actions.push_back(Action::Disconnect { connection, disconnect, flush });
+    }
+
+    /// The socket is gone.
+    pub(crate) fn forget(&mut self, now: Now, connection: ConnectionId) {
+        self.release(now, connection);
+        self.clients.remove(connection);
+    }
+
+    /// Ends subscriptions and gives back everything that others hold for the connection. A second call does nothing.
+    fn release(&mut self, now: Now, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        client.phase = Phase::Closed;
+        client.backlog = None;
+        while let Some(client) = self.clients.get_mut(connection)
+            && let Some(subscription) = client.subscriptions.pop()
+        {
+            self.give_up(connection, &subscription);
+        }
+        self.leave_user(now, connection);
+    }
+
+    /// Takes the connection off its user's list.
+    fn leave_user(&mut self, _now: Now, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        let Some(place) = client.user_place.take() else { return };
+        let user = client.user.clone();
+        if let Some(moved) = self.users.remove_local(&user, place) {
+            self.clients.at_mut(moved).user_place = Some(place);
+        }
+        if !user.is_empty() {
+            let home = self.home(&user);
+            self.post.send(home, Message::UserDisconnect { user });
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The connect command: credentials, limits, server-side subscriptions. Source: protocol §5.
+
+use super::command::{Outcome, Served};
+use super::keep_alive::KeepAlive;
+use super::subscribe::Wish;
+use super::{Grant, Phase, Refusal, SubscribeReply};
+use crate::auth::{ConnectionToken, TokenError, verify_connection};
+use crate::message::{Message, Overrides};
+use crate::shard::{Shard, Waiting};
+use crate::{ConnectionId, Now};
+use bytes::Bytes;
+use ringcast_proto::client::{ConnectRequest, ConnectResult, ReplyResult, SubscribeRequest, SubscribeResult};
+use ringcast_proto::codes::{Disconnect, ReplyError};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longer times to live are cut to a year.
+const TTL_MAX: i64 = 365 * 24 * 3600;
+
+/// A connect command that waits for other shards.
+#[derive(Debug)]
+pub(crate) struct Connecting {
+    id: u32,
+    /// Filled as answers come.
+    result: ConnectResult,
+    /// Server-side subscriptions not begun yet; begun once the user's home allows the connection.
+    subs: Vec<ServerSub>,
+    /// Answers that are missing.
+    missing: u32,
+    /// What the subscriptions brought by now; bounded together with the queue.
+    held: Vec<Rc<[u8]>>,
+    held_bytes: usize,
+}
+
+impl Connecting {
+    pub(super) fn hold(&mut self, frame: &Rc<[u8]>) {
+        self.held_bytes += frame.len();
+        self.held.push(Rc::clone(frame));
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+}
+
+/// A subscription that is made while connecting.
+#[derive(Debug)]
+struct ServerSub {
+    channel: String,
+    grant: Grant,
+    wish: Wish,
+}
+
+/// Who connects.
+struct Credentials {
+    user: String,
+    expire_at: Option<i64>,
+    info: Bytes,
+    subs: BTreeMap<String, Grant>,
+}
+
+impl Shard {
+    pub(super) fn connect(&mut self, now: Now, connection: ConnectionId, id: u32, request: ConnectRequest) -> Outcome {
+        let is_fresh = self.clients.get(connection).is_some_and(|client| matches!(client.phase, Phase::Fresh));
+        if !is_fresh {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        let mut credentials = self.credentials(now, &request)?;
+        self.add_wanted(&mut credentials, &request.subs)?;
+        if credentials.subs.len() > self.options.client.channel_limit {
+            return Err(Disconnect::CHANNEL_LIMIT.into());
+        }
+        let ttl = time_to_live(credentials.expire_at, now)?;
+        let subs = server_subs(credentials.subs, &request.subs);
+        let user: Arc<str> = credentials.user.into();
+
+        let close_at =
+            ttl.map(|ttl| now.at + Duration::from_secs(ttl.into()) + self.options.client.expired_close_delay);
+        let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
+        client.user = Arc::clone(&user);
+        client.info = credentials.info;
+        client.close_at = close_at;
+        let ping_interval = self.options.client.ping_interval;
+        let result = ConnectResult {
+            client: client.id.to_string(),
+            version: self.options.node.version.clone(),
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or(0),
+            ping: ping_interval.as_secs() as u32,
+            pong: !ping_interval.is_zero() && !self.options.client.pong_timeout.is_zero(),
+            time: if self.options.client.connect_include_server_time { now.unix_ms as i64 } else { 0 },
+            ..ConnectResult::default()
+        };
+        let connecting = Connecting { id, result, subs, missing: 0, held: Vec::new(), held_bytes: 0 };
+        client.phase = Phase::Connecting(Box::new(connecting));
+        client.user_place = Some(self.users.insert_local(&user, connection.slot));
+
+        let has_limit = self.options.client.user_connection_limit > 0 && !user.is_empty();
+        let request = has_limit.then(|| self.ask(now, Waiting::UserConnect { connection }));
+        if !user.is_empty() {
+            let home = self.home(&user);
+            self.post.send(home, Message::UserConnect { request, user });
+        }
+        if !has_limit {
+            self.begin_server_subs(now, connection);
+        }
+        Ok(Served::Later)
+    }
+
+    /// Whom the token or the configuration lets in.
+    fn credentials(&mut self, now: Now, request: &ConnectRequest) -> Result<Credentials, Refusal> {
+        let options = &self.options.client;
+        if request.token.is_empty() {
+            if !options.allow_anonymous_connect_without_token && !options.insecure {
+                return Err(Disconnect::BAD_REQUEST.into());
+            }
+            let (user, info, subs) = (String::new(), Bytes::new(), BTreeMap::new());
+            return Ok(Credentials { user, expire_at: None, info, subs });
+        }
+        let skip_signature = options.insecure_skip_token_signature_verify;
+        let token = verify_connection(&request.token, &self.options.token, skip_signature, now.unix());
+        let token = token.map_err(|error| match error {
+            TokenError::Invalid => Refusal::from(Disconnect::INVALID_TOKEN),
+            TokenError::Expired => Refusal::from(ReplyError::TOKEN_EXPIRED),
+        })?;
+        if token.user.is_empty() && options.disallow_anonymous_connection_tokens {
+            return Err(Disconnect::PERMISSION_DENIED.into());
+        }
+        let subs = self.token_subs(&token)?;
+        let expire_at = token.expire_at.filter(|_| !options.insecure);
+        Ok(Credentials { user: token.user, expire_at, info: token.info, subs })
+    }
+
+    fn token_subs(&self, token: &ConnectionToken) -> Result<BTreeMap<String, Grant>, Refusal> {
+        let granted = token.subs.iter().map(|sub| {
+            let (_, options) = self.options.channel.resolve(&sub.channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
+            let mut grant = Grant::new(options, sub.overrides);
+            (grant.info, grant.data) = (sub.info.clone(), sub.data.clone());
+            Ok((sub.channel.clone(), grant))
+        });
+        granted.collect()
+    }
+
+    /// Adds channels that the client wants from the start, where it could subscribe itself; others are passed over.
+    fn add_wanted(
+        &self,
+        credentials: &mut Credentials,
+        wanted: &BTreeMap<String, SubscribeRequest>,
+    ) -> Result<(), Refusal> {
+        for channel in wanted.keys() {
+            let (_, options) = self.options.channel.resolve(channel).ok_or(Disconnect::BAD_REQUEST)?;
+            let is_open = self.options.channel.resolve_for_client(channel).is_ok()
+                && !self.options.channel.is_private(channel)
+                && self.may_subscribe(&credentials.user, channel, options);
+            if is_open && !credentials.subs.contains_key(channel) {
+                credentials.subs.insert(channel.clone(), Grant::new(options, Overrides::default()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The user's home has allowed the connection, or refused it.
+    pub(crate) fn user_connected(&mut self, now: Now, connection: ConnectionId, allowed: bool) {
+        if !allowed {
+            return self.close(now, connection, Disconnect::CONNECTION_LIMIT);
+        }
+        self.begin_server_subs(now, connection);
+    }
+
+    fn begin_server_subs(&mut self, now: Now, connection: ConnectionId) {
+        let Some(connecting) = self.connecting(connection) else { return };
+        let subs = std::mem::take(&mut connecting.subs);
+        connecting.missing = subs.len() as u32;
+        if subs.is_empty() {
+            return self.finish_connect(now, connection);
+        }
+        for ServerSub { channel, grant, wish } in subs {
+            let reply = SubscribeReply::Connect { channel: channel.clone() };
+            self.begin_subscribe(now, connection, &channel, grant, wish, reply);
+        }
+    }
+
+    /// One of the server-side subscriptions is live.
+    pub(super) fn server_sub_live(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: String,
+        result: SubscribeResult,
+    ) {
+        let Some(connecting) = self.connecting(connection) else { return };
+        connecting.result.subs.insert(channel, result);
+        connecting.missing -= 1;
+        if connecting.missing == 0 {
+            self.finish_connect(now, connection);
+        }
+    }
+
+    /// Answers the connect command; what the subscriptions brought meanwhile follows.
+    pub(crate) fn finish_connect(&mut self, now: Now, connection: ConnectionId) {
+        let first_ping = self.random.upper_half(self.options.client.ping_interval);
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        let Phase::Connecting(connecting) = &mut client.phase else { return };
+        let (id, result) = (connecting.id, std::mem::take(&mut connecting.result));
+        let held = std::mem::take(&mut connecting.held);
+        client.phase = Phase::Live;
+        if !self.options.client.ping_interval.is_zero() {
+            client.keep_alive = KeepAlive::Quiet { ping_at: now.at + first_ping };
+        }
+        self.write_result(now, connection, id, ReplyResult::Connect(Box::new(result)));
+        for frame in held {
+            self.clients.push_shared(connection.slot, &frame, usize::MAX);
+        }
+        self.arm(connection);
+        self.finish_command(now, connection);
+    }
+
+    fn connecting(&mut self, connection: ConnectionId) -> Option<&mut Connecting> {
+        match &mut self.clients.get_mut(connection)?.phase {
+            Phase::Connecting(connecting) => Some(connecting),
+            _ => None,
+        }
+    }
+}
+
+/// Subscriptions in the order of their names, each with what the client says it has.
+fn server_subs(granted: BTreeMap<String, Grant>, wanted: &BTreeMap<String, SubscribeRequest>) -> Vec<ServerSub> {
+    let named = granted.into_iter().map(|(channel, grant)| {
+        let wish = wanted.get(&channel).map_or_else(Wish::default, Wish::from_request);
+        ServerSub { channel, grant, wish }
+    });
+    named.collect()
+}
+
+/// Seconds until Unix time `expire_at`; `None` when there is none.
+pub(super) fn time_to_live(expire_at: Option<i64>, now: Now) -> Result<Option<u32>, ReplyError> {
+    let Some(expire_at) = expire_at else { return Ok(None) };
+    let left = expire_at - now.unix();
+    if left < 0 { Err(ReplyError::EXPIRED) } else { Ok(Some(left.min(TTL_MAX) as u32)) }
+}

@@ -1,0 +1,117 @@
+//! Decides when to ping a connection and when to give it up. Source: protocol §12.
+
+use crate::Time;
+use crate::options::ClientOptions;
+
+/// Ping and pong of one connection; config keys `client.ping_interval` and `client.pong_timeout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum KeepAlive {
+    /// Not connected yet, or pings are off.
+    #[default]
+    Off,
+    /// The last ping, if there was one, was answered.
+    Quiet {
+        /// When the next one is due.
+        ping_at: Time,
+    },
+    /// A ping is out.
+    AwaitingPong {
+        /// When it was sent.
+        pinged_at: Time,
+    },
+}
+
+/// For the connection to carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    SendPing,
+    GiveUp,
+}
+
+impl KeepAlive {
+    /// Call once `now` reaches `next_timeout`; an early call does nothing.
+    pub(crate) fn handle_timeout(&mut self, now: Time, options: &ClientOptions) -> Option<Due> {
+        if self.next_timeout(options).is_none_or(|due| due > now) {
+            return None;
+        }
+        match *self {
+            KeepAlive::Off => None,
+            KeepAlive::Quiet { .. } => {
+                *self = KeepAlive::AwaitingPong { pinged_at: now };
+                Some(Due::SendPing)
+            }
+            // Without a pong timeout this moment is that of the next ping.
+            KeepAlive::AwaitingPong { .. } if options.pong_timeout.is_zero() => {
+                *self = KeepAlive::AwaitingPong { pinged_at: now };
+                Some(Due::SendPing)
+            }
+            KeepAlive::AwaitingPong { .. } => Some(Due::GiveUp),
+        }
+    }
+
+    /// A pong came. False when none is outstanding, which the protocol forbids.
+    pub(crate) fn handle_pong(&mut self, options: &ClientOptions) -> bool {
+        let KeepAlive::AwaitingPong { pinged_at } = *self else { return false };
+        *self = KeepAlive::Quiet { ping_at: pinged_at + options.ping_interval };
+        true
+    }
+
+    pub(crate) fn next_timeout(&self, options: &ClientOptions) -> Option<Time> {
+        match *self {
+            KeepAlive::Off => None,
+            KeepAlive::Quiet { ping_at } => Some(ping_at),
+            KeepAlive::AwaitingPong { pinged_at } if options.pong_timeout.is_zero() => {
+                Some(pinged_at + options.ping_interval)
+            }
+            KeepAlive::AwaitingPong { pinged_at } => Some(pinged_at + options.pong_timeout),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const INTERVAL: Duration = Duration::from_secs(25);
+    const TIMEOUT: Duration = Duration::from_secs(8);
+
+    fn quiet() -> (KeepAlive, ClientOptions) {
+        let options = ClientOptions { ping_interval: INTERVAL, pong_timeout: TIMEOUT, ..Default::default() };
+        (KeepAlive::Quiet { ping_at: Time(0) + INTERVAL }, options)
+    }
+
+    #[test]
+    fn early_call_does_nothing() {
+        let (mut keep_alive, options) = quiet();
+        assert_eq!(keep_alive.handle_timeout(Time(1), &options), None);
+        assert_eq!(keep_alive, quiet().0);
+    }
+
+    #[test]
+    fn answered_ping_is_followed_by_the_next_one_an_interval_later() {
+        let (mut keep_alive, options) = quiet();
+        let pinged_at = Time(0) + INTERVAL;
+        assert_eq!(keep_alive.handle_timeout(pinged_at, &options), Some(Due::SendPing));
+        assert!(keep_alive.handle_pong(&options));
+        assert_eq!(keep_alive.next_timeout(&options), Some(pinged_at + INTERVAL));
+    }
+
+    #[test]
+    fn unanswered_ping_gives_the_connection_up() {
+        let (mut keep_alive, options) = quiet();
+        let pinged_at = Time(0) + INTERVAL;
+        keep_alive.handle_timeout(pinged_at, &options);
+        assert_eq!(keep_alive.next_timeout(&options), Some(pinged_at + TIMEOUT));
+        assert_eq!(keep_alive.handle_timeout(pinged_at + TIMEOUT, &options), Some(Due::GiveUp));
+    }
+
+    #[test]
+    fn pong_is_legal_once_per_ping() {
+        let (mut keep_alive, options) = quiet();
+        assert!(!keep_alive.handle_pong(&options));
+        keep_alive.handle_timeout(Time(0) + INTERVAL, &options);
+        assert!(keep_alive.handle_pong(&options));
+        assert!(!keep_alive.handle_pong(&options));
+    }
+}

@@ -1,0 +1,234 @@
+//! One connection of a client: its phase, what it may do, what waits for it.
+
+mod close;
+mod command;
+mod connect;
+mod deliver;
+mod keep_alive;
+mod publish;
+mod query;
+mod refresh;
+mod server_side;
+mod subscribe;
+mod subscription;
+mod timer;
+mod unsubscribe;
+mod write;
+
+pub(crate) use query::count;
+pub(crate) use subscribe::{SubscribeReply, Subscribing};
+pub(crate) use subscription::Grant;
+pub(crate) use write::Scratch;
+
+use crate::frame::{Frame, SendQueue};
+use crate::{ClientId, ConnectionId, Framing, Time};
+use bytes::Bytes;
+use command::Backlog;
+use connect::Connecting;
+use keep_alive::KeepAlive;
+use ringcast_proto::client::{ClientInfo, Encoding};
+use ringcast_proto::codes::{Disconnect, ReplyError};
+use std::rc::Rc;
+use std::sync::Arc;
+use subscription::Subscriptions;
+
+/// A connection, from open to close.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) connection: ConnectionId,
+    pub(crate) id: ClientId,
+    pub(crate) encoding: Encoding,
+    pub(crate) framing: Framing,
+    pub(crate) phase: Phase,
+    /// Empty for an anonymous user; of use once the phase is `Live`.
+    pub(crate) user: Arc<str>,
+    /// Place in the shard's list of the user's connections; `None` before it is there.
+    pub(crate) user_place: Option<u32>,
+    /// Connection info that others see.
+    pub(crate) info: Bytes,
+    pub(crate) queue: SendQueue,
+    /// Named in the dirty list.
+    pub(crate) is_dirty: bool,
+    pub(crate) subscriptions: Subscriptions,
+    /// Commands being served.
+    pub(crate) in_flight: u32,
+    /// Commands behind them.
+    pub(crate) backlog: Option<Box<Backlog>>,
+    pub(crate) keep_alive: KeepAlive,
+    /// When the connection expires, or before connect when it is stale; the delay of grace included.
+    pub(crate) close_at: Option<Time>,
+    /// When the wheel will ask; at or before the next deadline.
+    pub(crate) timer_at: Option<Time>,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Waits for a connect command.
+    Fresh,
+    /// Waits for other shards before the connect command is answered.
+    Connecting(Box<Connecting>),
+    /// Connected.
+    Live,
+    /// Connect failed with an error reply: nothing more is served.
+    Unusable,
+    /// Being closed; keeps its queue until the socket is gone.
+    Closed,
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The reply carries an error; the connection lives on.
+    Error(ReplyError),
+    /// The connection is closed.
+    Close(Disconnect),
+}
+
+impl From<ReplyError> for Refusal {
+    fn from(error: ReplyError) -> Self {
+        Refusal::Error(error)
+    }
+}
+
+impl From<Disconnect> for Refusal {
+    fn from(disconnect: Disconnect) -> Self {
+        Refusal::Close(disconnect)
+    }
+}
+
+impl Client {
+    /// As others see it.
+    pub(crate) fn client_info(&self, channel_info: Bytes) -> ClientInfo {
+        ClientInfo {
+            user: self.user.as_ref().to_owned(),
+            client: self.id.to_string(),
+            conn_info: self.info.clone(),
+            chan_info: channel_info,
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live)
+    }
+
+    /// Queues a frame that others get too. While a connect waits for other shards, what its subscriptions bring is held
+    /// back, to follow the connect reply.
+    fn push_shared(&mut self, bytes: &Rc<[u8]>, spare: &mut Vec<Vec<Frame>>) {
+        match &mut self.phase {
+            Phase::Connecting(connecting) => connecting.hold(bytes),
+            _ => self.queue.push_shared(bytes, spare),
+        }
+    }
+
+    /// Bytes that wait for this client.
+    fn queued_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Connecting(connecting) => connecting.held_bytes() + self.queue.bytes(),
+            _ => self.queue.bytes(),
+        }
+    }
+}
+
+/// The connections of a shard, by the slots that the runtime gave them.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    slots: Vec<Option<Box<Client>>>,
+    open: usize,
+    /// Connections with output, each once.
+    dirty: Vec<ConnectionId>,
+    /// Emptied vectors of earlier flushes.
+    spare: Vec<Vec<Frame>>,
+}
+
+/// Vectors kept for the next flush; more are given back to the allocator.
+const SPARE_MAX: usize = 1024;
+
+impl Clients {
+    pub(crate) fn insert(&mut self, client: Client) {
+        let slot = client.connection.slot as usize;
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        let before = self.slots[slot].replace(Box::new(client));
+        assert!(before.is_none(), "the runtime opened a connection in a slot that is in use");
+        self.open += 1;
+    }
+
+    pub(crate) fn remove(&mut self, connection: ConnectionId) -> Option<Box<Client>> {
+        self.get(connection)?;
+        self.open -= 1;
+        self.slots[connection.slot as usize].take()
+    }
+
+    pub(crate) fn get(&self, connection: ConnectionId) -> Option<&Client> {
+        let client = self.slots.get(connection.slot as usize)?.as_deref()?;
+        Some(client).filter(|client| client.connection == connection)
+    }
+
+    pub(crate) fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut Client> {
+        let client = self.slots.get_mut(connection.slot as usize)?.as_deref_mut()?;
+        Some(client).filter(|client| client.connection == connection)
+    }
+
+    /// The client that the hub or the user list names.
+    pub(crate) fn at(&self, slot: u32) -> &Client {
+        self.slots[slot as usize].as_deref().expect("a subscribed client is open")
+    }
+
+    pub(crate) fn at_mut(&mut self, slot: u32) -> &mut Client {
+        self.slots[slot as usize].as_deref_mut().expect("a subscribed client is open")
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.slots.iter().filter_map(Option::as_deref)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Queues a shared frame for the client in a slot. False when its queue is over `bytes_max` now.
+    #[inline]
+    pub(crate) fn push_shared(&mut self, slot: u32, bytes: &Rc<[u8]>, bytes_max: usize) -> bool {
+        let client = self.slots[slot as usize].as_deref_mut().expect("a subscribed client is open");
+        client.push_shared(bytes, &mut self.spare);
+        mark_dirty(client, &mut self.dirty);
+        client.queued_bytes() <= bytes_max
+    }
+
+    /// Queues bytes of one connection alone. False when its queue is over `bytes_max` now.
+    pub(crate) fn push_owned(&mut self, connection: ConnectionId, bytes: [&[u8]; 2], bytes_max: usize) -> bool {
+        let Some(client) = self.slots.get_mut(connection.slot as usize).and_then(Option::as_deref_mut) else {
+            return true;
+        };
+        client.queue.push_owned(bytes[0], bytes[1], &mut self.spare);
+        mark_dirty(client, &mut self.dirty);
+        client.queued_bytes() <= bytes_max
+    }
+
+    pub(crate) fn take_dirty(&mut self) -> Option<ConnectionId> {
+        while let Some(connection) = self.dirty.pop() {
+            if let Some(client) = self.get_mut(connection) {
+                client.is_dirty = false;
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn recycle(&mut self, mut frames: Vec<Frame>) {
+        frames.clear();
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(frames);
+        }
+    }
+}
+
+#[inline]
+fn mark_dirty(client: &mut Client, dirty: &mut Vec<ConnectionId>) {
+    if !client.is_dirty {
+        client.is_dirty = true;
+        dirty.push(client.connection);
+    }
+}

@@ -1,0 +1,79 @@
+//! The publish command. Source: behaviour §1.
+
+use super::Client;
+use super::command::{Outcome, Served};
+use crate::channel::Position;
+use crate::message::{self, Message};
+use crate::namespace::ChannelOptions;
+use crate::shard::{Shard, Waiting};
+use crate::{ConnectionId, Now};
+use bytes::Bytes;
+use ringcast_proto::client::{ClientInfo, PublishRequest, ReplyResult};
+use ringcast_proto::codes::{Disconnect, ReplyError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Shard {
+    pub(super) fn publish(&mut self, now: Now, connection: ConnectionId, id: u32, request: PublishRequest) -> Outcome {
+        if request.channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        if request.r#type != 0 {
+            return Err(ReplyError::NOT_AVAILABLE.into());
+        }
+        let options = self.options.channel.resolve_for_client(&request.channel)?;
+        if !self.options.channel.accepts(options, &request.data) {
+            return Err(ReplyError::BAD_REQUEST.into());
+        }
+        let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
+        if !self.may_publish(client, &request.channel, options) {
+            return Err(ReplyError::PERMISSION_DENIED.into());
+        }
+        let info = Arc::new(self.publisher_info(client, &request.channel));
+        let channel = self.channel_name(request.channel);
+        let home = self.home(&channel);
+        let publish = message::Publish {
+            request: self.ask(now, Waiting::Publish { connection, id }),
+            channel,
+            deadline: self.deadline(now),
+            data: request.data,
+            info: Some(info),
+            tags: BTreeMap::new(),
+            skip_history: false,
+            idempotency_key: String::new(),
+            version: 0,
+            version_epoch: String::new(),
+        };
+        self.post.send(home, Message::Publish(Box::new(publish)));
+        Ok(Served::Later)
+    }
+
+    fn may_publish(&self, client: &Client, channel: &str, options: &ChannelOptions) -> bool {
+        let is_known = !client.user.is_empty() || options.allow_publish_for_anonymous;
+        let as_client = options.allow_publish_for_client && is_known;
+        let as_subscriber = options.allow_publish_for_subscriber && is_known;
+        as_client || as_subscriber && self.is_subscribed(client, channel) || self.options.client.insecure
+    }
+
+    /// The publisher as subscribers see it.
+    fn publisher_info(&self, client: &Client, channel: &str) -> ClientInfo {
+        let subscription = self.hub.find(channel).and_then(|index| client.subscriptions.get(index));
+        let detail = subscription.and_then(|subscription| subscription.detail.as_ref());
+        client.client_info(detail.map_or_else(Bytes::new, |detail| detail.info.clone()))
+    }
+
+    /// The home has ordered the publication, or failed to.
+    pub(crate) fn published(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u32,
+        result: Result<Position, ReplyError>,
+    ) {
+        match result {
+            Ok(_) => self.write_result(now, connection, id, ReplyResult::Publish),
+            Err(error) => self.write_error(now, connection, id, error),
+        }
+        self.finish_command(now, connection);
+    }
+}

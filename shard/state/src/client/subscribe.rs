@@ -1,0 +1,358 @@
+//! The subscribe command, and every other way to a subscription. Source: protocol §6, behaviour §1.
+
+use super::command::{Outcome, Served};
+use super::connect::time_to_live;
+use super::subscription::{Detail, State, Subscription};
+use super::write::bodies;
+use super::{Grant, Refusal};
+use crate::auth::{SubscriptionToken, TokenError, verify_subscription};
+use crate::hub::{HubIndex, Subscriber};
+use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
+use crate::namespace::ChannelOptions;
+use crate::shard::{Shard, Waiting};
+use crate::{ConnectionId, Now, RequestId};
+use bytes::Bytes;
+use ringcast_proto::client::{self as wire, InvalidJson, PushBody, SubscribeRequest, SubscribeResult};
+use ringcast_proto::codes::{Disconnect, ReplyError, Unsubscribe};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Flag of a subscribe request: rather fail than come back without what was missed.
+const REJECT_UNRECOVERED: i64 = 2;
+
+/// Who is told when the subscription is live.
+#[derive(Debug)]
+pub(crate) enum SubscribeReply {
+    /// A subscribe command.
+    Command {
+        /// Its id.
+        id: u32,
+    },
+    /// The connect command.
+    Connect {
+        /// Key in its `subs`.
+        channel: String,
+    },
+    /// Nobody asked: a push tells.
+    Push,
+}
+
+/// What a subscriber says that it has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Wish {
+    recover: bool,
+    offset: u64,
+    epoch: String,
+    reject_unrecovered: bool,
+}
+
+impl Wish {
+    pub(crate) fn from_request(request: &SubscribeRequest) -> Self {
+        Wish {
+            recover: request.recover,
+            offset: request.offset,
+            epoch: request.epoch.clone(),
+            reject_unrecovered: request.flag & REJECT_UNRECOVERED != 0,
+        }
+    }
+
+    pub(crate) fn since(offset: u64, epoch: &str) -> Self {
+        Wish { recover: true, offset, epoch: epoch.to_owned(), reject_unrecovered: false }
+    }
+}
+
+/// A subscription whose home was asked.
+#[derive(Debug)]
+pub(crate) struct Subscribing {
+    connection: ConnectionId,
+    channel: HubIndex,
+    reply: SubscribeReply,
+    /// Offset that the client gave.
+    offset: u64,
+    reject_unrecovered: bool,
+    push_join_leave: bool,
+    recoverable: bool,
+    /// Seconds, when the client has to refresh.
+    ttl: Option<u32>,
+    data: Bytes,
+}
+
+impl Shard {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u32,
+        request: SubscribeRequest,
+    ) -> Outcome {
+        let channel = &*request.channel;
+        let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
+        if channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        if channel.len() > self.options.channel.max_length {
+            return Err(ReplyError::BAD_REQUEST.into());
+        }
+        if self.hub.find(channel).is_some_and(|index| client.subscriptions.get(index).is_some()) {
+            return Err(ReplyError::ALREADY_SUBSCRIBED.into());
+        }
+        if client.subscriptions.len() >= self.options.client.channel_limit {
+            return Err(ReplyError::LIMIT_EXCEEDED.into());
+        }
+        let grant = self.grant(now, connection, &request)?;
+        // An expiry in the past is an error of the command; in the future it is told to the client.
+        time_to_live(grant.expire_at, now)?;
+        let wish = Wish::from_request(&request);
+        self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Command { id });
+        Ok(Served::Later)
+    }
+
+    /// Whether, and on which terms, the client may subscribe.
+    fn grant(&self, now: Now, connection: ConnectionId, request: &SubscribeRequest) -> Result<Grant, Refusal> {
+        let channel = &*request.channel;
+        let options = self.options.channel.resolve_for_client(channel)?;
+        // Only streams are served: every other type belongs to namespaces of that type.
+        if request.r#type != 0 {
+            return Err(ReplyError::PERMISSION_DENIED.into());
+        }
+        let Some(client) = self.clients.get(connection) else { return Err(Disconnect::CONNECTION_CLOSED.into()) };
+        if self.options.channel.is_private(channel) && request.token.is_empty() {
+            return Err(ReplyError::PERMISSION_DENIED.into());
+        }
+        let mut grant = if !request.token.is_empty() {
+            let token = self.subscription_token(now, connection, channel, &request.token)?;
+            let mut grant = Grant::new(options, token.overrides);
+            (grant.info, grant.data, grant.expire_at) = (token.info, token.data, token.expire_at);
+            grant
+        } else if self.may_subscribe(&client.user, channel, options) {
+            Grant::new(options, Overrides::default())
+        } else {
+            return Err(ReplyError::PERMISSION_DENIED.into());
+        };
+        let reads_history = self.may_read_history(&client.user, true, options);
+        grant.positioned |= request.positioned && (options.allow_positioning || reads_history);
+        grant.recoverable |= request.recoverable && (options.allow_recovery || reads_history);
+        let sees_presence = self.may_read_presence(&client.user, true, options);
+        grant.push_join_leave |= request.join_leave && options.join_leave && sees_presence;
+        grant.auto_cache_recover = options.auto_cache_recover && grant.recoverable && grant.cache;
+        Ok(grant)
+    }
+
+    /// Checks a subscription token against the client and channel that it is used for.
+    pub(super) fn subscription_token(
+        &self,
+        now: Now,
+        connection: ConnectionId,
+        channel: &str,
+        token: &str,
+    ) -> Result<SubscriptionToken, Refusal> {
+        let Some(client) = self.clients.get(connection) else { return Err(Disconnect::CONNECTION_CLOSED.into()) };
+        let options = self.options.subscription_token.as_ref().unwrap_or(&self.options.token);
+        let skip_signature = self.options.client.insecure_skip_token_signature_verify;
+        let token = verify_subscription(token, options, skip_signature, now.unix()).map_err(|error| match error {
+            TokenError::Invalid => ReplyError::PERMISSION_DENIED,
+            TokenError::Expired => ReplyError::TOKEN_EXPIRED,
+        })?;
+        let is_for_client = token.client.is_empty() || token.client == client.id.to_string();
+        if token.channel != channel || *token.user != *client.user || !is_for_client {
+            return Err(Disconnect::INVALID_TOKEN.into());
+        }
+        Ok(token)
+    }
+
+    /// Whether a user may subscribe without a token.
+    pub(super) fn may_subscribe(&self, user: &str, channel: &str, options: &ChannelOptions) -> bool {
+        let is_known = !user.is_empty() || options.allow_subscribe_for_anonymous;
+        let is_allowed = match self.options.channel.limited_to(channel, options) {
+            Some(users) => users.contains(user),
+            None => options.allow_subscribe_for_client && is_known,
+        };
+        is_allowed || self.options.client.insecure
+    }
+
+    /// Asks the home of a channel that is granted. The subscription counts as there from now on.
+    pub(super) fn begin_subscribe(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        channel: &str,
+        grant: Grant,
+        wish: Wish,
+        reply: SubscribeReply,
+    ) {
+        let index = self.hub.enter(channel);
+        let channel = self.hub.name(index).clone();
+        let is_server_side = !matches!(reply, SubscribeReply::Command { .. });
+        let is_positioned = grant.positioned || grant.recoverable;
+        let ttl = time_to_live(grant.expire_at, now).ok().flatten();
+        let subscribing = Subscribing {
+            connection,
+            channel: index,
+            reply,
+            offset: wish.offset,
+            reject_unrecovered: wish.reject_unrecovered,
+            push_join_leave: grant.push_join_leave,
+            recoverable: grant.recoverable,
+            ttl,
+            data: grant.data.clone(),
+        };
+        let request = self.ask(now, Waiting::Subscribe(Box::new(subscribing)));
+        let deadline = self.deadline(now);
+        let home = self.home(&channel);
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        let member = (grant.presence || grant.join_leave).then(|| Member {
+            client: client.id,
+            info: Arc::new(client.client_info(grant.info.clone())),
+            presence: grant.presence,
+            join_leave: grant.join_leave,
+        });
+        let has_detail = member.is_some() || ttl.is_some() || !grant.info.is_empty();
+        let grace = self.options.client.expired_sub_close_delay;
+        let detail = has_detail.then(|| {
+            let expire_at = ttl.map(|ttl| now.at + Duration::from_secs(ttl.into()) + grace);
+            Box::new(Detail { member: member.clone(), info: grant.info.clone(), expire_at })
+        });
+        let state = State::Subscribing(request);
+        let encoding = client.encoding;
+        client.subscriptions.insert(Subscription { channel: index, state, is_positioned, is_server_side, detail });
+
+        let recovers = wish.recover && grant.recoverable || grant.auto_cache_recover;
+        let recover = recovers.then_some(Recover {
+            offset: wish.offset,
+            epoch: wish.epoch,
+            cache: grant.cache,
+            limit: self.options.client.recovery_max_publication_limit,
+        });
+        let subscribe =
+            message::Subscribe { request, channel, deadline, encoding, member, positioned: is_positioned, recover };
+        self.post.send(home, Message::Subscribe(Box::new(subscribe)));
+    }
+
+    /// The home has answered.
+    pub(crate) fn subscribed(&mut self, now: Now, subscribed: Subscribed) {
+        let request = subscribed.request;
+        let Some(Waiting::Subscribe(subscribing)) = self.pending.take(request) else { return };
+        let (connection, index) = (subscribing.connection, subscribing.channel);
+        if !self.awaits(connection, index, request) {
+            return;
+        }
+        let unrecovered = subscribed.recovery.as_ref().is_some_and(|recovery| !recovery.recovered);
+        if unrecovered && subscribing.reject_unrecovered {
+            return self.fail_subscribe(now, request, *subscribing, ReplyError::UNRECOVERABLE_POSITION);
+        }
+        self.go_live(connection, index, &subscribing, &subscribed);
+        let (result, bodies) = match self.subscribe_result(connection, index, &subscribing, subscribed) {
+            Ok(answer) => answer,
+            Err(InvalidJson) => return self.close(now, connection, Disconnect::INAPPROPRIATE_PROTOCOL),
+        };
+        match subscribing.reply {
+            SubscribeReply::Command { id } => {
+                self.write_with(now, connection, |encoding, out| {
+                    wire::encode_subscribe_result(encoding, id, &result, &bodies, out)
+                });
+                self.arm(connection);
+                self.finish_command(now, connection);
+            }
+            SubscribeReply::Connect { channel } => self.server_sub_live(now, connection, channel, result),
+            SubscribeReply::Push => self.push_subscribed(now, connection, index, result),
+        }
+    }
+
+    /// Whether the subscription is still the one that the request was made for.
+    fn awaits(&self, connection: ConnectionId, index: HubIndex, request: RequestId) -> bool {
+        let subscription = self.clients.get(connection).and_then(|client| client.subscriptions.get(index));
+        subscription.is_some_and(|subscription| subscription.state == State::Subscribing(request))
+    }
+
+    fn go_live(&mut self, connection: ConnectionId, index: HubIndex, subscribing: &Subscribing, answer: &Subscribed) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        let Some(subscription) = client.subscriptions.get_mut(index) else { return };
+        let subscriber = Subscriber {
+            slot: connection.slot,
+            encoding: client.encoding,
+            positioned: answer.top.is_some(),
+            join_leave: subscribing.push_join_leave,
+        };
+        subscription.state = State::Live(self.hub.join(index, subscriber, answer.top.clone()));
+    }
+
+    /// The result, and the encoded bodies of its publications. A server-side subscription's result travels in another
+    /// message and holds its publications itself.
+    fn subscribe_result(
+        &self,
+        connection: ConnectionId,
+        index: HubIndex,
+        subscribing: &Subscribing,
+        subscribed: Subscribed,
+    ) -> Result<(SubscribeResult, Vec<Bytes>), InvalidJson> {
+        let client = self.clients.get(connection).ok_or(InvalidJson)?;
+        let is_positioned = client.subscriptions.get(index).is_some_and(|subscription| subscription.is_positioned);
+        let mut result = SubscribeResult {
+            expires: subscribing.ttl.is_some(),
+            ttl: subscribing.ttl.unwrap_or(0),
+            positioned: is_positioned,
+            recoverable: subscribing.recoverable,
+            data: subscribing.data.clone(),
+            ..SubscribeResult::default()
+        };
+        if let Some(top) = subscribed.top {
+            (result.offset, result.epoch) = (top.offset, top.epoch.to_string());
+        }
+        let Some(recovery) = subscribed.recovery else { return Ok((result, Vec::new())) };
+        result.was_recovering = true;
+        result.recovered = recovery.recovered;
+        if recovery.recovered {
+            result.offset = subscribing.offset;
+        }
+        let publications = recovery.publications.iter().map(AsRef::as_ref);
+        if matches!(subscribing.reply, SubscribeReply::Command { .. }) {
+            let bodies = bodies(publications, client.encoding).ok_or(InvalidJson)?;
+            return Ok((result, bodies));
+        }
+        result.publications = publications.map(|publication| publication.content().clone()).collect();
+        Ok((result, Vec::new()))
+    }
+
+    /// Tells a client of a subscription that the server API made.
+    fn push_subscribed(&mut self, now: Now, connection: ConnectionId, index: HubIndex, result: SubscribeResult) {
+        let channel = self.hub.name(index).clone();
+        let push = wire::Subscribe {
+            recoverable: result.recoverable,
+            epoch: result.epoch,
+            offset: result.offset,
+            positioned: result.positioned,
+            data: result.data,
+        };
+        self.write_push(now, connection, &channel, PushBody::Subscribe(push));
+        for publication in result.publications {
+            self.write_push(now, connection, &channel, PushBody::Pub(publication));
+        }
+        self.arm(connection);
+    }
+
+    /// The home did not answer in time, or what it answered is not good enough.
+    pub(crate) fn fail_subscribe(&mut self, now: Now, request: RequestId, waiting: Subscribing, error: ReplyError) {
+        let (connection, index) = (waiting.connection, waiting.channel);
+        if !self.awaits(connection, index, request) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        if let Some(subscription) = client.subscriptions.remove(index) {
+            self.give_up(connection, &subscription);
+        }
+        match waiting.reply {
+            SubscribeReply::Command { id } => {
+                self.write_error(now, connection, id, error);
+                self.finish_command(now, connection);
+            }
+            // One subscription that fails makes the whole connect fail.
+            SubscribeReply::Connect { .. } => self.close(now, connection, Disconnect::SERVER_ERROR),
+            SubscribeReply::Push => {}
+        }
+    }
+
+    /// Ends a subscription whose time is over.
+    pub(super) fn expire_subscription(&mut self, now: Now, connection: ConnectionId, index: HubIndex) {
+        self.end_or_close(now, connection, index, Unsubscribe::EXPIRED, Disconnect::SUB_EXPIRED);
+    }
+}

@@ -1,0 +1,140 @@
+//! What a connection is subscribed to, and under which terms.
+
+use crate::hub::HubIndex;
+use crate::message::{Member, Overrides};
+use crate::namespace::{ChannelOptions, RecoveryMode};
+use crate::{RequestId, Time};
+use bytes::Bytes;
+
+/// One subscription of one connection.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) channel: HubIndex,
+    pub(crate) state: State,
+    pub(crate) is_positioned: bool,
+    pub(crate) is_server_side: bool,
+    /// What most subscriptions do not have.
+    pub(crate) detail: Option<Box<Detail>>,
+}
+
+/// How far a subscription has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The home was asked; its answer must name this request, or it is for an earlier subscription.
+    Subscribing(RequestId),
+    /// Live, at this place among the channel's subscribers in the hub.
+    Live(u32),
+}
+
+/// The rarer parts of a subscription.
+#[derive(Debug, Default)]
+pub(crate) struct Detail {
+    /// Present with presence or join and leave.
+    pub(crate) member: Option<Member>,
+    /// Channel info of the client, which goes with what it publishes.
+    pub(crate) info: Bytes,
+    /// When it is ended unless refreshed, the delay of grace included.
+    pub(crate) expire_at: Option<Time>,
+}
+
+impl Subscription {
+    pub(crate) fn member(&self) -> Option<&Member> {
+        self.detail.as_ref()?.member.as_ref()
+    }
+
+    pub(crate) fn expire_at(&self) -> Option<Time> {
+        self.detail.as_ref()?.expire_at
+    }
+
+    pub(crate) fn set_expire_at(&mut self, expire_at: Option<Time>) {
+        if expire_at.is_some() || self.detail.is_some() {
+            self.detail.get_or_insert_default().expire_at = expire_at;
+        }
+    }
+}
+
+/// The subscriptions of one connection, ordered by hub index: one takes little, many are found fast.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions(Vec<Subscription>);
+
+impl Subscriptions {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, channel: HubIndex) -> Option<&Subscription> {
+        self.find(channel).ok().map(|at| &self.0[at])
+    }
+
+    pub(crate) fn get_mut(&mut self, channel: HubIndex) -> Option<&mut Subscription> {
+        self.find(channel).ok().map(|at| &mut self.0[at])
+    }
+
+    /// Adds one; its channel must not be there yet.
+    pub(crate) fn insert(&mut self, subscription: Subscription) {
+        let at = self.find(subscription.channel).expect_err("a channel is entered once per connection");
+        if self.0.is_empty() {
+            self.0.reserve_exact(1);
+        }
+        self.0.insert(at, subscription);
+    }
+
+    pub(crate) fn remove(&mut self, channel: HubIndex) -> Option<Subscription> {
+        self.find(channel).ok().map(|at| self.0.remove(at))
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Subscription> {
+        self.0.pop()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.0.iter()
+    }
+
+    /// The next one that expires.
+    pub(crate) fn next_expiry(&self) -> Option<Time> {
+        self.0.iter().filter_map(Subscription::expire_at).min()
+    }
+
+    fn find(&self, channel: HubIndex) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&channel, |subscription| subscription.channel)
+    }
+}
+
+/// The terms on which a channel is opened to a client, whoever opened it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Grant {
+    pub(crate) presence: bool,
+    pub(crate) join_leave: bool,
+    pub(crate) push_join_leave: bool,
+    pub(crate) positioned: bool,
+    pub(crate) recoverable: bool,
+    /// Recovery brings the latest publication only.
+    pub(crate) cache: bool,
+    /// Cache recovery without being asked.
+    pub(crate) auto_cache_recover: bool,
+    /// Channel info of the client.
+    pub(crate) info: Bytes,
+    /// Payload of the subscribe reply.
+    pub(crate) data: Bytes,
+    /// Unix seconds.
+    pub(crate) expire_at: Option<i64>,
+}
+
+impl Grant {
+    /// The terms of the namespace, but for what is overridden.
+    pub(crate) fn new(options: &ChannelOptions, overrides: Overrides) -> Self {
+        let recoverable = overrides.force_recovery.unwrap_or(options.force_recovery);
+        let cache = options.force_recovery_mode == RecoveryMode::Cache;
+        Grant {
+            presence: overrides.presence.unwrap_or(options.presence),
+            join_leave: overrides.join_leave.unwrap_or(options.join_leave),
+            push_join_leave: overrides.force_push_join_leave.unwrap_or(options.force_push_join_leave),
+            positioned: overrides.force_positioning.unwrap_or(options.force_positioning),
+            recoverable,
+            cache,
+            auto_cache_recover: options.auto_cache_recover && recoverable && cache,
+            ..Grant::default()
+        }
+    }
+}

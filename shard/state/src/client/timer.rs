@@ -1,0 +1,76 @@
+//! Deadlines of a connection: stale, ping and pong, expiry of the connection and of its subscriptions.
+
+use super::keep_alive::Due;
+use super::{Client, Phase};
+use crate::hub::HubIndex;
+use crate::options::ClientOptions;
+use crate::shard::Shard;
+use crate::wheel::Timer;
+use crate::{ConnectionId, Now, Time};
+use ringcast_proto::client::Encoding;
+use ringcast_proto::codes::Disconnect;
+use std::rc::Rc;
+
+impl Client {
+    fn next_timeout(&self, options: &ClientOptions) -> Option<Time> {
+        let keep_alive = self.keep_alive.next_timeout(options);
+        let subscriptions = self.subscriptions.next_expiry();
+        [self.close_at, keep_alive, subscriptions].into_iter().flatten().min()
+    }
+}
+
+impl Shard {
+    /// Makes the wheel ask at the next deadline. An entry that asks earlier is left: it arms again.
+    pub(crate) fn arm(&mut self, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        if matches!(client.phase, Phase::Closed) {
+            return;
+        }
+        let Some(due) = client.next_timeout(&self.options.client) else { return };
+        if client.timer_at.is_none_or(|armed| due < armed) {
+            client.timer_at = Some(due);
+            self.wheel.insert(due, Timer::Client(connection));
+        }
+    }
+
+    /// The wheel asks.
+    pub(crate) fn client_timeout(&mut self, now: Now, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        if client.timer_at.is_none_or(|armed| armed > now.at) {
+            // An entry that a sooner one has replaced; that one arms again.
+            return;
+        }
+        client.timer_at = None;
+        if client.close_at.is_some_and(|close_at| close_at <= now.at) {
+            let why = if client.is_live() { Disconnect::EXPIRED } else { Disconnect::STALE };
+            return self.close(now, connection, why);
+        }
+        match client.keep_alive.handle_timeout(now.at, &self.options.client) {
+            None => {}
+            Some(Due::GiveUp) => return self.close(now, connection, Disconnect::NO_PONG),
+            Some(Due::SendPing) => self.ping(now, connection),
+        }
+        for index in self.expired_subscriptions(now, connection) {
+            self.expire_subscription(now, connection, index);
+        }
+        self.arm(connection);
+    }
+
+    fn expired_subscriptions(&self, now: Now, connection: ConnectionId) -> Vec<HubIndex> {
+        let Some(client) = self.clients.get(connection) else { return Vec::new() };
+        let expired = client.subscriptions.iter().filter(|s| s.expire_at().is_some_and(|at| at <= now.at));
+        expired.map(|subscription| subscription.channel).collect()
+    }
+
+    /// An empty reply; the same bytes for all connections.
+    fn ping(&mut self, now: Now, connection: ConnectionId) {
+        let Some(client) = self.clients.get(connection) else { return };
+        let frame = match client.encoding {
+            Encoding::Json => Rc::clone(&self.pings[0]),
+            Encoding::Protobuf => Rc::clone(&self.pings[1]),
+        };
+        if !self.clients.push_shared(connection.slot, &frame, self.options.client.queue_max_size) {
+            self.close(now, connection, Disconnect::SLOW);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The end of a subscription.
+
+use super::Refusal;
+use super::subscription::{State, Subscription};
+use crate::hub::HubIndex;
+use crate::message::{self, Message};
+use crate::shard::Shard;
+use crate::{ConnectionId, Now};
+use ringcast_proto::client::{self as wire, PushBody};
+use ringcast_proto::codes::{Disconnect, Unsubscribe};
+
+impl Shard {
+    /// The client's own wish; succeeds also when it was not subscribed.
+    pub(super) fn unsubscribe(&mut self, _now: Now, connection: ConnectionId, channel: &str) -> Result<(), Refusal> {
+        if channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        if let Some(index) = self.hub.find(channel) {
+            self.end_subscription(connection, index);
+        }
+        Ok(())
+    }
+
+    /// Ends a live subscription. False when there is none.
+    pub(crate) fn end_subscription(&mut self, connection: ConnectionId, index: HubIndex) -> bool {
+        let Some(client) = self.clients.get_mut(connection) else { return false };
+        if !client.subscriptions.get(index).is_some_and(|s| matches!(s.state, State::Live(_))) {
+            return false;
+        }
+        let Some(subscription) = client.subscriptions.remove(index) else { return false };
+        self.give_up(connection, &subscription);
+        true
+    }
+
+    /// Ends a subscription for a reason of the server: the client is told and may come again, but where it cannot, because
+    /// the subscription is the server's, the connection is closed.
+    pub(crate) fn end_or_close(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        index: HubIndex,
+        unsubscribe: Unsubscribe,
+        disconnect: Disconnect,
+    ) {
+        let Some(subscription) = self.clients.get(connection).and_then(|client| client.subscriptions.get(index)) else {
+            return;
+        };
+        if subscription.is_server_side {
+            return self.close(now, connection, disconnect);
+        }
+        self.end_with_push(now, connection, index, unsubscribe);
+    }
+
+    /// Ends a live subscription and tells the client.
+    pub(crate) fn end_with_push(&mut self, now: Now, connection: ConnectionId, index: HubIndex, why: Unsubscribe) {
+        let channel = self.hub.name(index).clone();
+        if self.end_subscription(connection, index) {
+            let push = wire::Unsubscribe { code: why.code, reason: why.reason.into_owned() };
+            self.write_push(now, connection, &channel, PushBody::Unsubscribe(push));
+        }
+    }
+
+    /// Takes a subscription that the client no longer holds out of the hub, and has the home forget it.
+    pub(super) fn give_up(&mut self, connection: ConnectionId, subscription: &Subscription) {
+        let index = subscription.channel;
+        if let State::Live(place) = subscription.state
+            && let Some(moved) = self.hub.leave(index, place)
+        {
+            let moved = self.clients.at_mut(moved).subscriptions.get_mut(index);
+            moved.expect("a subscriber in the hub has the subscription").state = State::Live(place);
+        }
+        if let Some(client) = self.clients.get(connection) {
+            let channel = self.hub.name(index).clone();
+            let (encoding, member) = (client.encoding, subscription.member().cloned());
+            let home = self.home(&channel);
+            let unsubscribe = message::Unsubscribe { channel, encoding, member };
+            self.post.send(home, Message::Unsubscribe(Box::new(unsubscribe)));
+        }
+        self.hub.exit(index);
+    }
+}

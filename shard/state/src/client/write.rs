@@ -1,0 +1,94 @@
+//! Encoding replies and pushes of one connection.
+
+use crate::channel::{Encoded, Publication};
+use crate::shard::Shard;
+use crate::{ConnectionId, Framing, Now};
+use bytes::Bytes;
+use ringcast_proto::client::{self as wire, Encoding, Push, PushBody, Reply, ReplyResult};
+use ringcast_proto::codes::{Disconnect, ReplyError};
+use ringcast_proto::websocket::{Opcode, encode_header};
+use std::rc::Rc;
+
+/// Room for messages while they are encoded; used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    payload: Vec<u8>,
+    header: Vec<u8>,
+}
+
+impl Scratch {
+    /// What `encode` appends, as a frame that many connections share; `None` when it cannot be encoded.
+    pub(crate) fn share<E>(
+        &mut self,
+        framing: Framing,
+        encoding: Encoding,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Option<Rc<[u8]>> {
+        self.payload.clear();
+        encode(&mut self.payload).ok()?;
+        self.frame(framing, encoding);
+        self.header.extend_from_slice(&self.payload);
+        Some(Rc::from(&*self.header))
+    }
+
+    /// Writes the header that goes before `payload`.
+    fn frame(&mut self, framing: Framing, encoding: Encoding) {
+        self.header.clear();
+        match (framing, encoding) {
+            (Framing::WebSocket, Encoding::Json) => encode_header(&mut self.header, Opcode::Text, self.payload.len()),
+            (Framing::WebSocket, Encoding::Protobuf) => {
+                encode_header(&mut self.header, Opcode::Binary, self.payload.len());
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Queues a message for one connection; a payload that its encoding cannot carry closes it.
+    pub(crate) fn write_with<E>(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        encode: impl FnOnce(Encoding, &mut Vec<u8>) -> Result<(), E>,
+    ) {
+        let Some(client) = self.clients.get(connection) else { return };
+        let (framing, encoding) = (client.framing, client.encoding);
+        self.scratch.payload.clear();
+        if encode(encoding, &mut self.scratch.payload).is_err() {
+            return self.close(now, connection, Disconnect::INAPPROPRIATE_PROTOCOL);
+        }
+        self.scratch.frame(framing, encoding);
+        let bytes = [&*self.scratch.header, &*self.scratch.payload];
+        if !self.clients.push_owned(connection, bytes, self.options.client.queue_max_size) {
+            self.close(now, connection, Disconnect::SLOW);
+        }
+    }
+
+    pub(crate) fn write(&mut self, now: Now, connection: ConnectionId, reply: &Reply) {
+        self.write_with(now, connection, |encoding, out| wire::encode_reply(encoding, reply, out));
+    }
+
+    pub(crate) fn write_result(&mut self, now: Now, connection: ConnectionId, id: u32, result: ReplyResult) {
+        self.write(now, connection, &Reply::Result { id, result });
+    }
+
+    pub(crate) fn write_error(&mut self, now: Now, connection: ConnectionId, id: u32, error: ReplyError) {
+        self.write(now, connection, &Reply::Error { id, error });
+    }
+
+    pub(crate) fn write_push(&mut self, now: Now, connection: ConnectionId, channel: &str, body: PushBody) {
+        self.write(now, connection, &Reply::Push(Push { channel: channel.to_owned(), body, id: 0 }));
+    }
+}
+
+/// The encoded bodies of publications, as reply encoders take them; `None` when one cannot be encoded so.
+pub(crate) fn bodies<'a>(
+    publications: impl IntoIterator<Item = &'a Publication>,
+    encoding: Encoding,
+) -> Option<Vec<Bytes>> {
+    let body = |publication: &Publication| match publication.encoded(encoding) {
+        Encoded::Body(body) => Some(body.clone()),
+        Encoded::Absent | Encoded::Impossible => None,
+    };
+    publications.into_iter().map(body).collect()
+}

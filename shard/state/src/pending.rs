@@ -1,0 +1,73 @@
+//! Questions that this shard asked others, and who waits for the answers.
+
+use crate::{RequestId, Time};
+use slab::Slab;
+use std::collections::VecDeque;
+
+/// Waiting questions. Each ends with an answer or with its deadline, whichever comes first; what comes later for it is
+/// recognised and dropped.
+///
+/// Bound: a client has `client.concurrency` of them, an API call one for each channel it names, and each lives for
+/// `Limits::request_timeout` at most.
+#[derive(Debug)]
+pub(crate) struct Pending<W> {
+    waiting: Slab<Entry<W>>,
+    /// Ascending, for all wait equally long; entries that were answered are dropped when they come to the front.
+    deadlines: VecDeque<(Time, RequestId)>,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Entry<W> {
+    generation: u32,
+    waiter: W,
+}
+
+impl<W> Pending<W> {
+    pub(crate) fn new() -> Self {
+        Pending { waiting: Slab::new(), deadlines: VecDeque::new(), generation: 0 }
+    }
+
+    pub(crate) fn insert(&mut self, waiter: W, deadline: Time) -> RequestId {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let slot = self.waiting.insert(Entry { generation, waiter }) as u32;
+        let request = RequestId { slot, generation };
+        self.deadlines.push_back((deadline, request));
+        request
+    }
+
+    pub(crate) fn get_mut(&mut self, request: RequestId) -> Option<&mut W> {
+        let entry = self.waiting.get_mut(request.slot as usize)?;
+        Some(entry).filter(|entry| entry.generation == request.generation).map(|entry| &mut entry.waiter)
+    }
+
+    /// Ends the wait; `None` when it was over already.
+    pub(crate) fn take(&mut self, request: RequestId) -> Option<W> {
+        self.get_mut(request)?;
+        let waiter = self.waiting.remove(request.slot as usize).waiter;
+        self.drop_answered();
+        Some(waiter)
+    }
+
+    /// A wait whose time is over.
+    pub(crate) fn take_overdue(&mut self, now: Time) -> Option<(RequestId, W)> {
+        self.drop_answered();
+        let (deadline, request) = *self.deadlines.front()?;
+        // Past the deadline, not at it: a home still serves a request at its deadline.
+        if deadline >= now { None } else { self.take(request).map(|waiter| (request, waiter)) }
+    }
+
+    /// When `take_overdue` has something to give.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.deadlines.front().map(|(deadline, _)| Time(deadline.0 + 1))
+    }
+
+    fn drop_answered(&mut self) {
+        while let Some((_, request)) = self.deadlines.front().copied()
+            && self.get_mut(request).is_none()
+        {
+            self.deadlines.pop_front();
+        }
+    }
+}
