@@ -350,3 +350,212 @@ impl<const N: usize> Default for ShortBuffer<N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::encode_masked_frame;
+
+    const LIMIT: usize = 200;
+
+    /// A frame of a client. The first byte holds the opcode and, in the high bit, whether it is the last fragment.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_masked_frame(&mut out, Opcode::Text, payload, [0xa1, 0x5e, 0x33, 0xff]);
+        out[0] = first;
+        out
+    }
+
+    /// Decodes frames in one piece and byte by byte; both must agree. Gives the events, then the close code of the error.
+    #[track_caller]
+    fn check(frames: &[Vec<u8>], want: &[&str]) {
+        let stream = frames.concat();
+        for step in [stream.len().max(1), 1, 3] {
+            let (mut decoder, mut got) = (Decoder::new(Role::Server, LIMIT), Vec::new());
+            for piece in stream.chunks(step) {
+                let mut input = piece.to_vec();
+                let flow = decoder.decode(&mut input, &mut |event| {
+                    got.push(describe(event));
+                    ControlFlow::Continue(())
+                });
+                if let Err(error) = flow {
+                    got.push(error.close_code().to_string());
+                }
+            }
+            assert_eq!(got, want, "in steps of {step}");
+        }
+    }
+
+    fn describe(event: Event<'_>) -> String {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        match event {
+            Event::Text(bytes) => format!("text {}", text(bytes)),
+            Event::Binary(bytes) => format!("binary {}", bytes.len()),
+            Event::Ping(bytes) => format!("ping {}", text(bytes)),
+            Event::Pong(bytes) => format!("pong {}", text(bytes)),
+            Event::Close { code, reason } => format!("close {code:?} {}", text(reason)),
+        }
+    }
+
+    #[test]
+    fn an_idle_decoder_is_small() {
+        assert!(size_of::<Decoder>() <= 48);
+    }
+
+    #[test]
+    fn messages_come_whole_with_control_frames_between_their_fragments() {
+        check(&[frame(0x81, b"")], &["text "]);
+        check(
+            &[frame(0x81, b"hi"), frame(0x82, b"\xff\x00")],
+            &["text hi", "binary 2"],
+        );
+        check(
+            &[
+                frame(0x01, b"h"),
+                frame(0x89, b"p"),
+                frame(0x00, b""),
+                frame(0x80, b"i"),
+            ],
+            &["ping p", "text hi"],
+        );
+        check(&[frame(0x02, b""), frame(0x80, b"")], &["binary 0"]);
+        check(
+            &[frame(0x8a, b""), frame(0x89, &[b'p'; 125])],
+            &["pong ", &format!("ping {}", "p".repeat(125))],
+        );
+        check(
+            &[
+                frame(0x01, "€".as_bytes()[..1].into()),
+                frame(0x80, &"€".as_bytes()[1..]),
+            ],
+            &["text €"],
+        );
+    }
+
+    #[test]
+    fn a_close_ends_everything() {
+        check(&[frame(0x88, b""), frame(0x81, b"late")], &["close None "]);
+        check(
+            &[frame(0x88, b"\x0d\xadbye"), frame(0x81, b"late")],
+            &["close Some(3501) bye"],
+        );
+        check(
+            &[frame(0x01, b"half"), frame(0x88, b"\x03\xe8")],
+            &["close Some(1000) "],
+        );
+    }
+
+    #[test]
+    fn fragments_out_of_order_are_refused() {
+        check(&[frame(0x80, b"x")], &["1002"]);
+        check(&[frame(0x00, b"x")], &["1002"]);
+        check(&[frame(0x01, b"x"), frame(0x81, b"y")], &["1002"]);
+        check(&[frame(0x01, b"x"), frame(0x02, b"y")], &["1002"]);
+        check(
+            &[frame(0x01, b"x"), frame(0x80, b"y"), frame(0x80, b"z")],
+            &["text xy", "1002"],
+        );
+    }
+
+    #[test]
+    fn bad_close_payloads_are_refused() {
+        check(&[frame(0x88, b"\x03")], &["1002"]);
+        for code in [
+            0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535,
+        ] {
+            check(&[frame(0x88, &code.to_be_bytes())], &["1002"]);
+        }
+        for code in [
+            1000_u16, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999,
+        ] {
+            check(
+                &[frame(0x88, &code.to_be_bytes())],
+                &[&format!("close Some({code}) ")],
+            );
+        }
+        check(&[frame(0x88, b"\x03\xe8\xff")], &["1007"]);
+    }
+
+    #[test]
+    fn text_must_be_utf8_and_is_refused_as_soon_as_it_cannot_be() {
+        check(
+            &[frame(0x81, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xed\xa0\x80")],
+            &["1007"],
+        );
+        check(&[frame(0x81, b"\xe2\x82")], &["1007"]);
+        check(
+            &[
+                frame(0x01, b"a\xf4"),
+                frame(0x00, b"\x90"),
+                frame(0x00, b"never"),
+            ],
+            &["1007"],
+        );
+        check(&[frame(0x01, b"\xe2\x82"), frame(0x80, b"")], &["1007"]);
+        let mut cut = frame(0x81, b"ok\xff and more");
+        cut.truncate(10);
+        check(&[cut], &["1007"]);
+    }
+
+    #[test]
+    fn messages_over_the_limit_are_refused_by_their_header() {
+        check(&[frame(0x82, &[0; LIMIT])], &["binary 200"]);
+        let header = |payload: &[u8]| frame(0x82, payload)[..8].to_vec();
+        check(&[header(&[0; LIMIT + 1])], &["1009"]);
+        check(
+            &[frame(0x02, &[0; LIMIT]), frame(0x80, b"")],
+            &["binary 200"],
+        );
+        check(
+            &[frame(0x02, &[0; LIMIT]), frame(0x80, b"1")[..6].to_vec()],
+            &["1009"],
+        );
+        check(
+            &[vec![
+                0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 1, 2, 3, 4,
+            ]],
+            &["1009"],
+        );
+    }
+
+    #[test]
+    fn nothing_is_decoded_behind_an_error_or_a_break() {
+        check(&[frame(0xc1, b"x"), frame(0x81, b"late")], &["1002"]);
+        let mut decoder = Decoder::new(Role::Server, LIMIT);
+        let mut input = [frame(0x81, b"a"), frame(0x81, b"b")].concat();
+        let mut count = 0;
+        let mut on = |_: Event<'_>| {
+            count += 1;
+            ControlFlow::Break(())
+        };
+        assert_eq!(
+            decoder.decode(&mut input, &mut on),
+            Ok(ControlFlow::Break(()))
+        );
+        assert_eq!(
+            decoder.decode(&mut frame(0x81, b"c"), &mut on),
+            Ok(ControlFlow::Break(()))
+        );
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn memory_grows_with_what_came_and_is_freed_with_the_message() {
+        let limit = 1 << 20;
+        let mut decoder = Decoder::new(Role::Server, limit);
+        let whole = frame(0x82, &vec![7; limit]);
+        let mut on = |_: Event<'_>| ControlFlow::Continue(());
+        let capacity = |decoder: &Decoder| {
+            let message = decoder
+                .unfinished
+                .as_ref()
+                .and_then(|unfinished| unfinished.message.as_ref());
+            message.map_or(0, |message| message.bytes.capacity())
+        };
+        for (number, piece) in whole.chunks(1000).enumerate() {
+            assert!(decoder.decode(&mut piece.to_vec(), &mut on).is_ok());
+            assert!(capacity(&decoder) <= (2 * (number + 1) * 1000).min(limit));
+        }
+        assert!(decoder.unfinished.is_none());
+    }
+}

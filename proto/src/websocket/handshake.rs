@@ -168,3 +168,153 @@ pub fn check_response(
     }
     Ok(Some(head_len))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::parse_head;
+
+    const REQUEST: &str = "GET /connection/websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                           Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    /// Replaces a part of a good request. `None` when it is refused.
+    #[track_caller]
+    fn check(from: &str, to: &str, want: Option<&[&str]>) {
+        assert!(REQUEST.contains(from));
+        let request = REQUEST.replace(from, to);
+        let (head, _) = parse_head(request.as_bytes(), &Limits::default())
+            .unwrap()
+            .unwrap();
+        let got = accept(&head);
+        match want {
+            Some(subprotocols) => {
+                let accept_key = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
+                let subprotocols = subprotocols.iter().map(|name| (*name).to_owned()).collect();
+                assert_eq!(
+                    got,
+                    Ok(Accepted {
+                        accept_key,
+                        subprotocols
+                    }),
+                    "{request}"
+                );
+            }
+            None => assert_eq!(got.map_err(|error| error.status), Err(400), "{request}"),
+        }
+    }
+
+    #[test]
+    fn good_requests_are_accepted() {
+        check("GET", "GET", Some(&[]));
+        check(
+            "Connection: Upgrade",
+            "connection: keep-alive, UPGRADE",
+            Some(&[]),
+        );
+        check(
+            "Connection: Upgrade",
+            "Connection: keep-alive\r\nConnection: upgrade",
+            Some(&[]),
+        );
+        check("Upgrade: websocket", "Upgrade: h2c, WebSocket", Some(&[]));
+        check(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: centrifuge-json, centrifuge-protobuf\r\n\r\n",
+            Some(&["centrifuge-json", "centrifuge-protobuf"]),
+        );
+        check(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n",
+            Some(&["a", "b"]),
+        );
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for (from, to) in [
+            ("GET", "POST"),
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("Connection: Upgrade\r\n", ""),
+            ("Connection: Upgrade", "Connection: close"),
+            ("Upgrade: websocket\r\n", ""),
+            ("Upgrade: websocket", "Upgrade: websockets"),
+            ("Version: 13", "Version: 12"),
+            ("Version: 13", "Version: 13, 8"),
+            ("Sec-WebSocket-Version: 13\r\n", ""),
+            (
+                "Sec-WebSocket-Version: 13\r\n",
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\n",
+            ),
+            ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
+            (
+                "Sec-WebSocket-Key: ",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: ",
+            ),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=!"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZTEy"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", ""),
+            ("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n"),
+            ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a b\r\n\r\n"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: \r\n\r\n"),
+        ] {
+            check(from, to, None);
+        }
+    }
+
+    #[test]
+    fn client_and_server_understand_each_other() {
+        let key = [7; 16];
+        let mut request = Vec::new();
+        write_request(
+            &mut request,
+            "localhost:8000",
+            "/connection/websocket?a=b",
+            key,
+            Some("centrifuge-json"),
+        );
+        let (head, head_len) = parse_head(&request, &Limits::default()).unwrap().unwrap();
+        assert_eq!(
+            (head_len, head.path()),
+            (request.len(), "/connection/websocket")
+        );
+        let accepted = accept(&head).unwrap();
+        let mut response = Vec::new();
+        write_response(&mut response, &accepted.accept_key, Some("centrifuge-json"));
+        let response_len = response.len();
+        response.extend_from_slice(&[0x81, 0]);
+        for length in 0..response_len {
+            assert_eq!(
+                check_response(&response[..length], key, &Limits::default()),
+                Ok(None)
+            );
+        }
+        assert_eq!(
+            check_response(&response, key, &Limits::default()),
+            Ok(Some(response_len))
+        );
+        let other = check_response(&response, [8; 16], &Limits::default());
+        assert_eq!(other.map_err(|error| error.reason), Err("wrong accept key"));
+    }
+
+    #[test]
+    fn refusals_name_the_version() {
+        let mut out = Vec::new();
+        write_refusal(
+            &mut out,
+            &HandshakeError {
+                status: 400,
+                reason: "not a GET request",
+            },
+        );
+        let text = String::from_utf8(out.clone()).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 400 Bad Request\r\n")
+                && text.contains("Sec-Websocket-Version: 13\r\n"),
+            "{text}"
+        );
+        let refused = check_response(&out, [7; 16], &Limits::default());
+        assert_eq!(refused.map_err(|error| error.status), Err(400));
+    }
+}
