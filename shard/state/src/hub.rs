@@ -83,6 +83,13 @@ impl Hub {
         HubIndex(index)
     }
 
+    /// Whether positioned subscribers stand at `top`, which a new one was told. They do not when the stream was lost at the
+    /// home and began anew since the last publication.
+    pub(crate) fn is_level(&self, index: HubIndex, top: &Position) -> bool {
+        let channel = &self.channels[index.0 as usize];
+        channel.positioned == 0 || channel.top == *top
+    }
+
     /// Makes a subscription live, from `top` on if it is positioned. Returns its place among the subscribers.
     pub(crate) fn join(&mut self, index: HubIndex, subscriber: Subscriber, top: Option<Position>) -> u32 {
         let channel = &mut self.channels[index.0 as usize];

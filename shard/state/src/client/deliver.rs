@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Ends subscriptions whose state cannot be level any more.
-    fn end_insufficient(&mut self, now: Now, index: HubIndex, concerns: impl Fn(&Subscriber) -> bool) {
+    pub(super) fn end_insufficient(&mut self, now: Now, index: HubIndex, concerns: impl Fn(&Subscriber) -> bool) {
         let concerned = self.hub.subscribers(index).iter().filter(|subscriber| concerns(subscriber));
         let connections: Vec<ConnectionId> = concerned.map(|s| self.clients.at(s.slot).connection).collect();
         for connection in connections {

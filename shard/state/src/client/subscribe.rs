@@ -240,6 +240,9 @@ impl Shard {
         if unrecovered && subscribing.reject_unrecovered {
             return self.fail_subscribe(now, request, *subscribing, ReplyError::UNRECOVERABLE_POSITION);
         }
+        if subscribed.top.as_ref().is_some_and(|top| !self.hub.is_level(index, top)) {
+            self.end_insufficient(now, index, |subscriber| subscriber.positioned);
+        }
         self.go_live(connection, index, &subscribing, &subscribed);
         let (result, bodies) = match self.subscribe_result(connection, index, &subscribing, subscribed) {
             Ok(answer) => answer,
