@@ -1,0 +1,195 @@
+//! The console commands of the built binary: what they print, what they leave behind, how they exit.
+
+mod directory;
+
+use directory::Directory;
+use std::process::{Command, Output};
+
+/// Runs the binary in a directory with an environment of its own.
+fn ringcast(directory: &Directory, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringcast"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(directory.path())
+        .output()
+        .expect("the binary runs")
+}
+
+/// Runs a command in a directory that holds `files`, and compares standard output and exit code.
+#[track_caller]
+fn check(files: &[(&str, &str)], arguments: &[&str], want: &str, exit_code: i32) {
+    let directory = Directory::with(files);
+    let output = ringcast(&directory, arguments, &[]);
+    assert_eq!(text(&output.stdout), want, "{arguments:?}");
+    assert_eq!(output.status.code(), Some(exit_code), "{arguments:?}");
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the program writes UTF-8")
+}
+
+const KEY: (&str, &str) = (
+    "config.json",
+    r#"{"client": {"token": {"hmac_secret_key": "secret"}}}"#,
+);
+
+#[test]
+fn version_names_both_programs() {
+    let version = env!("CARGO_PKG_VERSION");
+    let want = format!("Ringcast v{version} (compatible with Centrifugo v6.9.1)\n");
+    check(&[], &["version"], &want, 0);
+}
+
+#[test]
+fn a_good_file_is_checked_in_silence() {
+    check(&[("config.json", "{}")], &["checkconfig"], "", 0);
+    check(
+        &[("a.yaml", "shards: 2")],
+        &["checkconfig", "-c", "a.yaml"],
+        "",
+        0,
+    );
+    check(
+        &[("a.toml", "shards = 2")],
+        &["checkconfig", "--config=a.toml"],
+        "",
+        0,
+    );
+}
+
+#[test]
+fn a_bad_file_is_named_with_its_fault() {
+    check(&[], &["checkconfig"], "config file not found\n", 1);
+    check(
+        &[(
+            "config.json",
+            r#"{"channel": {"namespaces": [{"name": "h"}]}}"#,
+        )],
+        &["checkconfig"],
+        "error validating config: namespace h: invalid namespace name – h (must match ^[-a-zA-Z0-9_.]{2,}$ regular expression)\n",
+        1,
+    );
+    check(
+        &[("config.json", r#"{"shards": "two"}"#)],
+        &["checkconfig"],
+        "error getting config: key shards is \"two\", expected a whole number\n",
+        1,
+    );
+    check(
+        &[("config.json", "[]")],
+        &["checkconfig"],
+        "error getting config: config file config.json does not hold an object\n",
+        1,
+    );
+    let directory = Directory::with(&[("config.json", "{")]);
+    let output = ringcast(&directory, &["checkconfig"], &[]);
+    let start = "error getting config: error reading config file config.json: ";
+    assert!(text(&output.stdout).starts_with(start), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn unknown_keys_fail_a_strict_check_alone() {
+    let files = [("config.json", r#"{"foo": 1, "client": {"bar": 2}}"#)];
+    check(&files, &["checkconfig"], "", 0);
+    let unknown = "unknown keys in config: client.bar, foo\n";
+    check(&files, &["checkconfig", "--strict"], unknown, 1);
+    check(&files, &["checkconfig", "-s"], unknown, 1);
+}
+
+#[test]
+fn the_environment_counts_in_a_check() {
+    let directory = Directory::with(&[("config.json", "{}"), (".env", "RINGCAST_SHARDS=-1")]);
+    let broken = "error validating config: shards is -1, expected 0 to 1024\n";
+    let output = ringcast(&directory, &["checkconfig"], &[]);
+    assert_eq!(text(&output.stdout), broken);
+    let output = ringcast(&directory, &["checkconfig"], &[("CENTRIFUGO_SHARDS", "1")]);
+    assert_eq!(
+        text(&output.stdout),
+        broken,
+        "our name wins over the old one"
+    );
+    let output = ringcast(&directory, &["checkconfig"], &[("RINGCAST_SHARDS", "1")]);
+    assert_eq!(text(&output.stdout), "", "the process wins over .env");
+}
+
+#[test]
+fn generated_files_are_good_in_every_format() {
+    for name in ["a.json", "a.toml", "a.yaml", "a.yml"] {
+        let directory = Directory::with(&[]);
+        let output = ringcast(&directory, &["genconfig", "-c", name], &[]);
+        assert_eq!(
+            (text(&output.stdout), output.status.code()),
+            ("", Some(0)),
+            "{name}"
+        );
+        let output = ringcast(&directory, &["checkconfig", "-s", "-c", name], &[]);
+        assert_eq!(
+            (text(&output.stdout), output.status.code()),
+            ("", Some(0)),
+            "{name}"
+        );
+        let output = ringcast(&directory, &["gentoken", "-q", "-c", name], &[]);
+        assert_eq!(text(&output.stdout).matches('.').count(), 2, "{name}");
+    }
+}
+
+#[test]
+fn generating_overwrites_nothing() {
+    let exists = "error: output config file already exists: config.json\n";
+    check(&[("config.json", "{}")], &["genconfig"], exists, 1);
+    let extension =
+        "error: output config file must have one of supported extensions: json, toml, yaml, yml\n";
+    check(&[], &["genconfig", "-c", "config.ini"], extension, 1);
+}
+
+#[test]
+fn tokens_are_announced_unless_quiet() {
+    let directory = Directory::with(&[KEY]);
+    let output = ringcast(&directory, &["gentoken", "-u", "42"], &[]);
+    let (announcement, token) = text(&output.stdout).split_once('\n').expect("two lines");
+    assert_eq!(
+        announcement,
+        "HMAC SHA-256 JWT for user \"42\" with expiration TTL 168h0m0s:"
+    );
+    assert!(token.starts_with("eyJ") && token.ends_with('\n'), "{token}");
+
+    let arguments = ["gensubtoken", "-s", "ch1", "-t", "-1"];
+    let output = ringcast(&directory, &arguments, &[]);
+    let announcement =
+        "HMAC SHA-256 JWT for anonymous user and channel \"ch1\" without expiration:\n";
+    assert!(text(&output.stdout).starts_with(announcement), "{output:?}");
+
+    let output = ringcast(&directory, &["gentoken", "-q"], &[]);
+    assert!(!text(&output.stdout).contains(['\n', ' ']), "{output:?}");
+}
+
+#[test]
+fn tokens_need_a_key_and_a_channel() {
+    let directory = Directory::with(&[]);
+    let output = ringcast(&directory, &["gentoken"], &[]);
+    let start = "error: gentoken only supports generating HMAC-signed tokens, but no HMAC secret key is set in the configuration (client.token.hmac_secret_key)";
+    assert!(text(&output.stdout).starts_with(start), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+    check(&[KEY], &["gensubtoken"], "channel is required\n", 1);
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_1() {
+    for arguments in [
+        &["nonsense"] as &[&str],
+        &["--nonsense"],
+        &["gentoken", "--ttl", "soon"],
+    ] {
+        let output = ringcast(&Directory::with(&[]), arguments, &[]);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(
+        ringcast(&Directory::with(&[]), &["--help"], &[])
+            .status
+            .code(),
+        Some(0)
+    );
+}
