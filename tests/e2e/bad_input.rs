@@ -27,10 +27,7 @@ const NO_PONG: u16 = 3012;
 #[test]
 fn broken_commands_close_only_their_sender() {
     let long = "x".repeat(300);
-    let deep = format!(
-        r#"{{"id":2,"publish":{{"channel":"chat:a","data":{}}}}}"#,
-        "[".repeat(20_000)
-    );
+    let deep = format!(r#"{{"id":2,"publish":{{"channel":"chat:a","data":{}}}}}"#, "[".repeat(20_000));
     let cases: &[(&str, u16)] = &[
         ("", BAD_REQUEST),
         ("garbage", BAD_REQUEST),
@@ -46,14 +43,8 @@ fn broken_commands_close_only_their_sender() {
         (r#"{"id":2,"subscribe":{"channel":""}}"#, BAD_REQUEST),
         (r#"{"id":2,"subscribe":{"channel":7}}"#, BAD_REQUEST),
         (r#"{"id":2,"subscribe":"chat:a"}"#, BAD_REQUEST),
-        (
-            r#"{"id":2,"subscribe":{"channel":"chat:a","delta":"other"}}"#,
-            BAD_REQUEST,
-        ),
-        (
-            r#"{"id":2,"publish":{"channel":"chat:a","data":{"a":}}}"#,
-            BAD_REQUEST,
-        ),
+        (r#"{"id":2,"subscribe":{"channel":"chat:a","delta":"other"}}"#, BAD_REQUEST),
+        (r#"{"id":2,"publish":{"channel":"chat:a","data":{"a":}}}"#, BAD_REQUEST),
         (r#"{"id":2,"connect":{}}"#, BAD_REQUEST),
         (
             "{\"id\":2,\"presence\":{\"channel\":\"chat:a\"}}\n\n{\"id\":3,\"presence\":{\"channel\":\"chat:a\"}}",
@@ -77,15 +68,7 @@ fn broken_commands_close_only_their_sender() {
 #[test]
 fn nothing_but_connect_is_taken_before_connect() {
     let server = Server::start(2);
-    for command in [
-        "subscribe",
-        "publish",
-        "presence",
-        "history",
-        "rpc",
-        "refresh",
-        "send",
-    ] {
+    for command in ["subscribe", "publish", "presence", "history", "rpc", "refresh", "send"] {
         let mut client = Client::open(server.address());
         client.send(&json!({"id": 1, command: {"channel": "chat:a"}}).to_string());
         assert_eq!(client.closed().0, BAD_REQUEST, "{command}");
@@ -94,57 +77,18 @@ fn nothing_but_connect_is_taken_before_connect() {
 
 #[test]
 fn broken_frames_close_only_their_sender() {
-    let header = |opcode| FrameHeader {
-        opcode,
-        ..FrameHeader::default()
-    };
-    let fragment = FrameHeader {
-        is_final: false,
-        ..header(OpCode::Data(Data::Text))
-    };
+    let header = |opcode| FrameHeader { opcode, ..FrameHeader::default() };
+    let fragment = FrameHeader { is_final: false, ..header(OpCode::Data(Data::Text)) };
     let cases: Vec<(&str, Message, u16)> = vec![
-        (
-            "a reserved bit",
-            frame(
-                FrameHeader {
-                    rsv1: true,
-                    ..header(OpCode::Data(Data::Text))
-                },
-                "{}",
-            ),
-            PROTOCOL_ERROR,
-        ),
-        (
-            "a reserved opcode",
-            frame(header(OpCode::Data(Data::Reserved(3))), "{}"),
-            PROTOCOL_ERROR,
-        ),
-        (
-            "a continuation of nothing",
-            frame(header(OpCode::Data(Data::Continue)), "{}"),
-            PROTOCOL_ERROR,
-        ),
-        (
-            "a message over the limit",
-            Message::text("x".repeat(70_000)),
-            TOO_BIG,
-        ),
-        (
-            "a fragmented message over the limit",
-            frame(fragment, &"x".repeat(70_000)),
-            TOO_BIG,
-        ),
-        (
-            "binary garbage",
-            Message::binary(vec![0xff; 40]),
-            BAD_REQUEST,
-        ),
+        ("a reserved bit", frame(FrameHeader { rsv1: true, ..header(OpCode::Data(Data::Text)) }, "{}"), PROTOCOL_ERROR),
+        ("a reserved opcode", frame(header(OpCode::Data(Data::Reserved(3))), "{}"), PROTOCOL_ERROR),
+        ("a continuation of nothing", frame(header(OpCode::Data(Data::Continue)), "{}"), PROTOCOL_ERROR),
+        ("a message over the limit", Message::text("x".repeat(70_000)), TOO_BIG),
+        ("a fragmented message over the limit", frame(fragment, &"x".repeat(70_000)), TOO_BIG),
+        ("binary garbage", Message::binary(vec![0xff; 40]), BAD_REQUEST),
         (
             "invalid UTF-8",
-            frame_of_bytes(
-                header(OpCode::Data(Data::Text)),
-                b"{\"id\":2,\"rpc\":{\"method\":\"\xff\"}}",
-            ),
+            frame_of_bytes(header(OpCode::Data(Data::Text)), b"{\"id\":2,\"rpc\":{\"method\":\"\xff\"}}"),
             INVALID_PAYLOAD,
         ),
     ];
@@ -164,16 +108,8 @@ fn frames_that_no_client_may_send_close_only_their_sender() {
     let cases: &[(&str, &[u8], u16)] = &[
         ("an unmasked frame", b"\x81\x02{}", PROTOCOL_ERROR),
         ("a ping over 125 bytes", &long_ping, PROTOCOL_ERROR),
-        (
-            "a fragmented ping",
-            b"\x09\x80\x00\x00\x00\x00",
-            PROTOCOL_ERROR,
-        ),
-        (
-            "a length over 2^63",
-            b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00",
-            PROTOCOL_ERROR,
-        ),
+        ("a fragmented ping", b"\x09\x80\x00\x00\x00\x00", PROTOCOL_ERROR),
+        ("a length over 2^63", b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", PROTOCOL_ERROR),
     ];
     let server = Server::start(4);
     let mut bystander = Bystander::new(&server);
@@ -194,33 +130,17 @@ fn forbidden_commands_get_their_error_and_the_connection_lives() {
         ("subscribe", json!({"channel": "chat:\u{e9}"}), 107),
         ("subscribe", json!({"channel": "private:a"}), 103),
         ("subscribe", json!({"channel": "chat:twice"}), 105),
-        (
-            "subscribe",
-            json!({"channel": "chat:a", "tf": {"key": "a", "cmp": "eq", "val": "b"}}),
-            107,
-        ),
+        ("subscribe", json!({"channel": "chat:a", "tf": {"key": "a", "cmp": "eq", "val": "b"}}), 107),
         ("publish", json!({"channel": "nowhere:a", "data": {}}), 102),
         ("publish", json!({"channel": "private:a", "data": {}}), 103),
         ("publish", json!({"channel": "quiet:a", "data": {}}), 103),
         ("presence", json!({"channel": "quiet:a"}), 108),
         ("presence_stats", json!({"channel": "nowhere:a"}), 102),
         ("history", json!({"channel": "quiet:a"}), 108),
-        (
-            "history",
-            json!({"channel": "chat:a", "since": {"offset": 1, "epoch": "other"}, "limit": 1}),
-            112,
-        ),
-        (
-            "history",
-            json!({"channel": "chat:a", "since": {"offset": 0}, "limit": 1, "reverse": true}),
-            107,
-        ),
+        ("history", json!({"channel": "chat:a", "since": {"offset": 1, "epoch": "other"}, "limit": 1}), 112),
+        ("history", json!({"channel": "chat:a", "since": {"offset": 0}, "limit": 1, "reverse": true}), 107),
         ("rpc", json!({"method": "nothing"}), 108),
-        (
-            "sub_refresh",
-            json!({"channel": "chat:a", "token": "x"}),
-            103,
-        ),
+        ("sub_refresh", json!({"channel": "chat:a", "token": "x"}), 103),
     ];
     let server = Server::start(4);
     let mut client = Client::connect(server.address());
@@ -242,19 +162,10 @@ fn wrong_connection_tokens_are_refused() {
     let cases = [
         ("garbage", "garbage".to_owned()),
         ("two dots", "..".to_owned()),
-        (
-            "signed with another secret",
-            signed(&header, &claims, "another"),
-        ),
+        ("signed with another secret", signed(&header, &claims, "another")),
         ("no signature", unsigned),
-        (
-            "algorithm none",
-            signed(&json!({"alg": "none"}), &claims, SECRET),
-        ),
-        (
-            "an algorithm without a key",
-            signed(&json!({"alg": "RS256"}), &claims, SECRET),
-        ),
+        ("algorithm none", signed(&json!({"alg": "none"}), &claims, SECRET)),
+        ("an algorithm without a key", signed(&json!({"alg": "RS256"}), &claims, SECRET)),
         ("claims that are no object", token(&json!(["ada"]))),
         ("a user that is no text", token(&json!({"sub": 7}))),
         ("a very long token", "a".repeat(60_000)),
@@ -267,10 +178,7 @@ fn wrong_connection_tokens_are_refused() {
         assert_eq!(client.closed().0, INVALID_TOKEN, "{name}");
         bystander.is_undisturbed(&server, name);
     }
-    for (name, claims) in [
-        ("expired", json!({"exp": 1})),
-        ("not valid yet", json!({"nbf": 4_000_000_000_u64})),
-    ] {
+    for (name, claims) in [("expired", json!({"exp": 1})), ("not valid yet", json!({"nbf": 4_000_000_000_u64}))] {
         let mut client = Client::open(server.address());
         let reply = client.call("connect", json!({"token": token(&claims)}));
         assert_eq!(reply["error"]["code"], 109, "{name}: {reply}");
@@ -280,41 +188,23 @@ fn wrong_connection_tokens_are_refused() {
 #[test]
 fn wrong_subscription_tokens_are_refused() {
     let closing = [
-        (
-            "another channel",
-            json!({"sub": "ada", "channel": "private:other"}),
-        ),
-        (
-            "another user",
-            json!({"sub": "bob", "channel": "private:a"}),
-        ),
+        ("another channel", json!({"sub": "ada", "channel": "private:other"})),
+        ("another user", json!({"sub": "bob", "channel": "private:a"})),
     ];
     let right = json!({"sub": "ada", "channel": "private:a"});
     let expired = json!({"sub": "ada", "channel": "private:a", "exp": 1});
     let header = json!({"alg": "HS256", "typ": "JWT"});
     let answered = [
         ("garbage", "garbage".to_owned(), 103),
-        (
-            "signed with another secret",
-            signed(&header, &right, "another"),
-            103,
-        ),
+        ("signed with another secret", signed(&header, &right, "another"), 103),
         ("no channel", token(&json!({"sub": "ada"})), 103),
         ("expired", token(&expired), 109),
     ];
     let server = Server::start(2);
-    let ada = || {
-        Client::connect_with(
-            server.address(),
-            json!({"token": token(&json!({"sub": "ada"}))}),
-        )
-    };
+    let ada = || Client::connect_with(server.address(), json!({"token": token(&json!({"sub": "ada"}))}));
     for (name, claims) in closing {
         let mut client = ada();
-        client.send(
-            &json!({"id": 9, "subscribe": {"channel": "private:a", "token": token(&claims)}})
-                .to_string(),
-        );
+        client.send(&json!({"id": 9, "subscribe": {"channel": "private:a", "token": token(&claims)}}).to_string());
         assert_eq!(client.closed().0, INVALID_TOKEN, "{name}");
     }
     let mut client = ada();
@@ -360,60 +250,20 @@ fn broken_api_requests_get_their_error() {
     let key = format!("X-API-Key: {API_KEY}\r\n");
     let cases: &[(&str, String, u16)] = &[
         ("no key", post("publish", "", "{}"), 401),
-        (
-            "a wrong key",
-            post("publish", "X-API-Key: other\r\n", "{}"),
-            401,
-        ),
-        (
-            "a wrong scheme",
-            post(
-                "publish",
-                &format!("Authorization: bearer {API_KEY}\r\n"),
-                "{}",
-            ),
-            401,
-        ),
+        ("a wrong key", post("publish", "X-API-Key: other\r\n", "{}"), 401),
+        ("a wrong scheme", post("publish", &format!("Authorization: bearer {API_KEY}\r\n"), "{}"), 401),
         ("no JSON", post("publish", &key, "garbage"), 400),
         ("an empty body", post("publish", &key, ""), 400),
-        (
-            "half an object",
-            post("publish", &key, r#"{"channel":"chat:a""#),
-            400,
-        ),
-        (
-            "a channel that is no text",
-            post("publish", &key, r#"{"channel":7,"data":{}}"#),
-            400,
-        ),
+        ("half an object", post("publish", &key, r#"{"channel":"chat:a""#), 400),
+        ("a channel that is no text", post("publish", &key, r#"{"channel":7,"data":{}}"#), 400),
         ("an unknown method", post("nothing", &key, "{}"), 404),
-        (
-            "GET",
-            "GET /api/publish HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(),
-            405,
-        ),
-        (
-            "an unknown path",
-            "GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(),
-            404,
-        ),
-        (
-            "no upgrade",
-            "GET /connection/websocket HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(),
-            400,
-        ),
-        (
-            "a foreign origin",
-            upgrade("Origin: http://evil.example\r\n"),
-            403,
-        ),
+        ("GET", "GET /api/publish HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(), 405),
+        ("an unknown path", "GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(), 404),
+        ("no upgrade", "GET /connection/websocket HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned(), 400),
+        ("a foreign origin", upgrade("Origin: http://evil.example\r\n"), 403),
         ("no HTTP", "garbage\r\n\r\n".to_owned(), 400),
         ("no version", "GET /health\r\n\r\n".to_owned(), 400),
-        (
-            "two lengths",
-            post("publish", &format!("{key}Content-Length: 1\r\n"), "{}"),
-            400,
-        ),
+        ("two lengths", post("publish", &format!("{key}Content-Length: 1\r\n"), "{}"), 400),
         (
             "a length that is no number",
             "POST /api/publish HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".to_owned(),
@@ -447,10 +297,7 @@ fn a_body_that_cannot_be_read_is_refused() {
 fn a_header_without_end_is_refused() {
     let server = Server::start(2);
     let mut bystander = Bystander::new(&server);
-    let request = format!(
-        "GET /health HTTP/1.1\r\nHost: a\r\nX-Long: {}",
-        "x".repeat(4 << 20)
-    );
+    let request = format!("GET /health HTTP/1.1\r\nHost: a\r\nX-Long: {}", "x".repeat(4 << 20));
     let reply = http::raw(server.address(), request.as_bytes());
     assert_eq!(reply.map(|reply| reply.status), Some(431));
     bystander.is_undisturbed(&server, "a header without end");
@@ -462,22 +309,14 @@ fn api_methods_name_what_is_wrong() {
         ("publish", json!({"data": {}}), 107),
         ("publish", json!({"channel": "chat:a"}), 107),
         ("publish", json!({"channel": "nowhere:a", "data": {}}), 102),
-        (
-            "publish",
-            json!({"channel": "chat:a", "b64data": "***"}),
-            107,
-        ),
+        ("publish", json!({"channel": "chat:a", "b64data": "***"}), 107),
         ("broadcast", json!({"channels": [], "data": {}}), 107),
         ("subscribe", json!({"user": "ada"}), 107),
         ("presence", json!({}), 107),
         ("presence", json!({"channel": "quiet:a"}), 108),
         ("presence_stats", json!({"channel": "nowhere:a"}), 102),
         ("history", json!({"channel": "quiet:a"}), 108),
-        (
-            "history",
-            json!({"channel": "chat:a", "since": {"offset": 1, "epoch": "other"}, "limit": 1}),
-            112,
-        ),
+        ("history", json!({"channel": "chat:a", "since": {"offset": 1, "epoch": "other"}, "limit": 1}), 112),
         ("history_remove", json!({"channel": "quiet:a"}), 108),
     ];
     let server = Server::start(4);
@@ -492,19 +331,12 @@ fn half_requests_publish_nothing_and_block_nobody() {
     use std::io::Write;
     let server = Server::start(1);
     let mut bystander = Bystander::new(&server);
-    let whole = post(
-        "publish",
-        &format!("X-API-Key: {API_KEY}\r\n"),
-        r#"{"channel":"chat:half","data":{}}"#,
-    );
+    let whole = post("publish", &format!("X-API-Key: {API_KEY}\r\n"), r#"{"channel":"chat:half","data":{}}"#);
     let halves: Vec<_> = (1..whole.len())
         .step_by(7)
         .map(|length| {
-            let mut stream =
-                std::net::TcpStream::connect(server.address()).expect("the server listens");
-            stream
-                .write_all(&whole.as_bytes()[..length])
-                .expect("the server reads");
+            let mut stream = std::net::TcpStream::connect(server.address()).expect("the server listens");
+            stream.write_all(&whole.as_bytes()[..length]).expect("the server reads");
             stream
         })
         .collect();

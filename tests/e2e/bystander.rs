@@ -21,12 +21,7 @@ impl Bystander {
         let mut subscriber = Client::connect(server.address());
         publisher.subscribe(&channel);
         subscriber.subscribe(&channel);
-        let mut bystander = Bystander {
-            channel,
-            publisher,
-            subscriber,
-            published: 0,
-        };
+        let mut bystander = Bystander { channel, publisher, subscriber, published: 0 };
         bystander.is_undisturbed(server, "nothing happened yet");
         bystander
     }
@@ -40,9 +35,7 @@ impl Bystander {
             if over_http {
                 server.publish(&self.channel, data.clone());
             } else {
-                let reply = self
-                    .publisher
-                    .call("publish", json!({"channel": self.channel, "data": data}));
+                let reply = self.publisher.call("publish", json!({"channel": self.channel, "data": data}));
                 assert!(reply.get("publish").is_some(), "after {after}: {reply}");
             }
             assert_eq!(self.subscriber.publication(), data, "after {after}");

@@ -35,18 +35,11 @@ impl Client {
     /// Opens the WebSocket and sends nothing.
     pub fn open(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("the server listens");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a timeout above zero");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("a timeout above zero");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout above zero");
         stream.set_nodelay(true).expect("a TCP socket");
-        let request = format!("ws://{address}{PATH}")
-            .into_client_request()
-            .expect("a valid address");
-        let (socket, _) =
-            tungstenite::client::client(request, stream).expect("the server upgrades");
+        let request = format!("ws://{address}{PATH}").into_client_request().expect("a valid address");
+        let (socket, _) = tungstenite::client::client(request, stream).expect("the server upgrades");
         Client {
             socket,
             id: 0,
@@ -68,10 +61,7 @@ impl Client {
     pub fn connect_with(address: SocketAddr, connect: Value) -> Client {
         let mut client = Client::open(address);
         let reply = client.call("connect", connect);
-        client.client = reply["connect"]["client"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{reply}"))
-            .to_owned();
+        client.client = reply["connect"]["client"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned();
         client
     }
 
@@ -158,8 +148,7 @@ impl Client {
     #[track_caller]
     fn take_frame(&mut self, text: &str) {
         for line in text.lines() {
-            let message: Value =
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let message: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
             if message != json!({}) {
                 self.unread.push_back(message);
             } else if self.answers_pings {
@@ -177,14 +166,7 @@ pub fn token(claims: &Value) -> String {
 /// A JWT with any header and secret; the signature is always HMAC with SHA-256.
 pub fn signed(header: &Value, claims: &Value, secret: &str) -> String {
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let text = format!(
-        "{}.{}",
-        encode(header.to_string().as_bytes()),
-        encode(claims.to_string().as_bytes())
-    );
+    let text = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    format!(
-        "{text}.{}",
-        encode(hmac::sign(&key, text.as_bytes()).as_ref())
-    )
+    format!("{text}.{}", encode(hmac::sign(&key, text.as_bytes()).as_ref()))
 }

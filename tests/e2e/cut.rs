@@ -20,10 +20,8 @@ type Open = Arc<Mutex<Option<Vec<TcpStream>>>>;
 impl Relay {
     /// Starts relaying to `server`.
     pub fn start(server: SocketAddr) -> Relay {
-        let clients =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-        let control =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+        let clients = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+        let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         let relay = Relay {
             address: clients.local_addr().expect("it is bound"),
             control: control.local_addr().expect("it is bound"),

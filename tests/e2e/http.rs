@@ -24,8 +24,7 @@ impl Reply {
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 }
 
@@ -45,10 +44,7 @@ pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u
 
 /// Gets a path; nothing when nobody answers.
 pub fn try_get(address: SocketAddr, path: &str) -> Option<Reply> {
-    raw(
-        address,
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
-    )
+    raw(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
 }
 
 /// Sends bytes as they are and reads one answer; nothing when what came is none.
@@ -77,9 +73,7 @@ fn parse(answer: &[u8], ended: bool) -> Option<Reply> {
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let body = &answer[end + 4..];
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let body = if head.contains("transfer-encoding: chunked") {
         joined(body)?
     } else if let Some(length) = length {

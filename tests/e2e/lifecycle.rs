@@ -65,40 +65,18 @@ fn a_port_in_use_is_named_and_the_first_server_goes_on() {
     let mut bystander = Bystander::new(&first);
     let second = Server::ends_with(4, &config(port));
     assert_eq!(second.status.code(), Some(1), "{}", second.log);
-    assert!(
-        second.log.contains(&port.to_string()) && second.log.contains("in use"),
-        "{}",
-        second.log
-    );
+    assert!(second.log.contains(&port.to_string()) && second.log.contains("in use"), "{}", second.log);
     bystander.is_undisturbed(&first, "a second server on its port");
 }
 
 #[test]
 fn a_broken_configuration_is_named_and_nothing_starts() {
-    check_refused(
-        |options| options["http_server"]["port"] = json!("many"),
-        "http_server.port",
-    );
-    check_refused(
-        |options| options["client"]["ping_interval"] = json!("soon"),
-        "ping_interval",
-    );
-    check_refused(
-        |options| options["client"]["pong_timeout"] = json!("1h"),
-        "pong_timeout",
-    );
-    check_refused(
-        |options| options["channel"]["namespaces"] = json!([{"name": "x y"}]),
-        "invalid namespace name",
-    );
-    check_refused(
-        |options| options["channel"]["namespaces"] = json!([{"name": "ab"}, {"name": "ab"}]),
-        "unique",
-    );
-    check_refused(
-        |options| options["channel"]["namespaces"][0]["history_ttl"] = json!("1500ms"),
-        "history_ttl",
-    );
+    check_refused(|options| options["http_server"]["port"] = json!("many"), "http_server.port");
+    check_refused(|options| options["client"]["ping_interval"] = json!("soon"), "ping_interval");
+    check_refused(|options| options["client"]["pong_timeout"] = json!("1h"), "pong_timeout");
+    check_refused(|options| options["channel"]["namespaces"] = json!([{"name": "x y"}]), "invalid namespace name");
+    check_refused(|options| options["channel"]["namespaces"] = json!([{"name": "ab"}, {"name": "ab"}]), "unique");
+    check_refused(|options| options["channel"]["namespaces"][0]["history_ttl"] = json!("1500ms"), "history_ttl");
 }
 
 #[test]
@@ -121,11 +99,7 @@ fn unknown_keys_are_warned_about_and_the_server_starts() {
     server.signal(Signal::TERM);
     let log = server.wait().log;
     for key in ["client.alowed_origins", "nonsense"] {
-        assert!(
-            log.lines()
-                .any(|line| line.contains("unknown") && line.contains(key)),
-            "{key}:\n{log}"
-        );
+        assert!(log.lines().any(|line| line.contains("unknown") && line.contains(key)), "{key}:\n{log}");
     }
 }
 
@@ -136,11 +110,6 @@ fn check_refused(change: impl FnOnce(&mut Value), named: &str) {
     let port = options["http_server"]["port"].clone();
     change(&mut options);
     let ended = Server::ends_with(1, &options);
-    assert_eq!(
-        ended.status.code(),
-        Some(1),
-        "{named} on {port}:\n{}",
-        ended.log
-    );
+    assert_eq!(ended.status.code(), Some(1), "{named} on {port}:\n{}", ended.log);
     assert!(ended.log.contains(named), "{named}:\n{}", ended.log);
 }

@@ -37,15 +37,7 @@ const ALL: &[&str] = &[
 ];
 
 /// The main path, for the numbers of shards where nothing else differs.
-const SMOKE: &[&str] = &[
-    "connect_token",
-    "receive",
-    "publish",
-    "recover",
-    "history",
-    "presence",
-    "spread",
-];
+const SMOKE: &[&str] = &["connect_token", "receive", "publish", "recover", "history", "presence", "spread"];
 
 /// Encodings of the client protocol.
 const PROTOCOLS: &[&str] = &["json", "protobuf"];
@@ -78,6 +70,12 @@ fn python_client_works_on_four_shards() {
 }
 
 #[test]
+fn python_server_library_works_on_one_and_four_shards() {
+    check(python(), 1, &["server_api"]);
+    check(python(), 4, &["server_api"]);
+}
+
+#[test]
 fn python_client_works_on_one_and_two_shards() {
     check(python(), 1, SMOKE);
     check(python(), 2, SMOKE);
@@ -97,10 +95,7 @@ fn check(script: Script, shards: u16, scenarios: &[&str]) {
         let output = Command::new(&script.program)
             .args(&script.arguments)
             .args(scenarios)
-            .env(
-                "E2E_URL",
-                format!("ws://{}/connection/websocket", relay.address),
-            )
+            .env("E2E_URL", format!("ws://{}/connection/websocket", relay.address))
             .env("E2E_API", format!("http://{}", server.address()))
             .env("E2E_CONTROL", format!("http://{}", relay.control))
             .env("E2E_API_KEY", API_KEY)
@@ -122,34 +117,22 @@ fn check(script: Script, shards: u16, scenarios: &[&str]) {
 
 fn javascript() -> Script {
     let script = node_folder().join("scenarios.mjs");
-    Script {
-        program: PathBuf::from("node"),
-        arguments: vec![script],
-    }
+    Script { program: PathBuf::from("node"), arguments: vec![script] }
 }
 
 /// Folder with the packages of `tests/e2e/js` and a copy of its scripts beside them.
 pub fn node_folder() -> PathBuf {
     let source = support::tests_folder().join("e2e/js");
-    let files =
-        ["package.json", "package-lock.json", "scenarios.mjs"].map(|name| source.join(name));
+    let files = ["package.json", "package-lock.json", "scenarios.mjs", "page.mjs"].map(|name| source.join(name));
     support::installed("e2e-js", &files, |folder| {
-        let version = support::run(
-            Command::new("node").arg("--version"),
-            "apt-get install nodejs npm",
-        );
+        let version = support::run(Command::new("node").arg("--version"), "apt-get install nodejs npm");
         let major = version.trim().trim_start_matches('v').split('.').next();
         let major: u32 = major.and_then(|number| number.parse().ok()).unwrap_or(0);
         assert!(major >= 18, "Node 18 or newer is needed, here is {version}");
         copy(&files, folder);
         let mut install = Command::new("npm");
-        install
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-            .current_dir(folder);
-        support::run(
-            &mut install,
-            "apt-get install npm, access to the npm registry",
-        );
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder);
+        support::run(&mut install, "apt-get install npm, access to the npm registry");
     })
 }
 
@@ -158,35 +141,21 @@ fn go() -> Script {
     let files = ["go.mod", "go.sum", "main.go", "scenarios.go"].map(|name| source.join(name));
     let folder = support::installed("e2e-go", &files, |folder| {
         let mut build = Command::new("go");
-        build
-            .args(["build", "-o"])
-            .arg(folder.join("scenarios"))
-            .arg(".")
-            .current_dir(&source);
-        support::run(
-            &mut build,
-            "Go 1.25 or newer (https://go.dev/dl), access to the Go module proxy",
-        );
+        build.args(["build", "-o"]).arg(folder.join("scenarios")).arg(".").current_dir(&source);
+        support::run(&mut build, "Go 1.25 or newer (https://go.dev/dl), access to the Go module proxy");
     });
-    Script {
-        program: folder.join("scenarios"),
-        arguments: Vec::new(),
-    }
+    Script { program: folder.join("scenarios"), arguments: Vec::new() }
 }
 
 fn python() -> Script {
     let source = support::tests_folder().join("e2e/python");
     let program = support::python("venv-e2e", &source.join("requirements.txt"));
-    Script {
-        program,
-        arguments: vec![source.join("scenarios.py")],
-    }
+    Script { program, arguments: vec![source.join("scenarios.py")] }
 }
 
 fn copy(files: &[PathBuf], folder: &Path) {
     for file in files {
         let name = file.file_name().expect("the list holds files");
-        std::fs::copy(file, folder.join(name))
-            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        std::fs::copy(file, folder.join(name)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     }
 }

@@ -49,10 +49,7 @@ impl Server {
     pub fn start_with(shards: u16, config: &Value) -> Server {
         let mut server = Server::spawn(shards, config);
         if let Err(ended) = server.wait_until_ready() {
-            panic!(
-                "the server ended with {} instead of starting:\n{}",
-                ended.status, ended.log
-            );
+            panic!("the server ended with {} instead of starting:\n{}", ended.status, ended.log);
         }
         server
     }
@@ -64,14 +61,9 @@ impl Server {
 
     /// Runs the binary on a configuration file that is not expected to start a server.
     pub fn ends_with_file(path: &Path) -> Ended {
-        let output = command(1, path)
-            .output()
-            .expect("the binary can be started");
+        let output = command(1, path).output().expect("the binary can be started");
         let log = [output.stdout, output.stderr].concat();
-        Ended {
-            status: output.status,
-            log: String::from_utf8_lossy(&log).into_owned(),
-        }
+        Ended { status: output.status, log: String::from_utf8_lossy(&log).into_owned() }
     }
 
     /// Where it listens.
@@ -93,12 +85,7 @@ impl Server {
     #[track_caller]
     pub fn api(&self, method: &str, body: &Value) -> Value {
         let headers = [("X-API-Key", API_KEY)];
-        let reply = http::post(
-            self.address,
-            &format!("/api/{method}"),
-            &headers,
-            body.to_string().as_bytes(),
-        );
+        let reply = http::post(self.address, &format!("/api/{method}"), &headers, body.to_string().as_bytes());
         assert_eq!(reply.status, 200, "{method} {body}: {}", reply.text());
         reply.json()
     }
@@ -107,10 +94,7 @@ impl Server {
     #[track_caller]
     pub fn publish(&self, channel: &str, data: Value) {
         let reply = self.api("publish", &json!({"channel": channel, "data": data}));
-        assert!(
-            reply.get("error").is_none(),
-            "publish to {channel}: {reply}"
-        );
+        assert!(reply.get("error").is_none(), "publish to {channel}: {reply}");
     }
 
     /// Sends a signal as a service manager does, without waiting for what it does.
@@ -124,16 +108,9 @@ impl Server {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                return Ended {
-                    status,
-                    log: self.log(),
-                };
+                return Ended { status, log: self.log() };
             }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "the server did not end:\n{}",
-                self.log()
-            );
+            assert!(started.elapsed() < PATIENCE, "the server did not end:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -152,11 +129,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", support::binary().display()));
-        Server {
-            child,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            folder,
-        }
+        Server { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), folder }
     }
 
     /// Asks `/health` until it answers, or the process ends.
@@ -164,19 +137,12 @@ impl Server {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                return Err(Ended {
-                    status,
-                    log: self.log(),
-                });
+                return Err(Ended { status, log: self.log() });
             }
             if http::try_get(self.address, "/health").is_some_and(|reply| reply.status == 200) {
                 return Ok(());
             }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "the server does not answer:\n{}",
-                self.log()
-            );
+            assert!(started.elapsed() < PATIENCE, "the server does not answer:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -190,10 +156,7 @@ impl Drop for Server {
             let log = self.log();
             let start = log.len().saturating_sub(4000);
             let tail = String::from_utf8_lossy(&log.as_bytes()[start..]).into_owned();
-            write_stderr(&format!(
-                "--- log of the server on {}:\n{tail}---\n",
-                self.address
-            ));
+            write_stderr(&format!("--- log of the server on {}:\n{tail}---\n", self.address));
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -256,10 +219,7 @@ pub fn free_port() -> u16 {
 
 fn command(shards: u16, config: &Path) -> Command {
     let mut command = Command::new(support::binary());
-    command
-        .arg("--config")
-        .arg(config)
-        .env("RINGCAST_SHARDS", shards.to_string());
+    command.arg("--config").arg(config).env("RINGCAST_SHARDS", shards.to_string());
     command
 }
 
@@ -267,8 +227,7 @@ fn command(shards: u16, config: &Path) -> Command {
 fn new_folder() -> PathBuf {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("server-{}-{number}", std::process::id()));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("server-{}-{number}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("the target folder can be written");
     folder
@@ -281,10 +240,7 @@ fn read_log(folder: &Path) -> String {
 }
 
 /// Where the test runner looks for the output of a failed test.
-#[expect(
-    clippy::print_stderr,
-    reason = "shown by the test runner beside the failure"
-)]
+#[expect(clippy::print_stderr, reason = "shown by the test runner beside the failure")]
 fn write_stderr(text: &str) {
     eprint!("{text}");
 }
