@@ -20,6 +20,13 @@ pub struct Reading {
     at: Instant,
 }
 
+impl Reading {
+    /// Time since the reading.
+    pub fn elapsed(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
 /// Between two readings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Used {

@@ -80,6 +80,8 @@ pub enum Found {
 
 /// Finds the payload in received messages. Remembers where the last one stood: all messages of a channel look alike.
 pub struct Reader {
+    /// What follows the numbers in every payload.
+    tail: Vec<u8>,
     payload_bytes: usize,
     finder: memmem::Finder<'static>,
     likely_at: usize,
@@ -89,6 +91,7 @@ impl Reader {
     /// For payloads of exactly `payload_bytes` bytes.
     pub fn new(payload_bytes: usize) -> Self {
         Self {
+            tail: template(payload_bytes).split_off(OPEN.len() + NUMBERS),
             payload_bytes,
             finder: memmem::Finder::new(OPEN),
             likely_at: 0,
@@ -109,17 +112,16 @@ impl Reader {
         let payload = message
             .get(self.likely_at..)
             .and_then(|rest| rest.get(..self.payload_bytes));
-        match payload.and_then(parse) {
+        match payload.and_then(|payload| parse(payload, &self.tail)) {
             Some(stamp) => Found::Stamp(stamp),
             None => Found::Corrupt,
         }
     }
 }
 
-fn parse(payload: &[u8]) -> Option<Stamp> {
-    let rest = payload.strip_prefix(OPEN)?.strip_suffix(CLOSE)?;
-    let (numbers, rest) = rest.split_at_checked(NUMBERS)?;
-    if !rest.starts_with(MIDDLE) {
+fn parse(payload: &[u8], tail: &[u8]) -> Option<Stamp> {
+    let numbers = payload.strip_prefix(OPEN)?.strip_suffix(tail)?;
+    if numbers.len() != NUMBERS {
         return None;
     }
     let (publisher, numbers) = numbers.split_at(PUBLISHER_DIGITS);
@@ -208,7 +210,7 @@ mod tests {
         check(&whole[..127], Found::Corrupt);
         check(&payload(127), Found::Corrupt);
         check(&payload(129), Found::Corrupt);
-        for at in [10, 13, 24, 40, 41, 126, 127] {
+        for at in [10, 13, 24, 40, 41, 60, 126, 127] {
             let mut payload = whole.clone();
             payload[at] = b'?';
             check(&payload, Found::Corrupt);

@@ -70,7 +70,7 @@ impl Report {
 
     /// The accounts of deliveries; anything but deliveries makes the report unclean.
     pub fn tally(&mut self, tally: Tally) {
-        self.count("deliveries", "deliveries", tally.delivered);
+        self.count("deliveries", "deliveries checked", tally.delivered);
         let text = format!(
             "lost {}  duplicated {}  reordered {}  corrupted {}",
             tally.lost, tally.duplicated, tally.reordered, tally.corrupted
@@ -160,8 +160,8 @@ mod tests {
     fn table_lines_up() {
         assert_eq!(
             report(0).to_table(),
-            "fanout\n  server CPU        1.250 µs\n  deliveries        10\n  \
-             wrong deliveries  lost 0  duplicated 0  reordered 0  corrupted 0\n"
+            "fanout\n  server CPU          1.250 µs\n  deliveries checked  10\n  \
+             wrong deliveries    lost 0  duplicated 0  reordered 0  corrupted 0\n"
         );
     }
 

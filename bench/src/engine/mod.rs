@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use slab::Slab;
@@ -37,8 +38,8 @@ const EVENTS_MAX: usize = 1024;
 /// Tokens from here on are publishers; below are clients.
 const PUBLISHER_TOKENS: usize = 1 << 32;
 
-/// Token of the ticker.
-const TICKER_TOKEN: Token = Token(usize::MAX >> 1);
+/// Token of the timer.
+const TIMER_TOKEN: Token = Token(usize::MAX >> 1);
 
 /// What happened to a connection. Clients and publishers are known by their indices.
 #[derive(Debug)]
@@ -78,7 +79,8 @@ pub struct Engine {
     events: Events,
     clients: Slab<Client>,
     publishers: Vec<Publisher>,
-    ticker: Option<TimerFd>,
+    api: Option<SocketAddr>,
+    timer: TimerFd,
     shared: Shared,
 }
 
@@ -101,12 +103,22 @@ impl Shared {
 impl Engine {
     /// For payloads of `payload_bytes` bytes on connections of `session`.
     pub fn new(session: Session, payload_bytes: usize) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        // Edge-triggered: each expiry is an event of its own, the timer need not be read.
+        poll.registry().register(
+            &mut SourceFd(&timer.as_fd().as_raw_fd()),
+            TIMER_TOKEN,
+            Interest::READABLE,
+        )?;
         Ok(Self {
-            poll: Poll::new()?,
+            poll,
             events: Events::with_capacity(EVENTS_MAX),
             clients: Slab::new(),
             publishers: Vec::new(),
-            ticker: None,
+            api: None,
+            timer,
             shared: Shared {
                 buffer: vec![0; READ_BYTES],
                 reader: Reader::new(payload_bytes),
@@ -121,15 +133,9 @@ impl Engine {
     ///
     /// Without a login nothing is sent: the client only receives, as those of the floor do.
     pub fn open(&mut self, address: SocketAddr, login: Option<Login>) -> io::Result<usize> {
-        let mut socket = dial(address)?;
-        let entry = self.clients.vacant_entry();
-        let index = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut socket, Token(index), interest)?;
-        entry.insert(Client::new(socket, login));
-        Ok(index)
+        let index = self.clients.vacant_key();
+        let socket = self.dial(address, Token(index))?;
+        Ok(self.clients.insert(Client::new(socket, login)))
     }
 
     /// Says goodbye; [`Event::Closed`] follows when the server has closed. What arrives meanwhile is not told.
@@ -141,15 +147,31 @@ impl Engine {
 
     /// Opens a connection to the HTTP API and returns its index, counted from 0.
     pub fn open_publisher(&mut self, address: SocketAddr, batch: Batch) -> io::Result<usize> {
-        let mut socket = dial(address)?;
         let index = self.publishers.len();
+        let socket = self.dial(address, Token(PUBLISHER_TOKENS + index))?;
+        self.api = Some(address);
+        self.publishers.push(Publisher::new(socket, batch));
+        Ok(index)
+    }
+
+    /// A nonblocking socket on its way to `address`, without Nagle's delay.
+    fn dial(&self, address: SocketAddr, token: Token) -> io::Result<TcpStream> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let mut socket = TcpStream::from_std(StdStream::from(socket));
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(PUBLISHER_TOKENS + index);
         self.poll
             .registry()
             .register(&mut socket, token, interest)?;
-        self.publishers.push(Publisher::new(socket, batch));
-        Ok(index)
+        Ok(socket)
     }
 
     /// Sends one request of a publisher that has no other under way; `stamp` gives the numbers of each publication in it.
@@ -158,23 +180,22 @@ impl Engine {
         publisher: usize,
         stamp: impl Fn(usize) -> Stamp,
     ) -> Result<(), String> {
+        if self.publishers[publisher].is_retired()
+            && let Some(address) = self.api
+        {
+            let socket = self.dial(address, Token(PUBLISHER_TOKENS + publisher));
+            let socket = socket.map_err(|error| format!("API connection: {error}"))?;
+            self.publishers[publisher].replace(socket);
+        }
         self.publishers[publisher].publish(stamp)
     }
 
-    /// Ends turns at least this often, to the microsecond where the timeout of [`Self::turn`] counts in milliseconds.
-    pub fn tick_every(&mut self, interval: Duration) -> io::Result<()> {
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        let interval = Expiration::Interval(TimeSpec::from_duration(interval));
-        timer.set(interval, TimerSetTimeFlags::empty())?;
-        let descriptor = timer.as_fd().as_raw_fd();
-        // Edge-triggered: each expiry is an event of its own, the timer need not be read.
-        self.poll.registry().register(
-            &mut SourceFd(&descriptor),
-            TICKER_TOKEN,
-            Interest::READABLE,
-        )?;
-        self.ticker = Some(timer);
+    /// Ends a turn after `time`, to the microsecond where the timeout of [`Self::turn`] counts in milliseconds.
+    pub fn wake_in(&mut self, time: Duration) -> io::Result<()> {
+        // A time of zero would disarm the timer.
+        let time = TimeSpec::from_duration(time.max(Duration::from_nanos(1)));
+        self.timer
+            .set(Expiration::OneShot(time), TimerSetTimeFlags::empty())?;
         Ok(())
     }
 
@@ -186,7 +207,7 @@ impl Engine {
         }
         for event in &self.events {
             match event.token() {
-                TICKER_TOKEN => {}
+                TIMER_TOKEN => {}
                 Token(index) if index >= PUBLISHER_TOKENS => {
                     let publisher = index - PUBLISHER_TOKENS;
                     let buffer = &mut self.shared.buffer;
@@ -219,22 +240,4 @@ impl Engine {
     pub fn received(&self) -> Received {
         self.shared.received
     }
-}
-
-/// A nonblocking socket on its way to `address`, without Nagle's delay.
-fn dial(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => {
-            return Err(error);
-        }
-        _ => {}
-    }
-    Ok(TcpStream::from_std(StdStream::from(socket)))
 }

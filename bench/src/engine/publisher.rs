@@ -72,6 +72,8 @@ pub struct Publisher {
 enum Phase {
     /// A request may be made at once; it is sent when the socket has arrived.
     Idle,
+    /// The server closed the connection between two requests, as it may: the next one needs another.
+    Retired,
     /// So many bytes of the request are sent.
     Waiting {
         sent: usize,
@@ -88,6 +90,17 @@ impl Publisher {
             phase: Phase::Idle,
             response: Vec::new(),
         }
+    }
+
+    /// Whether [`Self::replace`] is due before the next request.
+    pub fn is_retired(&self) -> bool {
+        matches!(self.phase, Phase::Retired)
+    }
+
+    /// Goes on with another connection.
+    pub fn replace(&mut self, socket: TcpStream) {
+        self.socket = socket;
+        self.phase = Phase::Idle;
     }
 
     /// Sends a request; fails when the one before was not answered.
@@ -115,7 +128,7 @@ impl Publisher {
         readiness: &Readiness,
         buffer: &mut [u8],
     ) -> Option<Event> {
-        if matches!(self.phase, Phase::Broken) {
+        if matches!(self.phase, Phase::Broken | Phase::Retired) {
             return None;
         }
         if readiness.is_writable() {
@@ -127,6 +140,10 @@ impl Publisher {
         match self.read(buffer) {
             Ok(true) => Some(Event::Answered { publisher: index }),
             Ok(false) => None,
+            Err(_) if matches!(self.phase, Phase::Idle) => {
+                self.phase = Phase::Retired;
+                None
+            }
             Err(reason) => {
                 self.phase = Phase::Broken;
                 Some(Event::Failed { reason })
@@ -152,6 +169,8 @@ impl Publisher {
     fn read(&mut self, buffer: &mut [u8]) -> Result<bool, String> {
         loop {
             match self.socket.read(buffer) {
+                // The answer may be all there: a server can close right behind it.
+                Ok(0) if !self.response.is_empty() => break,
                 Ok(0) => return Err("the API closed the connection".to_owned()),
                 Ok(count) => self.response.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -166,7 +185,7 @@ impl Publisher {
     }
 
     fn handle_response(&mut self) -> Result<bool, String> {
-        let Some((status, body)) = split_response(&self.response)? else {
+        let Some(Response { status, body }) = Response::split_off(&self.response)? else {
             return Ok(false);
         };
         if status != 200 || memmem::find(&body, br#""error""#).is_some() {
@@ -179,23 +198,31 @@ impl Publisher {
     }
 }
 
-/// Status and body of a response, once it is whole.
-fn split_response(bytes: &[u8]) -> Result<Option<(u16, Cow<'_, [u8]>)>, String> {
-    let told = |error: HttpError| format!("API response: {}", error.reason);
-    let Some((head, length)) = parse_response(bytes, &Limits::default()).map_err(told)? else {
-        return Ok(None);
-    };
-    let rest = &bytes[length..];
-    if let Some(length) = head.content_length() {
-        let body = usize::try_from(length)
-            .ok()
-            .and_then(|length| rest.get(..length));
-        return Ok(body.map(|body| (head.status(), Cow::Borrowed(body))));
+struct Response<'a> {
+    status: u16,
+    body: Cow<'a, [u8]>,
+}
+
+impl<'a> Response<'a> {
+    /// The response in `bytes`, once it is whole.
+    fn split_off(bytes: &'a [u8]) -> Result<Option<Self>, String> {
+        let told = |error: HttpError| format!("API response: {}", error.reason);
+        let Some((head, length)) = parse_response(bytes, &Limits::default()).map_err(told)? else {
+            return Ok(None);
+        };
+        let status = head.status();
+        let rest = &bytes[length..];
+        if let Some(length) = head.content_length() {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let body = rest.get(..length).map(Cow::Borrowed);
+            return Ok(body.map(|body| Self { status, body }));
+        }
+        let mut decoder = ChunkedDecoder::new(RESPONSE_BYTES_MAX);
+        let mut body = Vec::new();
+        decoder.decode(rest, &mut body).map_err(told)?;
+        let body = decoder.is_done().then_some(Cow::Owned(body));
+        Ok(body.map(|body| Self { status, body }))
     }
-    let mut decoder = ChunkedDecoder::new(RESPONSE_BYTES_MAX);
-    let mut body = Vec::new();
-    decoder.decode(rest, &mut body).map_err(told)?;
-    Ok(decoder.is_done().then(|| (head.status(), Cow::Owned(body))))
 }
 
 #[cfg(test)]
@@ -204,8 +231,9 @@ mod tests {
 
     #[track_caller]
     fn check(response: &str, want: Result<Option<(u16, &str)>, ()>) {
-        let got = split_response(response.as_bytes()).map_err(drop);
-        let want = want.map(|some| some.map(|(status, body)| (status, body.as_bytes().into())));
+        let got = Response::split_off(response.as_bytes()).map_err(drop);
+        let got = got.map(|some| some.map(|got| (got.status, got.body.into_owned())));
+        let want = want.map(|some| some.map(|(status, body)| (status, body.as_bytes().to_vec())));
         assert_eq!(got, want, "{response}");
     }
 

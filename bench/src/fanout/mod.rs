@@ -83,6 +83,10 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
         .then(|| start_floor(common, options, &run))
         .transpose()?;
     run.window(Length::Publications(WARM_UP_PUBLICATIONS))?;
+    if run.is_broken() {
+        let (_, reasons) = run.problems();
+        return Err(Failure::Api(reasons.join("; ")));
+    }
     run.forget_latencies();
     let length = length(common, options);
     let mut windows = Vec::new();
@@ -146,14 +150,14 @@ fn start(common: &Common, options: &Options) -> Result<Run, Failure> {
         login(options.subscribers as usize),
         options.churn,
     );
-    Run::new(
+    Ok(Run::new(
         engine,
         Meter::new(common)?,
         subscribers,
         lanes,
         options.rate,
         churn,
-    )
+    ))
 }
 
 fn start_floor(common: &Common, options: &Options, run: &Run) -> Result<Floor, Failure> {
@@ -174,6 +178,7 @@ fn length(common: &Common, options: &Options) -> Length {
 fn report(run: &Run, options: &Options, windows: &[Window]) -> Report {
     let mut report = Report::new("fanout");
     let wall: f64 = windows.iter().map(|w| w.used.wall.as_secs_f64()).sum();
+    let publishing: f64 = windows.iter().map(|w| w.publishing.as_secs_f64()).sum();
     let publications: u64 = windows.iter().map(|w| w.publications).sum();
     let deliveries: u64 = windows.iter().map(|w| w.deliveries).sum();
     report.count("subscribers", "subscribers", u64::from(options.subscribers));
@@ -182,7 +187,7 @@ fn report(run: &Run, options: &Options, windows: &[Window]) -> Report {
     report.figure(
         "publications_per_second",
         "publications per second",
-        publications as f64 / wall,
+        publications as f64 / publishing,
         "",
     );
     report.figure(

@@ -16,6 +16,9 @@ use crate::sequence::Sequence;
 /// Reasons that are kept; all are counted.
 const REASONS_MAX: usize = 5;
 
+/// What is under way when a run breaks has this long to arrive.
+const PATIENCE_BROKEN: Duration = Duration::from_secs(1);
+
 /// After the last window stray duplicates have this long to show up.
 const LINGER: Duration = Duration::from_millis(200);
 
@@ -33,6 +36,8 @@ pub struct Window {
     pub reads: u64,
     pub frames: u64,
     pub used: Used,
+    /// Time from the first publication to the last; the rest of the window waits for deliveries.
+    pub publishing: Duration,
 }
 
 impl Window {
@@ -77,19 +82,13 @@ enum Role {
 impl Run {
     /// With subscribers that are ready and lanes whose publishers are opened.
     pub fn new(
-        mut engine: Engine,
+        engine: Engine,
         meter: Meter,
         subscribers: Vec<usize>,
         lanes: Lanes,
         rate: Option<u64>,
         churn: Churn,
-    ) -> Result<Self, Failure> {
-        if let Some(rate) = rate {
-            let requests = rate as f64 / f64::from(lanes.batch());
-            engine
-                .tick_every(Duration::from_secs_f64(1.0 / requests))
-                .map_err(Failure::system("starting a timer"))?;
-        }
+    ) -> Self {
         let mut books = Books {
             ledger: Ledger::new(lanes.count()),
             lanes,
@@ -106,12 +105,12 @@ impl Run {
             set_role(&mut books.roles, client, Role::Stays);
             books.ledger.open(client, |_| Sequence::starting_at(0));
         }
-        Ok(Self {
+        Self {
             engine,
             meter,
             rate,
             books,
-        })
+        }
     }
 
     /// Publishes for `length` and waits until all has arrived, or nothing more does.
@@ -124,6 +123,7 @@ impl Run {
             None => self.publish_in_turn(length)?,
             Some(rate) => self.publish_on_schedule(length, rate)?,
         };
+        let publishing = before.elapsed();
         self.settle()?;
         let received_now = self.engine.received();
         Ok(Window {
@@ -132,6 +132,7 @@ impl Run {
             reads: received_now.reads - received.reads,
             frames: received_now.frames - received.frames,
             used: self.meter.used_since(before)?,
+            publishing,
         })
     }
 
@@ -246,6 +247,12 @@ impl Run {
                 self.books.give_up("publishing");
             }
             self.let_come()?;
+            // Late already means that all API connections are busy: their answers end the turn.
+            if let Some(left_ns) = due_ns(request).checked_sub(self.engine.now_ns()) {
+                self.engine
+                    .wake_in(Duration::from_nanos(left_ns))
+                    .map_err(Failure::system("setting a timer"))?;
+            }
             self.turn(TURN)?;
         }
         Ok(request * batch)
@@ -265,17 +272,21 @@ impl Run {
 
     /// Waits until all publications are answered and received and the comers and goers have gone.
     fn settle(&mut self) -> Result<(), Failure> {
-        let mut watch = Watch::new(self.engine.now_ns());
+        let mut progress_ns = self.engine.now_ns();
         let mut delivered = 0;
-        while !self.books.broken && !(self.books.lanes.are_quiet() && self.books.churn.is_empty()) {
+        while !(self.books.lanes.are_quiet() && self.books.churn.is_empty()) {
             self.turn(TURN)?;
             let now_ns = self.engine.now_ns();
             let delivered_now = self.books.ledger.tally().delivered;
+            let silent = Duration::from_nanos(now_ns - progress_ns);
             if delivered_now != delivered {
                 delivered = delivered_now;
-                watch = Watch::new(now_ns);
-            } else if watch.is_over(now_ns) {
+                progress_ns = now_ns;
+            } else if self.books.broken && silent > PATIENCE_BROKEN {
+                break;
+            } else if silent > PATIENCE {
                 self.books.give_up("waiting for deliveries");
+                break;
             }
         }
         Ok(())
