@@ -48,19 +48,11 @@ impl ReplyError {
     pub const CONCURRENT_PAGINATION: Self = Self::temporary(113, "concurrent pagination");
 
     const fn temporary(code: u32, message: &'static str) -> Self {
-        Self {
-            code,
-            message: Cow::Borrowed(message),
-            temporary: true,
-        }
+        Self { code, message: Cow::Borrowed(message), temporary: true }
     }
 
     const fn lasting(code: u32, message: &'static str) -> Self {
-        Self {
-            code,
-            message: Cow::Borrowed(message),
-            temporary: false,
-        }
+        Self { code, message: Cow::Borrowed(message), temporary: false }
     }
 }
 
@@ -122,10 +114,7 @@ impl Disconnect {
     pub const TOO_MANY_ERRORS: Self = Self::new(3509, "too many errors");
 
     const fn new(code: u32, reason: &'static str) -> Self {
-        Self {
-            code,
-            reason: Cow::Borrowed(reason),
-        }
+        Self { code, reason: Cow::Borrowed(reason) }
     }
 
     /// Whether client libraries connect again after this code.
@@ -155,10 +144,7 @@ impl Unsubscribe {
     pub const STATE_INVALIDATED: Self = Self::new(2502, "state invalidated");
 
     const fn new(code: u32, reason: &'static str) -> Self {
-        Self {
-            code,
-            reason: Cow::Borrowed(reason),
-        }
+        Self { code, reason: Cow::Borrowed(reason) }
     }
 }
 
@@ -188,10 +174,7 @@ impl ApiError {
     pub const CONFLICT: Self = Self::new(113, "conflict");
 
     const fn new(code: u32, message: &'static str) -> Self {
-        Self {
-            code,
-            message: Cow::Borrowed(message),
-        }
+        Self { code, message: Cow::Borrowed(message) }
     }
 
     /// HTTP status in transport error mode.
@@ -213,19 +196,10 @@ mod tests {
 
     #[test]
     fn clients_stay_away_after_terminal_codes_only() {
-        for (code, want) in [
-            (3000, true),
-            (3499, true),
-            (3500, false),
-            (3999, false),
-            (4000, true),
-            (4500, false),
-            (5000, true),
-        ] {
-            let disconnect = Disconnect {
-                code,
-                reason: Cow::Borrowed(""),
-            };
+        for (code, want) in
+            [(3000, true), (3499, true), (3500, false), (3999, false), (4000, true), (4500, false), (5000, true)]
+        {
+            let disconnect = Disconnect { code, reason: Cow::Borrowed("") };
             assert_eq!(disconnect.is_reconnect(), want, "{code}");
         }
     }
@@ -240,13 +214,7 @@ mod tests {
             (ApiError::NOT_AVAILABLE, 400),
             (ApiError::UNRECOVERABLE_POSITION, 416),
             (ApiError::CONFLICT, 409),
-            (
-                ApiError {
-                    code: 1000,
-                    message: Cow::Borrowed("own"),
-                },
-                500,
-            ),
+            (ApiError { code: 1000, message: Cow::Borrowed("own") }, 500),
         ] {
             assert_eq!(error.http_status(), want, "{error:?}");
         }

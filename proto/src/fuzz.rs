@@ -1,1 +1,155 @@
-//! Bodies of the fuzz targets.
+//! Bodies of the fuzz targets: what must hold for any bytes. Run by `fuzz/` and, with a small corpus, by the tests.
+
+use crate::client::{
+    Command, Encoding, Request, decode_commands, decode_connect_request, decode_emulation_request, decode_replies,
+    encode_command, encode_reply,
+};
+use crate::http::{ChunkedDecoder, Limits, parse_head, parse_response};
+use crate::websocket::{Decoder, Event, ProtocolError, Role};
+use crate::{api, websocket};
+use std::ops::ControlFlow;
+
+/// A body. Panics when something does not hold.
+pub type Target = fn(&[u8]);
+
+/// All bodies by name.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("command_json", command_json),
+    ("command_protobuf", command_protobuf),
+    ("reply", reply),
+    ("api_request", api_request),
+    ("websocket", websocket),
+    ("http_head", http_head),
+    ("chunked", chunked),
+];
+
+/// Commands in JSON come back when written again.
+pub fn command_json(data: &[u8]) {
+    for command in decode_commands(Encoding::Json, data).flatten() {
+        check_command(&command, Encoding::Json);
+    }
+    let _ = decode_connect_request(Encoding::Json, data);
+    let _ = decode_emulation_request(Encoding::Json, data);
+}
+
+/// Commands in Protobuf come back when written again, and are written in JSON whole or not at all.
+pub fn command_protobuf(data: &[u8]) {
+    for command in decode_commands(Encoding::Protobuf, data).flatten() {
+        check_command(&command, Encoding::Protobuf);
+        let mut line = Vec::new();
+        encode_command(Encoding::Json, &command, &mut line);
+        assert!(line.is_empty() || crate::is_json(&line), "not JSON");
+        assert!(!line.contains(&b'\n'), "two lines");
+    }
+    let _ = decode_connect_request(Encoding::Protobuf, data);
+    let _ = decode_emulation_request(Encoding::Protobuf, data);
+}
+
+fn check_command(command: &Command, encoding: Encoding) {
+    let mut frame = Vec::new();
+    encode_command(encoding, command, &mut frame);
+    let again: Vec<_> = decode_commands(encoding, &frame).collect();
+    assert!(matches!(&again[..], [Ok(again)] if again == command), "{command:?} became {again:?}");
+    if let Some(Request::Publish(request)) = &command.request {
+        assert!(
+            encoding == Encoding::Protobuf || request.data.is_empty() || crate::is_json(&request.data),
+            "payload is not JSON"
+        );
+    }
+}
+
+/// Replies come back when written again. The first byte chooses the encoding.
+pub fn reply(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else { return };
+    let encoding = if choice % 2 == 0 { Encoding::Json } else { Encoding::Protobuf };
+    for reply in decode_replies(encoding, data).flatten() {
+        let mut frame = Vec::new();
+        if encode_reply(encoding, &reply, &mut frame).is_ok() {
+            let again: Vec<_> = decode_replies(encoding, &frame).collect();
+            assert!(matches!(&again[..], [Ok(again)] if *again == reply), "{reply:?} became {again:?}");
+        }
+        frame.clear();
+        match encode_reply(Encoding::Json, &reply, &mut frame) {
+            Ok(()) => assert!(crate::is_json(&frame) && !frame.contains(&b'\n'), "not a line of JSON"),
+            Err(_) => assert!(frame.is_empty(), "half a reply"),
+        }
+    }
+}
+
+/// Bodies of the server API. The first byte chooses the method.
+pub fn api_request(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else { return };
+    let method = api::Method::ALL[usize::from(*choice) % api::Method::ALL.len()];
+    if let Ok(request) = api::decode_request(method, data) {
+        assert!(request.method() == method, "another method");
+        if let api::Request::Publish(request) = request {
+            let _ = request.payload();
+        }
+    }
+    let _ = api::decode_legacy_commands(data);
+}
+
+/// Any split of a stream gives the same events and the same end. The first byte chooses side and size of the pieces.
+pub fn websocket(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else { return };
+    let role = if choice % 2 == 0 { Role::Server } else { Role::Client };
+    let pieces = usize::from(choice / 2) + 1;
+    assert!(decode_stream(role, data, pieces) == decode_stream(role, data, data.len().max(1)), "split in {pieces}");
+}
+
+type End = Result<ControlFlow<()>, ProtocolError>;
+
+fn decode_stream(role: Role, data: &[u8], step: usize) -> (Vec<(u8, Option<u16>, Vec<u8>)>, End) {
+    let (mut decoder, mut seen) = (Decoder::new(role, 4096), Vec::new());
+    let mut end = Ok(ControlFlow::Continue(()));
+    for piece in data.chunks(step) {
+        end = decoder.decode(&mut piece.to_vec(), &mut |event| {
+            seen.push(match event {
+                Event::Text(bytes) => (1, None, bytes.to_vec()),
+                Event::Binary(bytes) => (2, None, bytes.to_vec()),
+                Event::Close { code, reason } => (8, code, reason.to_vec()),
+                Event::Ping(bytes) => (9, None, bytes.to_vec()),
+                Event::Pong(bytes) => (10, None, bytes.to_vec()),
+            });
+            ControlFlow::Continue(())
+        });
+        if end != Ok(ControlFlow::Continue(())) {
+            break;
+        }
+    }
+    (seen, end)
+}
+
+/// A head depends on nothing behind it, and everything in it can be asked for.
+pub fn http_head(data: &[u8]) {
+    let limits = Limits { head_bytes_max: 2048, target_bytes_max: 512, header_lines_max: 32 };
+    if let Ok(Some((head, len))) = parse_head(data, &limits) {
+        assert!(len <= data.len() && len <= limits.head_bytes_max, "longer than allowed");
+        assert!(
+            matches!(parse_head(&data[..len], &limits), Ok(Some((_, again))) if again == len),
+            "depends on the body"
+        );
+        assert!(!(head.chunked() && head.content_length().is_some()), "two ways to end");
+        head.query().pairs().count();
+        let _ = (head.path(), head.keep_alive(), head.expect_continue(), websocket::accept(&head));
+    }
+    let _ = parse_response(data, &limits);
+    let _ = websocket::check_response(data, [0; 16], &limits);
+}
+
+/// Any split of a chunked body gives the same. The first byte chooses the size of the pieces.
+pub fn chunked(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else { return };
+    let pieces = usize::from(*choice) + 1;
+    assert!(decode_chunks(data, pieces) == decode_chunks(data, data.len().max(1)), "split in {pieces}");
+}
+
+/// The body and the number of bytes used, or the status.
+fn decode_chunks(data: &[u8], step: usize) -> Result<(Vec<u8>, usize), u16> {
+    let (mut decoder, mut body, mut used) = (ChunkedDecoder::new(4096), Vec::new(), 0);
+    for piece in data.chunks(step) {
+        used += decoder.decode(piece, &mut body).map_err(|error| error.status)?;
+        assert!(body.len() <= 4096, "body over the limit");
+    }
+    Ok((body, used))
+}

@@ -102,10 +102,7 @@ mod schema {
 }
 
 fn schema_command(command: &Command) -> schema::Command {
-    let mut out = schema::Command {
-        id: command.id,
-        ..Default::default()
-    };
+    let mut out = schema::Command { id: command.id, ..Default::default() };
     match command.request.clone() {
         Some(Request::Connect(request)) => out.connect = Some(*request),
         Some(Request::Subscribe(request)) => out.subscribe = Some(*request),
@@ -125,11 +122,7 @@ fn schema_command(command: &Command) -> schema::Command {
 }
 
 fn schema_push(push: &Push) -> schema::Push {
-    let mut out = schema::Push {
-        id: push.id,
-        channel: push.channel.clone(),
-        ..Default::default()
-    };
+    let mut out = schema::Push { id: push.id, channel: push.channel.clone(), ..Default::default() };
     match push.body.clone() {
         PushBody::Pub(body) => out.r#pub = Some(body),
         PushBody::Join(body) => out.join = Some(body),
@@ -192,219 +185,141 @@ fn tags() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn info() -> impl Strategy<Value = Option<ClientInfo>> {
-    prop::option::of((text(), text(), payload(), payload()).prop_map(
-        |(user, client, conn_info, chan_info)| ClientInfo {
+    prop::option::of(
+        (text(), text(), payload(), payload()).prop_map(|(user, client, conn_info, chan_info)| ClientInfo {
             user,
             client,
             conn_info,
             chan_info,
-        },
-    ))
+        }),
+    )
 }
 
 fn publication() -> impl Strategy<Value = Publication> {
-    let first = (
-        payload(),
-        info(),
-        any::<u64>(),
-        tags(),
-        any::<bool>(),
-        any::<i64>(),
-    );
-    let second = (
-        text(),
-        text(),
-        any::<bool>(),
-        any::<i64>(),
-        text(),
-        any::<u64>(),
-    );
+    let first = (payload(), info(), any::<u64>(), tags(), any::<bool>(), any::<i64>());
+    let second = (text(), text(), any::<bool>(), any::<i64>(), text(), any::<u64>());
     (first, second).prop_map(
-        |(
-            (data, info, offset, tags, delta, time),
-            (channel, key, removed, score, epoch, version),
-        )| {
-            Publication {
-                data,
-                info,
-                offset,
-                tags,
-                delta,
-                time,
-                channel,
-                key,
-                removed,
-                score,
-                epoch,
-                prev_data: Bytes::new(),
-                version,
-            }
+        |((data, info, offset, tags, delta, time), (channel, key, removed, score, epoch, version))| Publication {
+            data,
+            info,
+            offset,
+            tags,
+            delta,
+            time,
+            channel,
+            key,
+            removed,
+            score,
+            epoch,
+            prev_data: Bytes::new(),
+            version,
         },
     )
 }
 
 fn filter() -> impl Strategy<Value = FilterNode> {
-    let leaf =
-        (text(), text(), text(), vec(text(), 0..3)).prop_map(|(key, cmp, val, vals)| FilterNode {
-            op: String::new(),
-            key,
-            cmp,
-            val,
-            vals,
-            nodes: Vec::new(),
-        });
+    let leaf = (text(), text(), text(), vec(text(), 0..3)).prop_map(|(key, cmp, val, vals)| FilterNode {
+        op: String::new(),
+        key,
+        cmp,
+        val,
+        vals,
+        nodes: Vec::new(),
+    });
     leaf.prop_recursive(4, 16, 3, |inner| {
-        (text(), vec(inner, 1..3)).prop_map(|(op, nodes)| FilterNode {
-            op,
-            nodes,
-            ..Default::default()
-        })
+        (text(), vec(inner, 1..3)).prop_map(|(op, nodes)| FilterNode { op, nodes, ..Default::default() })
     })
 }
 
 fn subscribe_request() -> impl Strategy<Value = SubscribeRequest> {
-    let first = (
-        text(),
-        text(),
-        any::<[bool; 5]>(),
-        text(),
-        any::<u64>(),
-        payload(),
-    );
-    let second = (
-        text(),
-        prop::option::of(filter()),
-        any::<i64>(),
-        any::<[i32; 3]>(),
-        text(),
-    );
-    (first, second).prop_map(
-        |((channel, token, bits, epoch, offset, data), (delta, tf, flag, numbers, cursor))| {
-            SubscribeRequest {
-                channel,
-                token,
-                recover: bits[0],
-                epoch,
-                offset,
-                data,
-                positioned: bits[1],
-                recoverable: bits[2],
-                join_leave: bits[3],
-                delta,
-                tf,
-                flag,
-                r#type: numbers[0],
-                phase: numbers[1],
-                cursor,
-                limit: numbers[2],
-                asc: bits[4],
-            }
-        },
-    )
+    let first = (text(), text(), any::<[bool; 5]>(), text(), any::<u64>(), payload());
+    let second = (text(), prop::option::of(filter()), any::<i64>(), any::<[i32; 3]>(), text());
+    (first, second).prop_map(|((channel, token, bits, epoch, offset, data), (delta, tf, flag, numbers, cursor))| {
+        SubscribeRequest {
+            channel,
+            token,
+            recover: bits[0],
+            epoch,
+            offset,
+            data,
+            positioned: bits[1],
+            recoverable: bits[2],
+            join_leave: bits[3],
+            delta,
+            tf,
+            flag,
+            r#type: numbers[0],
+            phase: numbers[1],
+            cursor,
+            limit: numbers[2],
+            asc: bits[4],
+        }
+    })
 }
 
 fn subscribe_result() -> impl Strategy<Value = SubscribeResult> {
-    let first = (
-        any::<[bool; 6]>(),
-        any::<[u32; 2]>(),
-        text(),
-        vec(publication(), 0..3),
-        any::<u64>(),
-        payload(),
-    );
-    let second = (
-        any::<i64>(),
-        any::<[i32; 2]>(),
-        text(),
-        vec(publication(), 0..2),
-    );
-    (first, second).prop_map(
-        |((bits, times, epoch, publications, offset, data), (id, numbers, cursor, state))| {
-            SubscribeResult {
-                expires: bits[0],
-                ttl: times[0],
-                recoverable: bits[1],
-                epoch,
-                publications,
-                recovered: bits[2],
-                offset,
-                positioned: bits[3],
-                data,
-                was_recovering: bits[4],
-                delta: bits[5],
-                id,
-                r#type: numbers[0],
-                phase: numbers[1],
-                cursor,
-                state,
-                publish_debounce: times[1],
-            }
-        },
-    )
+    let first = (any::<[bool; 6]>(), any::<[u32; 2]>(), text(), vec(publication(), 0..3), any::<u64>(), payload());
+    let second = (any::<i64>(), any::<[i32; 2]>(), text(), vec(publication(), 0..2));
+    (first, second).prop_map(|((bits, times, epoch, publications, offset, data), (id, numbers, cursor, state))| {
+        SubscribeResult {
+            expires: bits[0],
+            ttl: times[0],
+            recoverable: bits[1],
+            epoch,
+            publications,
+            recovered: bits[2],
+            offset,
+            positioned: bits[3],
+            data,
+            was_recovering: bits[4],
+            delta: bits[5],
+            id,
+            r#type: numbers[0],
+            phase: numbers[1],
+            cursor,
+            state,
+            publish_debounce: times[1],
+        }
+    })
 }
 
 fn connect_request() -> impl Strategy<Value = ConnectRequest> {
-    let first = (
-        text(),
-        payload(),
-        btree_map(text(), subscribe_request(), 0..2),
-        text(),
-        text(),
-    );
+    let first = (text(), payload(), btree_map(text(), subscribe_request(), 0..2), text(), text());
     let second = (tags(), any::<i64>(), text(), text());
-    (first, second).prop_map(
-        |((token, data, subs, name, version), (headers, flag, dict, profile))| ConnectRequest {
-            token,
-            data,
-            subs,
-            name,
-            version,
-            headers,
-            flag,
-            dict,
-            profile,
-        },
-    )
+    (first, second).prop_map(|((token, data, subs, name, version), (headers, flag, dict, profile))| ConnectRequest {
+        token,
+        data,
+        subs,
+        name,
+        version,
+        headers,
+        flag,
+        dict,
+        profile,
+    })
 }
 
 fn connect_result() -> impl Strategy<Value = ConnectResult> {
-    let first = (
-        text(),
-        text(),
-        any::<[bool; 2]>(),
-        any::<[u32; 2]>(),
-        payload(),
-        btree_map(text(), subscribe_result(), 0..2),
-    );
-    let second = (
-        text(),
-        text(),
-        any::<[i64; 2]>(),
-        prop::option::of((text(), text())),
-    );
-    (first, second).prop_map(
-        |((client, version, bits, times, data, subs), (session, node, numbers, dict))| {
-            ConnectResult {
-                client,
-                version,
-                expires: bits[0],
-                ttl: times[0],
-                data,
-                subs,
-                ping: times[1],
-                pong: bits[1],
-                session,
-                node,
-                time: numbers[0],
-                flag: numbers[1],
-                dict: dict.map(|(id, data_b64)| Dictionary {
-                    id,
-                    data: Bytes::new(),
-                    data_b64,
-                }),
-            }
-        },
-    )
+    let first =
+        (text(), text(), any::<[bool; 2]>(), any::<[u32; 2]>(), payload(), btree_map(text(), subscribe_result(), 0..2));
+    let second = (text(), text(), any::<[i64; 2]>(), prop::option::of((text(), text())));
+    (first, second).prop_map(|((client, version, bits, times, data, subs), (session, node, numbers, dict))| {
+        ConnectResult {
+            client,
+            version,
+            expires: bits[0],
+            ttl: times[0],
+            data,
+            subs,
+            ping: times[1],
+            pong: bits[1],
+            session,
+            node,
+            time: numbers[0],
+            flag: numbers[1],
+            dict: dict.map(|(id, data_b64)| Dictionary { id, data: Bytes::new(), data_b64 }),
+        }
+    })
 }
 
 fn connect_push() -> impl Strategy<Value = Connect> {
@@ -425,58 +340,26 @@ fn connect_push() -> impl Strategy<Value = Connect> {
 
 fn sub_refresh_request() -> impl Strategy<Value = SubRefreshRequest> {
     let item = (text(), any::<u64>()).prop_map(|(key, version)| KeyedItem { key, version });
-    let batch =
-        (text(), vec(item, 0..3)).prop_map(|(signature, items)| TrackBatch { signature, items });
-    (
-        text(),
-        text(),
-        any::<i32>(),
-        vec(batch, 0..3),
-        vec(text(), 0..3),
+    let batch = (text(), vec(item, 0..3)).prop_map(|(signature, items)| TrackBatch { signature, items });
+    (text(), text(), any::<i32>(), vec(batch, 0..3), vec(text(), 0..3)).prop_map(
+        |(channel, token, kind, track, untrack)| SubRefreshRequest { channel, token, r#type: kind, track, untrack },
     )
-        .prop_map(|(channel, token, kind, track, untrack)| SubRefreshRequest {
-            channel,
-            token,
-            r#type: kind,
-            track,
-            untrack,
-        })
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let position =
-        (any::<u64>(), text()).prop_map(|(offset, epoch)| StreamPosition { offset, epoch });
+    let position = (any::<u64>(), text()).prop_map(|(offset, epoch)| StreamPosition { offset, epoch });
     prop_oneof![
         connect_request().prop_map(|request| Request::Connect(Box::new(request))),
         subscribe_request().prop_map(|request| Request::Subscribe(Box::new(request))),
         text().prop_map(|channel| Request::Unsubscribe(UnsubscribeRequest { channel })),
-        (text(), payload(), any::<i32>(), text(), any::<bool>()).prop_map(
-            |(channel, data, kind, key, removed)| {
-                Request::Publish(PublishRequest {
-                    channel,
-                    data,
-                    r#type: kind,
-                    key,
-                    removed,
-                })
-            }
-        ),
+        (text(), payload(), any::<i32>(), text(), any::<bool>()).prop_map(|(channel, data, kind, key, removed)| {
+            Request::Publish(PublishRequest { channel, data, r#type: kind, key, removed })
+        }),
         text().prop_map(|channel| Request::Presence(PresenceRequest { channel })),
         text().prop_map(|channel| Request::PresenceStats(PresenceStatsRequest { channel })),
-        (
-            text(),
-            any::<i32>(),
-            prop::option::of(position),
-            any::<bool>()
-        )
-            .prop_map(|(channel, limit, since, reverse)| {
-                Request::History(HistoryRequest {
-                    channel,
-                    limit,
-                    since,
-                    reverse,
-                })
-            }),
+        (text(), any::<i32>(), prop::option::of(position), any::<bool>()).prop_map(
+            |(channel, limit, since, reverse)| { Request::History(HistoryRequest { channel, limit, since, reverse }) }
+        ),
         (payload(), text()).prop_map(|(data, method)| Request::Rpc(RpcRequest { data, method })),
         payload().prop_map(|data| Request::Send(SendRequest { data })),
         text().prop_map(|token| Request::Refresh(RefreshRequest { token })),
@@ -490,12 +373,10 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn history_result() -> impl Strategy<Value = HistoryResult> {
-    (vec(publication(), 0..4), text(), any::<u64>()).prop_map(|(publications, epoch, offset)| {
-        HistoryResult {
-            publications,
-            epoch,
-            offset,
-        }
+    (vec(publication(), 0..4), text(), any::<u64>()).prop_map(|(publications, epoch, offset)| HistoryResult {
+        publications,
+        epoch,
+        offset,
     })
 }
 
@@ -509,31 +390,16 @@ fn result() -> impl Strategy<Value = ReplyResult> {
         btree_map(text(), info().prop_map(Option::unwrap_or_default), 0..3)
             .prop_map(|presence| ReplyResult::Presence(PresenceResult { presence })),
         any::<[u32; 2]>().prop_map(|[num_clients, num_users]| {
-            ReplyResult::PresenceStats(PresenceStatsResult {
-                num_clients,
-                num_users,
-            })
+            ReplyResult::PresenceStats(PresenceStatsResult { num_clients, num_users })
         }),
         history_result().prop_map(ReplyResult::History),
         Just(ReplyResult::Ping),
         payload().prop_map(|data| ReplyResult::Rpc(RpcResult { data })),
         refresh.prop_map(|(client, version, expires, ttl)| {
-            ReplyResult::Refresh(RefreshResult {
-                client,
-                version,
-                expires,
-                ttl,
-            })
+            ReplyResult::Refresh(RefreshResult { client, version, expires, ttl })
         }),
-        (any::<bool>(), any::<u32>(), vec(publication(), 0..3)).prop_map(
-            |(expires, ttl, items)| {
-                ReplyResult::SubRefresh(SubRefreshResult {
-                    expires,
-                    ttl,
-                    items,
-                })
-            }
-        ),
+        (any::<bool>(), any::<u32>(), vec(publication(), 0..3))
+            .prop_map(|(expires, ttl, items)| { ReplyResult::SubRefresh(SubRefreshResult { expires, ttl, items }) }),
     ]
 }
 
@@ -542,30 +408,15 @@ fn push() -> impl Strategy<Value = Push> {
         publication().prop_map(PushBody::Pub),
         info().prop_map(|info| PushBody::Join(Join { info })),
         info().prop_map(|info| PushBody::Leave(Leave { info })),
-        (any::<u32>(), text())
-            .prop_map(|(code, reason)| PushBody::Unsubscribe(Unsubscribe { code, reason })),
+        (any::<u32>(), text()).prop_map(|(code, reason)| PushBody::Unsubscribe(Unsubscribe { code, reason })),
         payload().prop_map(|data| PushBody::Message(Message { data })),
-        (any::<[bool; 2]>(), text(), any::<u64>(), payload()).prop_map(
-            |(bits, epoch, offset, data)| {
-                PushBody::Subscribe(Subscribe {
-                    recoverable: bits[0],
-                    epoch,
-                    offset,
-                    positioned: bits[1],
-                    data,
-                })
-            }
-        ),
-        connect_push().prop_map(|body| PushBody::Connect(Box::new(body))),
-        (any::<u32>(), text(), any::<bool>()).prop_map(|(code, reason, reconnect)| {
-            PushBody::Disconnect(Disconnect {
-                code,
-                reason,
-                reconnect,
-            })
+        (any::<[bool; 2]>(), text(), any::<u64>(), payload()).prop_map(|(bits, epoch, offset, data)| {
+            PushBody::Subscribe(Subscribe { recoverable: bits[0], epoch, offset, positioned: bits[1], data })
         }),
-        (any::<bool>(), any::<u32>())
-            .prop_map(|(expires, ttl)| PushBody::Refresh(Refresh { expires, ttl })),
+        connect_push().prop_map(|body| PushBody::Connect(Box::new(body))),
+        (any::<u32>(), text(), any::<bool>())
+            .prop_map(|(code, reason, reconnect)| { PushBody::Disconnect(Disconnect { code, reason, reconnect }) }),
+        (any::<bool>(), any::<u32>()).prop_map(|(expires, ttl)| PushBody::Refresh(Refresh { expires, ttl })),
     ];
     (text(), body, any::<i64>()).prop_map(|(channel, body, id)| Push { channel, body, id })
 }
@@ -582,11 +433,7 @@ fn reply() -> impl Strategy<Value = Reply> {
 }
 
 /// Joins messages to a frame as a transport does.
-fn join<M>(
-    encoding: Encoding,
-    messages: &[M],
-    mut encode: impl FnMut(&M, &mut Vec<u8>),
-) -> Vec<u8> {
+fn join<M>(encoding: Encoding, messages: &[M], mut encode: impl FnMut(&M, &mut Vec<u8>)) -> Vec<u8> {
     let mut frame = Vec::new();
     for message in messages {
         if encoding == Encoding::Json && !frame.is_empty() {

@@ -71,9 +71,7 @@ impl Write for Stream<'_> {
 }
 
 fn decode_theirs(stream: &[u8]) -> Vec<Seen> {
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(LIMIT))
-        .max_frame_size(Some(LIMIT));
+    let config = WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
     let mut socket = WebSocket::from_raw_socket(Stream(stream), TheirRole::Server, Some(config));
     let mut seen = Vec::new();
     while let Ok(message) = socket.read() {
@@ -118,27 +116,12 @@ fn sent() -> impl Strategy<Value = Sent> {
         vec(any::<u8>(), 0..300).prop_map(|bytes| (false, bytes)),
     ];
     let ping = prop::option::of(vec(any::<u8>(), 0..=125));
-    (
-        payload,
-        vec(any::<prop::sample::Index>(), 0..4),
-        ping,
-        any::<[u8; 4]>(),
-    )
-        .prop_map(|((text, payload), cuts, ping, mask)| Sent {
-            text,
-            payload,
-            cuts,
-            ping,
-            mask,
-        })
+    (payload, vec(any::<prop::sample::Index>(), 0..4), ping, any::<[u8; 4]>())
+        .prop_map(|((text, payload), cuts, ping, mask)| Sent { text, payload, cuts, ping, mask })
 }
 
 fn write_sent(out: &mut Vec<u8>, sent: &Sent) {
-    let mut cuts: Vec<usize> = sent
-        .cuts
-        .iter()
-        .map(|cut| cut.index(sent.payload.len() + 1))
-        .collect();
+    let mut cuts: Vec<usize> = sent.cuts.iter().map(|cut| cut.index(sent.payload.len() + 1)).collect();
     cuts.sort_unstable();
     cuts.push(sent.payload.len());
     let mut start = 0;
@@ -148,13 +131,7 @@ fn write_sent(out: &mut Vec<u8>, sent: &Sent) {
             (0, false) => Opcode::Binary,
             _ => Opcode::Continuation,
         };
-        write_frame(
-            out,
-            number + 1 == cuts.len(),
-            opcode,
-            &sent.payload[start..end],
-            sent.mask,
-        );
+        write_frame(out, number + 1 == cuts.len(), opcode, &sent.payload[start..end], sent.mask);
         start = end;
         if let Some(ping) = &sent.ping {
             write_frame(out, true, Opcode::Ping, ping, sent.mask);
@@ -174,11 +151,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn pieces() -> impl Strategy<Value = Vec<usize>> {
-    prop_oneof![
-        Just(vec![1]),
-        vec(1_usize..40, 1..8),
-        vec(1_usize..400, 1..4)
-    ]
+    prop_oneof![Just(vec![1]), vec(1_usize..40, 1..8), vec(1_usize..400, 1..4)]
 }
 
 proptest! {

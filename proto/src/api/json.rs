@@ -55,11 +55,7 @@ impl BatchRequest {
         reader.object(|reader, key| {
             if key.eq_ignore_ascii_case("commands") {
                 self.commands.clear();
-                if reader.null() {
-                    Ok(())
-                } else {
-                    reader.array(|reader| self.decode_command(reader))
-                }
+                if reader.null() { Ok(()) } else { reader.array(|reader| self.decode_command(reader)) }
             } else if key.eq_ignore_ascii_case("parallel") {
                 self.parallel.decode(reader)
             } else {
@@ -72,11 +68,8 @@ impl BatchRequest {
         if self.commands.len() == BATCH_COMMANDS_MAX {
             return Err(reader.error("too many commands in a batch"));
         }
-        let command = if reader.null() {
-            Err(ApiError::BAD_REQUEST)
-        } else {
-            decode_command(reader)?.ok_or(ApiError::NOT_FOUND)
-        };
+        let command =
+            if reader.null() { Err(ApiError::BAD_REQUEST) } else { decode_command(reader)?.ok_or(ApiError::NOT_FOUND) };
         self.commands.push(command.map(Box::new));
         Ok(())
     }
@@ -86,8 +79,7 @@ impl BatchRequest {
 fn decode_command(reader: &mut Reader<'_>) -> Result<Option<Request>, DecodeError> {
     let mut slot: Option<Request> = None;
     reader.object(|reader, key| {
-        let method =
-            Method::from_path(&key).or_else(|| Method::from_path(&key.to_ascii_lowercase()));
+        let method = Method::from_path(&key).or_else(|| Method::from_path(&key.to_ascii_lowercase()));
         let Some(method) = method.filter(|method| *method != Method::Batch) else {
             return reader.raw().map(drop);
         };
@@ -100,10 +92,7 @@ fn decode_command(reader: &mut Reader<'_>) -> Result<Option<Request>, DecodeErro
             _ => {
                 let mut request = Request::empty(method);
                 request.decode(reader)?;
-                if slot
-                    .as_ref()
-                    .is_none_or(|present| method < present.method())
-                {
+                if slot.as_ref().is_none_or(|present| method < present.method()) {
                     slot = Some(request);
                 }
                 Ok(())
@@ -126,11 +115,9 @@ impl ApiResult {
         match self {
             Self::Publish(result) => result.encode(writer),
             Self::Broadcast(result) => result.encode(writer),
-            Self::Subscribe
-            | Self::Unsubscribe
-            | Self::Disconnect
-            | Self::HistoryRemove
-            | Self::Refresh => Empty {}.encode(writer),
+            Self::Subscribe | Self::Unsubscribe | Self::Disconnect | Self::HistoryRemove | Self::Refresh => {
+                Empty {}.encode(writer)
+            }
             Self::Presence(result) => result.encode(writer),
             Self::PresenceStats(result) => result.encode(writer),
             Self::History(result) => result.encode(writer),
@@ -202,9 +189,7 @@ fn write_error(error: &ApiError, writer: &mut Writer<'_>) {
 }
 
 fn write_error_object(error: &ApiError, writer: &mut Writer<'_>) {
-    Error::from(error)
-        .encode(writer)
-        .expect("an error holds no payload");
+    Error::from(error).encode(writer).expect("an error holds no payload");
 }
 
 pub(super) fn encode_response(response: &Result<ApiResult, ApiError>, out: &mut Vec<u8>) {

@@ -16,8 +16,10 @@ pub struct LegacyCommand {
     pub request: Result<Request, ApiError>,
 }
 
-/// Decodes the commands of a body, with any white space between them. Bound: the reference decodes one command after the
-/// other and answers 400 for the whole when one fails; so do we, before the first is served.
+/// Decodes the commands of a body, with any white space between them. Bound: [`BATCH_COMMANDS_MAX`](super::BATCH_COMMANDS_MAX).
+///
+/// One that cannot be decoded fails the whole body, with status 400. The reference has served those before it by then; here
+/// none is.
 pub fn decode_legacy_commands(body: &[u8]) -> Result<Vec<LegacyCommand>, DecodeError> {
     let mut reader = Reader::new(text(body)?);
     let mut commands = Vec::new();
@@ -66,10 +68,69 @@ fn decode_method(reader: &mut Reader<'_>) -> Result<Option<Method>, DecodeError>
 /// Appends one reply; the caller joins replies with newlines.
 pub fn encode_legacy_reply(id: u32, reply: &Result<ApiResult, ApiError>, out: &mut Vec<u8>) {
     let mut writer = Writer::new(out, Dialect::Api);
-    write_reply(
-        Some(id).filter(|id| *id != 0),
-        reply,
-        |_| "result",
-        &mut writer,
-    );
+    write_reply(Some(id).filter(|id| *id != 0), reply, |_| "result", &mut writer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids with the method or the error's code of the commands of a body; `None` when it is refused.
+    #[track_caller]
+    fn check(body: &str, want: Option<&[(u32, Result<Method, u32>)]>) {
+        let got = decode_legacy_commands(body.as_bytes()).ok().map(|commands| {
+            let describe = |command: LegacyCommand| {
+                (command.id, command.request.map(|request| request.method()).map_err(|error| error.code))
+            };
+            commands.into_iter().map(describe).collect::<Vec<_>>()
+        });
+        assert_eq!(got.as_deref(), want, "{body}");
+    }
+
+    #[test]
+    fn commands_follow_each_other_with_any_white_space() {
+        let history = r#"{"id":5,"method":"history","params":{"channel":"hh:x"}}"#;
+        check(history, Some(&[(5, Ok(Method::History))]));
+        check(&format!("{history}{history}\n\n {history} "), Some(&[(5, Ok(Method::History)); 3]));
+        check(r#"{"method":"INFO"}{"method":9,"params":5}"#, Some(&[(0, Ok(Method::Info)); 2]));
+        check(r#"{"params":{"channel":"a"}}"#, Some(&[(0, Ok(Method::Publish))]));
+        check(" ", Some(&[]));
+    }
+
+    #[test]
+    fn unknown_numbers_and_bad_parameters_fail_their_command() {
+        check(r#"{"method":33,"params":{}}{"method":-1}"#, Some(&[(0, Err(104)), (0, Err(104))]));
+        check(r#"{"id":1,"method":"publish"}"#, Some(&[(1, Err(107))]));
+        check(r#"{"id":1,"method":"publish","params":{"channel":1}}"#, Some(&[(1, Err(107))]));
+    }
+
+    #[test]
+    fn unknown_names_and_broken_bodies_are_refused() {
+        for body in [
+            "",
+            "[]",
+            "{",
+            r#"{"method":"nosuch"}"#,
+            r#"{"method":"batch"}"#,
+            r#"{"method":1.5}"#,
+            r#"{"id":-1}"#,
+            "{} x",
+        ] {
+            check(body, None);
+        }
+        assert!(decode_legacy_commands(b"{\"method\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn replies_have_the_id_of_their_command() {
+        for (id, reply, want) in [
+            (5, Ok(ApiResult::Refresh), r#"{"id":5,"result":{}}"#),
+            (0, Ok(ApiResult::Refresh), r#"{"result":{}}"#),
+            (5, Err(ApiError::NOT_FOUND), r#"{"id":5,"error":{"code":104,"message":"not found"}}"#),
+        ] {
+            let mut out = Vec::new();
+            encode_legacy_reply(id, &reply, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
 }

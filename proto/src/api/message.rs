@@ -25,10 +25,7 @@ json_message!(Error { "code" => code, "message" => message });
 
 impl From<&ApiError> for Error {
     fn from(error: &ApiError) -> Self {
-        Self {
-            code: error.code,
-            message: error.message.clone().into_owned(),
-        }
+        Self { code: error.code, message: error.message.clone().into_owned() }
     }
 }
 
@@ -78,11 +75,7 @@ impl PublishRequest {
 
 /// `plain` unless `base64` is given.
 fn effective(plain: &Bytes, base64: &str) -> Result<Bytes, ApiError> {
-    if base64.is_empty() {
-        Ok(plain.clone())
-    } else {
-        decode_base64(base64)
-    }
+    if base64.is_empty() { Ok(plain.clone()) } else { decode_base64(base64) }
 }
 
 /// Answer to [`PublishRequest`]. Both fields are zero without history.
@@ -114,14 +107,8 @@ json_message!(PublishResponse { "error" => error, "result" => result });
 impl From<Result<PublishResult, ApiError>> for PublishResponse {
     fn from(result: Result<PublishResult, ApiError>) -> Self {
         match result {
-            Ok(result) => Self {
-                error: None,
-                result: Some(result),
-            },
-            Err(error) => Self {
-                error: Some(Error::from(&error)),
-                result: None,
-            },
+            Ok(result) => Self { error: None, result: Some(result) },
+            Err(error) => Self { error: Some(Error::from(&error)), result: None },
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Envelopes of the client protocol in JSON.
 
 use super::{
-    Command, Empty, EmulationRequest, Error, HistoryResult, Publication, Push, PushBody, Reply,
-    ReplyResult, Request, SubscribeResult, match_body, match_request, match_result, merge_request,
+    Command, Empty, EmulationRequest, Error, HistoryResult, Publication, Push, PushBody, Reply, ReplyResult, Request,
+    SubscribeResult, match_body, match_request, match_result, merge_request,
 };
 use crate::DecodeError;
 use crate::json::{Dialect, InvalidJson, Reader, Value, Writer, decode_alone};
@@ -68,11 +68,7 @@ pub(super) fn decode_command(line: &str) -> Result<Command, DecodeError> {
 }
 
 #[inline]
-fn decode_command_field(
-    command: &mut Command,
-    reader: &mut Reader<'_>,
-    key: &str,
-) -> Result<(), DecodeError> {
+fn decode_command_field(command: &mut Command, reader: &mut Reader<'_>, key: &str) -> Result<(), DecodeError> {
     if key == "id" {
         return command.id.decode(reader);
     }
@@ -80,29 +76,17 @@ fn decode_command_field(
         return decode_odd_command_field(command, reader, key);
     };
     if reader.null() {
-        command
-            .request
-            .take_if(|present| present.rank() == request.rank());
+        command.request.take_if(|present| present.rank() == request.rank());
         return Ok(());
     }
-    merge_request(&mut command.request, request, |request| {
-        request.decode(reader)
-    })
+    merge_request(&mut command.request, request, |request| request.decode(reader))
 }
 
 /// A key that is unknown, or known in another case.
 #[cold]
-fn decode_odd_command_field(
-    command: &mut Command,
-    reader: &mut Reader<'_>,
-    key: &str,
-) -> Result<(), DecodeError> {
+fn decode_odd_command_field(command: &mut Command, reader: &mut Reader<'_>, key: &str) -> Result<(), DecodeError> {
     let lower = key.to_ascii_lowercase();
-    if lower == key {
-        reader.raw().map(drop)
-    } else {
-        decode_command_field(command, reader, &lower)
-    }
+    if lower == key { reader.raw().map(drop) } else { decode_command_field(command, reader, &lower) }
 }
 
 pub(super) fn encode_command(command: &Command, out: &mut Vec<u8>) {
@@ -121,11 +105,7 @@ pub(super) fn encode_command(command: &Command, out: &mut Vec<u8>) {
 }
 
 fn write_id(id: u32, writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
-    if id == 0 {
-        Ok(())
-    } else {
-        write_entry("\"id\":", &id, writer)
-    }
+    if id == 0 { Ok(()) } else { write_entry("\"id\":", &id, writer) }
 }
 
 fn write_entry(key: &str, value: &impl Value, writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
@@ -251,10 +231,7 @@ pub(super) fn decode_reply(line: &str) -> Result<Reply, DecodeError> {
     })?;
     reader.end()?;
     Ok(match (error, result, push) {
-        (Some(error), ..) => Reply::Error {
-            id,
-            error: error.into(),
-        },
+        (Some(error), ..) => Reply::Error { id, error: error.into() },
         (None, Some(result), _) => Reply::Result { id, result },
         (None, None, Some(push)) => Reply::Push(push),
         (None, None, None) => Reply::Ping,
@@ -363,12 +340,7 @@ pub(super) fn encode_subscribe_result(
     })
 }
 
-pub(super) fn encode_history_result(
-    id: u32,
-    result: &HistoryResult,
-    publications: &[Bytes],
-    out: &mut Vec<u8>,
-) {
+pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publications: &[Bytes], out: &mut Vec<u8>) {
     write_or_truncate(out, |writer| {
         writer.text(b"{");
         write_id(id, writer)?;

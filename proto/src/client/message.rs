@@ -26,21 +26,13 @@ json_message!(Error { "code" => code, "message" => message, "temporary" => tempo
 
 impl From<&codes::ReplyError> for Error {
     fn from(error: &codes::ReplyError) -> Self {
-        Self {
-            code: error.code,
-            message: error.message.clone().into_owned(),
-            temporary: error.temporary,
-        }
+        Self { code: error.code, message: error.message.clone().into_owned(), temporary: error.temporary }
     }
 }
 
 impl From<Error> for codes::ReplyError {
     fn from(error: Error) -> Self {
-        Self {
-            code: error.code,
-            message: error.message.into(),
-            temporary: error.temporary,
-        }
+        Self { code: error.code, message: error.message.into(), temporary: error.temporary }
     }
 }
 
@@ -163,10 +155,7 @@ json_message!(Unsubscribe { "code" => code, "reason" => reason });
 
 impl From<&codes::Unsubscribe> for Unsubscribe {
     fn from(unsubscribe: &codes::Unsubscribe) -> Self {
-        Self {
-            code: unsubscribe.code,
-            reason: unsubscribe.reason.clone().into_owned(),
-        }
+        Self { code: unsubscribe.code, reason: unsubscribe.reason.clone().into_owned() }
     }
 }
 
@@ -265,11 +254,7 @@ json_message!(Disconnect { "code" => code, "reason" => reason, "reconnect" => re
 
 impl From<&codes::Disconnect> for Disconnect {
     fn from(disconnect: &codes::Disconnect) -> Self {
-        Self {
-            code: disconnect.code,
-            reason: disconnect.reason.clone().into_owned(),
-            reconnect: false,
-        }
+        Self { code: disconnect.code, reason: disconnect.reason.clone().into_owned(), reconnect: false }
     }
 }
 

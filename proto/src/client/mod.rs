@@ -121,16 +121,12 @@ pub enum PushBody {
 
 /// The commands of a frame. What follows a command that cannot be decoded is not looked at.
 pub fn decode_commands(encoding: Encoding, frame: &[u8]) -> Commands<'_> {
-    Commands {
-        frame: Frame::new(encoding, frame),
-    }
+    Commands { frame: Frame::new(encoding, frame) }
 }
 
 /// The replies of a frame: the client's side of [`decode_commands`].
 pub fn decode_replies(encoding: Encoding, frame: &[u8]) -> Replies<'_> {
-    Replies {
-        frame: Frame::new(encoding, frame),
-    }
+    Replies { frame: Frame::new(encoding, frame) }
 }
 
 /// Iterator of [`decode_commands`].
@@ -142,8 +138,7 @@ impl Iterator for Commands<'_> {
     type Item = Result<Command, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.frame
-            .decode_next(json::decode_command, protobuf::decode_command)
+        self.frame.decode_next(json::decode_command, protobuf::decode_command)
     }
 }
 
@@ -156,8 +151,7 @@ impl Iterator for Replies<'_> {
     type Item = Result<Reply, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.frame
-            .decode_next(json::decode_reply, protobuf::decode_reply)
+        self.frame.decode_next(json::decode_reply, protobuf::decode_reply)
     }
 }
 
@@ -170,10 +164,7 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn new(encoding: Encoding, frame: &'a [u8]) -> Self {
-        Self {
-            encoding,
-            rest: Some(frame),
-        }
+        Self { encoding, rest: Some(frame) }
     }
 
     fn decode_next<M>(
@@ -203,19 +194,15 @@ impl<'a> Frame<'a> {
 
     fn take_prefixed(&mut self, mut rest: &'a [u8]) -> Result<&'a [u8], DecodeError> {
         let length = prost::decode_length_delimiter(&mut rest)?;
-        let (message, rest) = rest
-            .split_at_checked(length)
-            .ok_or(DecodeError::new("message longer than its frame", 0))?;
+        let (message, rest) =
+            rest.split_at_checked(length).ok_or(DecodeError::new("message longer than its frame", 0))?;
         self.rest = Some(rest).filter(|rest| !rest.is_empty());
         Ok(message)
     }
 }
 
 /// The request of a unidirectional connection, which comes without an envelope. `null` is an empty one.
-pub fn decode_connect_request(
-    encoding: Encoding,
-    body: &[u8],
-) -> Result<ConnectRequest, DecodeError> {
+pub fn decode_connect_request(encoding: Encoding, body: &[u8]) -> Result<ConnectRequest, DecodeError> {
     match encoding {
         Encoding::Json => json_text::decode_alone(body),
         Encoding::Protobuf => Ok(prost::Message::decode(body)?),
@@ -223,10 +210,7 @@ pub fn decode_connect_request(
 }
 
 /// The body of a request to the emulation endpoint. `data` of the result is a frame of commands.
-pub fn decode_emulation_request(
-    encoding: Encoding,
-    body: &[u8],
-) -> Result<EmulationRequest, DecodeError> {
+pub fn decode_emulation_request(encoding: Encoding, body: &[u8]) -> Result<EmulationRequest, DecodeError> {
     match encoding {
         Encoding::Json => json::decode_emulation_request(body),
         Encoding::Protobuf => Ok(prost::Message::decode(body)?),
@@ -243,11 +227,7 @@ pub fn encode_command(encoding: Encoding, command: &Command, out: &mut Vec<u8>) 
 }
 
 /// Appends one reply. Protobuf includes the length, JSON no newline. On an error `out` is as before.
-pub fn encode_reply(
-    encoding: Encoding,
-    reply: &Reply,
-    out: &mut Vec<u8>,
-) -> Result<(), InvalidJson> {
+pub fn encode_reply(encoding: Encoding, reply: &Reply, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
     match encoding {
         Encoding::Json => json::encode_reply(reply, out),
         Encoding::Protobuf => {
@@ -259,11 +239,7 @@ pub fn encode_reply(
 
 /// Appends one push without the reply around it, as unidirectional transports send them; `None` is a ping. Framed as by
 /// [`encode_reply`]. On an error `out` is as before.
-pub fn encode_uni_push(
-    encoding: Encoding,
-    push: Option<&Push>,
-    out: &mut Vec<u8>,
-) -> Result<(), InvalidJson> {
+pub fn encode_uni_push(encoding: Encoding, push: Option<&Push>, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
     match encoding {
         Encoding::Json => json::encode_uni_push(push, out),
         Encoding::Protobuf => {
@@ -274,10 +250,7 @@ pub fn encode_uni_push(
 }
 
 /// The publication alone: a JSON object, or a Protobuf message without its length. Encoded once, it serves all subscribers.
-pub fn encode_publication(
-    encoding: Encoding,
-    publication: &Publication,
-) -> Result<Bytes, InvalidJson> {
+pub fn encode_publication(encoding: Encoding, publication: &Publication) -> Result<Bytes, InvalidJson> {
     match encoding {
         Encoding::Json => json::encode_publication(publication),
         Encoding::Protobuf => Ok(prost::Message::encode_to_vec(publication).into()),
@@ -286,12 +259,7 @@ pub fn encode_publication(
 
 /// Appends the push of a publication encoded by [`encode_publication`]. Equal to [`encode_reply`] of the same push.
 #[inline]
-pub fn encode_publication_push(
-    encoding: Encoding,
-    channel: &str,
-    publication: &[u8],
-    out: &mut Vec<u8>,
-) {
+pub fn encode_publication_push(encoding: Encoding, channel: &str, publication: &[u8], out: &mut Vec<u8>) {
     match encoding {
         Encoding::Json => json::encode_publication_push(channel, publication, out),
         Encoding::Protobuf => protobuf::encode_publication_push(channel, publication, out),
@@ -299,12 +267,7 @@ pub fn encode_publication_push(
 }
 
 /// Appends the push of an encoded publication without the reply around it. Equal to [`encode_uni_push`] of the same push.
-pub fn encode_uni_publication_push(
-    encoding: Encoding,
-    channel: &str,
-    publication: &[u8],
-    out: &mut Vec<u8>,
-) {
+pub fn encode_uni_publication_push(encoding: Encoding, channel: &str, publication: &[u8], out: &mut Vec<u8>) {
     match encoding {
         Encoding::Json => json::encode_uni_publication_push(channel, publication, out),
         Encoding::Protobuf => protobuf::encode_uni_publication_push(channel, publication, out),
@@ -355,10 +318,7 @@ fn merge_request(
         Some(request) if request.rank() == empty.rank() => merge(request),
         _ => {
             merge(&mut empty)?;
-            if slot
-                .as_ref()
-                .is_none_or(|request| empty.rank() < request.rank())
-            {
+            if slot.as_ref().is_none_or(|request| empty.rank() < request.rank()) {
                 *slot = Some(empty);
             }
             Ok(())
@@ -477,14 +437,8 @@ mod tests {
         check_json("null", &["0 none"]);
         check_json(" {\"id\" : 1 } \r", &["1 none"]);
         check_json("{\"id\":1,\"connect\":{}}\n", &["1 Connect"]);
-        check_json(
-            "{\"id\":1,\"rpc\":{}}\n{\"id\":2,\"send\":{}}",
-            &["1 Rpc", "2 Send"],
-        );
-        check_json(
-            "{\"id\":1,\"rpc\":{}}\n{\"id\":2,\"send\":{}}\n",
-            &["1 Rpc", "2 Send"],
-        );
+        check_json("{\"id\":1,\"rpc\":{}}\n{\"id\":2,\"send\":{}}", &["1 Rpc", "2 Send"]);
+        check_json("{\"id\":1,\"rpc\":{}}\n{\"id\":2,\"send\":{}}\n", &["1 Rpc", "2 Send"]);
     }
 
     #[test]
@@ -524,16 +478,9 @@ mod tests {
         ] {
             check_json(frame, &["error"]);
         }
-        check_json(
-            "{\"id\":5,\"send\":{}}\n\n\n{\"id\":6,\"send\":{}}\n",
-            &["5 Send", "error"],
-        );
+        check_json("{\"id\":5,\"send\":{}}\n\n\n{\"id\":6,\"send\":{}}\n", &["5 Send", "error"]);
         check_json("{\"id\":5,\"send\":{}}\n\n", &["5 Send", "error"]);
-        check(
-            Encoding::Json,
-            b"{\"id\":5,\"rpc\":{\"data\":\"\xff\"}}",
-            &["error"],
-        );
+        check(Encoding::Json, b"{\"id\":5,\"rpc\":{\"data\":\"\xff\"}}", &["error"]);
         check(Encoding::Json, &[4, 8, 2, 18, 0], &["error"]);
     }
 
@@ -544,42 +491,20 @@ mod tests {
         check_json(r#"{"id":5,"send":{},"rpc":{}}"#, &["5 Rpc"]);
         check_json(r#"{"id":5,"ping":{}}"#, &["5 Ping"]);
         check_json(r#"{"id":5,"publish":null,"send":{}}"#, &["5 Send"]);
-        check_json(
-            r#"{"id":5,"publish":{"channel":"a"},"publish":null}"#,
-            &["5 none"],
-        );
+        check_json(r#"{"id":5,"publish":{"channel":"a"},"publish":null}"#, &["5 none"]);
         check(Encoding::Protobuf, &[6, 8, 5, 0x62, 0, 0x6a, 0], &["5 Rpc"]);
     }
 
     #[test]
     fn unknown_and_oddly_written_keys_are_taken_as_the_reference_takes_them() {
         check_json(r#"{"id":5,"nosuch":{"a":[{}]},"extra":1}"#, &["5 none"]);
-        check_json(
-            r#"{"ID":5,"Presence_Stats":{"CHANNEL":"a"}}"#,
-            &["5 PresenceStats"],
-        );
-        let publish = |frame: &str| {
-            decode_commands(Encoding::Json, frame.as_bytes())
-                .next()
-                .unwrap()
-                .unwrap()
-                .request
-        };
+        check_json(r#"{"ID":5,"Presence_Stats":{"CHANNEL":"a"}}"#, &["5 PresenceStats"]);
+        let publish = |frame: &str| decode_commands(Encoding::Json, frame.as_bytes()).next().unwrap().unwrap().request;
         let want = |channel: &str, data: &'static str| {
-            Some(Request::Publish(PublishRequest {
-                channel: channel.into(),
-                data: data.into(),
-                ..Default::default()
-            }))
+            Some(Request::Publish(PublishRequest { channel: channel.into(), data: data.into(), ..Default::default() }))
         };
-        assert_eq!(
-            publish(r#"{"publish":{"channel":"a"},"publish":{"data":1}}"#),
-            want("a", "1")
-        );
-        assert_eq!(
-            publish(r#"{"publish":{"Channel":null,"data":null}}"#),
-            want("", "null")
-        );
+        assert_eq!(publish(r#"{"publish":{"channel":"a"},"publish":{"data":1}}"#), want("a", "1"));
+        assert_eq!(publish(r#"{"publish":{"Channel":null,"data":null}}"#), want("", "null"));
         assert_eq!(
             publish(r#"{"publish":{"channel":"\ud800","data": {"a" : "\ud800" } }}"#),
             want("\u{fffd}", r#"{"a" : "\ud800" }"#)
@@ -626,17 +551,11 @@ mod tests {
         let result = |result| Reply::Result { id: 1, result };
         check_reply(&Reply::Ping, "{}");
         check_reply(
-            &Reply::Error {
-                id: 1,
-                error: ReplyError::TOO_MANY_REQUESTS,
-            },
+            &Reply::Error { id: 1, error: ReplyError::TOO_MANY_REQUESTS },
             r#"{"id":1,"error":{"code":111,"message":"too many requests","temporary":true}}"#,
         );
         check_reply(&result(ReplyResult::Publish), r#"{"id":1,"publish":{}}"#);
-        check_reply(
-            &result(ReplyResult::Presence(Default::default())),
-            r#"{"id":1,"presence":{"presence":{}}}"#,
-        );
+        check_reply(&result(ReplyResult::Presence(Default::default())), r#"{"id":1,"presence":{"presence":{}}}"#);
         check_reply(
             &result(ReplyResult::PresenceStats(Default::default())),
             r#"{"id":1,"presence_stats":{"num_clients":0,"num_users":0}}"#,
@@ -645,58 +564,31 @@ mod tests {
             &result(ReplyResult::History(Default::default())),
             r#"{"id":1,"history":{"publications":[],"epoch":"","offset":0}}"#,
         );
-        check_reply(
-            &result(ReplyResult::Rpc(Default::default())),
-            r#"{"id":1,"rpc":{}}"#,
-        );
+        check_reply(&result(ReplyResult::Rpc(Default::default())), r#"{"id":1,"rpc":{}}"#);
         let publication = Publication {
             data: "{\"a\":\n 1}".into(),
             info: Some(ClientInfo::default()),
-            tags: [
-                ("b".to_owned(), "1".to_owned()),
-                ("a".to_owned(), "2".to_owned()),
-            ]
-            .into(),
+            tags: [("b".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())].into(),
             time: 1,
             score: -5,
             ..Default::default()
         };
         check_reply(
-            &Reply::Push(Push {
-                channel: "<\u{1}\u{7f}\u{8}\u{c}".into(),
-                body: PushBody::Pub(publication),
-                id: 0,
-            }),
+            &Reply::Push(Push { channel: "<\u{1}\u{7f}\u{8}\u{c}".into(), body: PushBody::Pub(publication), id: 0 }),
             "{\"push\":{\"channel\":\"\\u003c\\u0001\u{7f}\\u0008\\u000c\",\"pub\":{\"data\":{\"a\": 1},\"info\":{\"user\":\"\",\"client\":\"\"},\"tags\":{\"a\":\"2\",\"b\":\"1\"},\"time\":1,\"score\":-5}}}",
         );
     }
 
     #[test]
     fn payloads_that_are_not_json_leave_the_buffer_as_it_was() {
-        let publication = Publication {
-            data: "{".into(),
-            ..Default::default()
-        };
-        assert_eq!(
-            encode_publication(Encoding::Json, &publication),
-            Err(InvalidJson)
-        );
+        let publication = Publication { data: "{".into(), ..Default::default() };
+        assert_eq!(encode_publication(Encoding::Json, &publication), Err(InvalidJson));
         let mut out = b"before".to_vec();
-        let reply = Reply::Push(Push {
-            channel: "a".into(),
-            body: PushBody::Pub(publication),
-            id: 0,
-        });
-        assert_eq!(
-            encode_reply(Encoding::Json, &reply, &mut out),
-            Err(InvalidJson)
-        );
+        let reply = Reply::Push(Push { channel: "a".into(), body: PushBody::Pub(publication), id: 0 });
+        assert_eq!(encode_reply(Encoding::Json, &reply, &mut out), Err(InvalidJson));
         encode_command(
             Encoding::Json,
-            &Command {
-                id: 1,
-                request: Some(Request::Send(SendRequest { data: "{".into() })),
-            },
+            &Command { id: 1, request: Some(Request::Send(SendRequest { data: "{".into() })) },
             &mut out,
         );
         assert_eq!(out, b"before");
@@ -710,8 +602,7 @@ mod tests {
         check_json(&frame(filter(90)), &["0 Subscribe"]);
         check_json(&frame(filter(110)), &["error"]);
         check_json(&frame(filter(10_000)), &["error"]);
-        let list =
-            |length: usize| frame(format!(r#"{{"nodes":[{}]}}"#, vec!["{}"; length].join(",")));
+        let list = |length: usize| frame(format!(r#"{{"nodes":[{}]}}"#, vec!["{}"; length].join(",")));
         check_json(&list(65_536), &["0 Subscribe"]);
         check_json(&list(65_537), &["error"]);
     }
@@ -719,49 +610,20 @@ mod tests {
     #[test]
     fn emulation_requests_hold_a_frame_in_a_string() {
         let check = |body: &str, want: Option<&str>| {
-            let got = decode_emulation_request(Encoding::Json, body.as_bytes())
-                .ok()
-                .map(|request| request.data);
+            let got = decode_emulation_request(Encoding::Json, body.as_bytes()).ok().map(|request| request.data);
             assert_eq!(got.as_deref(), want.map(str::as_bytes), "{body}");
         };
-        check(
-            r#"{"session":"s","node":"n","data":"{\"id\":1}\n{}"}"#,
-            Some("{\"id\":1}\n{}"),
-        );
-        for body in [
-            "",
-            "garbage",
-            "null",
-            "{}",
-            r#"{"data":{}}"#,
-            r#"{"data":"x"} x"#,
-            r#"{"data":null}"#,
-        ] {
-            check(
-                body,
-                if body.contains("null}") {
-                    Some("")
-                } else {
-                    None
-                },
-            );
+        check(r#"{"session":"s","node":"n","data":"{\"id\":1}\n{}"}"#, Some("{\"id\":1}\n{}"));
+        for body in ["", "garbage", "null", "{}", r#"{"data":{}}"#, r#"{"data":"x"} x"#, r#"{"data":null}"#] {
+            check(body, if body.contains("null}") { Some("") } else { None });
         }
     }
 
     #[test]
     fn connect_requests_of_unidirectional_transports_may_be_null() {
-        for (body, want) in [
-            ("{}", true),
-            ("null", true),
-            ("", false),
-            ("[]", false),
-            (r#"{"subs":{"a":null}}"#, true),
-        ] {
-            assert_eq!(
-                decode_connect_request(Encoding::Json, body.as_bytes()).is_ok(),
-                want,
-                "{body}"
-            );
+        for (body, want) in [("{}", true), ("null", true), ("", false), ("[]", false), (r#"{"subs":{"a":null}}"#, true)]
+        {
+            assert_eq!(decode_connect_request(Encoding::Json, body.as_bytes()).is_ok(), want, "{body}");
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Envelopes of the client protocol in Protobuf.
 
 use super::{
-    Command, Empty, Error, HistoryResult, Push, PushBody, Reply, ReplyResult, Request,
-    SubscribeResult, match_body, match_request, match_result, merge_request,
+    Command, Empty, Error, HistoryResult, Push, PushBody, Reply, ReplyResult, Request, SubscribeResult, match_body,
+    match_request, match_result, merge_request,
 };
 use crate::DecodeError;
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{
-    DecodeContext, WireType, check_wire_type, decode_key, encode_key, encode_varint,
-    encoded_len_varint, int64, key_len, message, skip_field, string, uint32,
+    DecodeContext, WireType, check_wire_type, decode_key, encode_key, encode_varint, encoded_len_varint, int64,
+    key_len, message, skip_field, string, uint32,
 };
 
 /// Field of `Command` and `Reply`.
@@ -146,36 +146,20 @@ fn skip(tag: u32, wire_type: WireType, bytes: &mut &[u8]) -> Result<(), DecodeEr
     Ok(skip_field(wire_type, tag, bytes, DecodeContext::default())?)
 }
 
-fn merge_message(
-    message: &mut impl Message,
-    wire_type: WireType,
-    bytes: &mut &[u8],
-) -> Result<(), DecodeError> {
-    Ok(message::merge(
-        wire_type,
-        message,
-        bytes,
-        DecodeContext::default(),
-    )?)
+fn merge_message(message: &mut impl Message, wire_type: WireType, bytes: &mut &[u8]) -> Result<(), DecodeError> {
+    Ok(message::merge(wire_type, message, bytes, DecodeContext::default())?)
 }
 
 pub(super) fn decode_command(bytes: &[u8]) -> Result<Command, DecodeError> {
     let mut command = Command::default();
-    for_each_field(bytes, |tag, wire_type, bytes| {
-        match Request::from_tag(tag) {
-            _ if tag == ID => Ok(uint32::merge(
-                wire_type,
-                &mut command.id,
-                bytes,
-                DecodeContext::default(),
-            )?),
-            Some(request) => merge_request(
-                &mut command.request,
-                request,
-                |request| match_request!(request, message => merge_message(message, wire_type, bytes)),
-            ),
-            None => skip(tag, wire_type, bytes),
-        }
+    for_each_field(bytes, |tag, wire_type, bytes| match Request::from_tag(tag) {
+        _ if tag == ID => Ok(uint32::merge(wire_type, &mut command.id, bytes, DecodeContext::default())?),
+        Some(request) => merge_request(
+            &mut command.request,
+            request,
+            |request| match_request!(request, message => merge_message(message, wire_type, bytes)),
+        ),
+        None => skip(tag, wire_type, bytes),
     })?;
     Ok(command)
 }
@@ -184,12 +168,7 @@ pub(super) fn decode_command(bytes: &[u8]) -> Result<Command, DecodeError> {
 pub(super) fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
     let (mut id, mut error, mut push, mut result) = (0_u32, None::<Error>, None, None);
     for_each_field(bytes, |tag, wire_type, bytes| match tag {
-        ID => Ok(uint32::merge(
-            wire_type,
-            &mut id,
-            bytes,
-            DecodeContext::default(),
-        )?),
+        ID => Ok(uint32::merge(wire_type, &mut id, bytes, DecodeContext::default())?),
         ERROR => merge_message(error.get_or_insert_default(), wire_type, bytes),
         PUSH => decode_push(take_message(wire_type, bytes)?).map(|decoded| push = Some(decoded)),
         _ => match ReplyResult::from_tag(tag) {
@@ -202,10 +181,7 @@ pub(super) fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
         },
     })?;
     Ok(match (error, result, push) {
-        (Some(error), ..) => Reply::Error {
-            id,
-            error: error.into(),
-        },
+        (Some(error), ..) => Reply::Error { id, error: error.into() },
         (None, Some(result), _) => Reply::Result { id, result },
         (None, None, Some(push)) => Reply::Push(push),
         (None, None, None) => Reply::Ping,
@@ -215,9 +191,7 @@ pub(super) fn decode_reply(bytes: &[u8]) -> Result<Reply, DecodeError> {
 fn take_message<'a>(wire_type: WireType, bytes: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     check_wire_type(WireType::LengthDelimited, wire_type)?;
     let length = prost::decode_length_delimiter(&mut *bytes)?;
-    let (message, rest) = bytes
-        .split_at_checked(length)
-        .ok_or(DecodeError::new("message cut short", 0))?;
+    let (message, rest) = bytes.split_at_checked(length).ok_or(DecodeError::new("message cut short", 0))?;
     *bytes = rest;
     Ok(message)
 }
@@ -225,18 +199,8 @@ fn take_message<'a>(wire_type: WireType, bytes: &mut &'a [u8]) -> Result<&'a [u8
 fn decode_push(bytes: &[u8]) -> Result<Push, DecodeError> {
     let (mut id, mut channel, mut body) = (0_i64, String::new(), None);
     for_each_field(bytes, |tag, wire_type, bytes| match tag {
-        PUSH_ID => Ok(int64::merge(
-            wire_type,
-            &mut id,
-            bytes,
-            DecodeContext::default(),
-        )?),
-        PUSH_CHANNEL => Ok(string::merge(
-            wire_type,
-            &mut channel,
-            bytes,
-            DecodeContext::default(),
-        )?),
+        PUSH_ID => Ok(int64::merge(wire_type, &mut id, bytes, DecodeContext::default())?),
+        PUSH_CHANNEL => Ok(string::merge(wire_type, &mut channel, bytes, DecodeContext::default())?),
         _ => match PushBody::from_tag(tag) {
             Some(mut decoded) if body.is_none() => {
                 match_body!(&mut decoded, message => merge_message(message, wire_type, bytes))?;
@@ -262,11 +226,7 @@ fn write_delimited_head(tag: u32, length: usize, out: &mut Vec<u8>) {
 }
 
 fn id_len(id: u32) -> usize {
-    if id == 0 {
-        0
-    } else {
-        uint32::encoded_len(ID, &id)
-    }
+    if id == 0 { 0 } else { uint32::encoded_len(ID, &id) }
 }
 
 fn write_id(id: u32, out: &mut Vec<u8>) {
@@ -328,11 +288,7 @@ pub(super) fn encode_uni_push(push: Option<&Push>, out: &mut Vec<u8>) {
 }
 
 fn push_len(push: &Push) -> usize {
-    let id = if push.id == 0 {
-        0
-    } else {
-        int64::encoded_len(PUSH_ID, &push.id)
-    };
+    let id = if push.id == 0 { 0 } else { int64::encoded_len(PUSH_ID, &push.id) };
     let body = match_body!(&push.body, message => message.encoded_len());
     id + channel_len(&push.channel) + delimited_len(push.body.tag(), body)
 }
@@ -346,11 +302,7 @@ fn write_push(push: &Push, out: &mut Vec<u8>) {
 }
 
 fn channel_len(channel: &str) -> usize {
-    if channel.is_empty() {
-        0
-    } else {
-        delimited_len(PUSH_CHANNEL, channel.len())
-    }
+    if channel.is_empty() { 0 } else { delimited_len(PUSH_CHANNEL, channel.len()) }
 }
 
 fn write_channel(channel: &str, out: &mut Vec<u8>) {
@@ -381,10 +333,7 @@ fn write_publication_push(channel: &str, publication: &[u8], out: &mut Vec<u8>) 
 }
 
 fn publications_len(tag: u32, publications: &[Bytes]) -> usize {
-    publications
-        .iter()
-        .map(|publication| delimited_len(tag, publication.len()))
-        .sum()
+    publications.iter().map(|publication| delimited_len(tag, publication.len())).sum()
 }
 
 fn write_publications(tag: u32, publications: &[Bytes], out: &mut Vec<u8>) {
@@ -395,12 +344,7 @@ fn write_publications(tag: u32, publications: &[Bytes], out: &mut Vec<u8>) {
 }
 
 /// The publications stand in the middle of the result, so it is written in two halves.
-pub(super) fn encode_subscribe_result(
-    id: u32,
-    result: &SubscribeResult,
-    publications: &[Bytes],
-    out: &mut Vec<u8>,
-) {
+pub(super) fn encode_subscribe_result(id: u32, result: &SubscribeResult, publications: &[Bytes], out: &mut Vec<u8>) {
     let before = SubscribeResult {
         expires: result.expires,
         ttl: result.ttl,
@@ -416,26 +360,15 @@ pub(super) fn encode_subscribe_result(
         publications: Vec::new(),
         ..result.clone()
     };
-    let length = before.encoded_len()
-        + publications_len(SUBSCRIBE_PUBLICATIONS, publications)
-        + behind.encoded_len();
+    let length = before.encoded_len() + publications_len(SUBSCRIBE_PUBLICATIONS, publications) + behind.encoded_len();
     write_envelope_head(id, SUBSCRIBE_RESULT, length, out);
     before.encode_raw(out);
     write_publications(SUBSCRIBE_PUBLICATIONS, publications, out);
     behind.encode_raw(out);
 }
 
-pub(super) fn encode_history_result(
-    id: u32,
-    result: &HistoryResult,
-    publications: &[Bytes],
-    out: &mut Vec<u8>,
-) {
-    let behind = HistoryResult {
-        publications: Vec::new(),
-        epoch: result.epoch.clone(),
-        offset: result.offset,
-    };
+pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publications: &[Bytes], out: &mut Vec<u8>) {
+    let behind = HistoryResult { publications: Vec::new(), epoch: result.epoch.clone(), offset: result.offset };
     let length = publications_len(HISTORY_PUBLICATIONS, publications) + behind.encoded_len();
     write_envelope_head(id, HISTORY_RESULT, length, out);
     write_publications(HISTORY_PUBLICATIONS, publications, out);

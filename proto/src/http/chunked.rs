@@ -54,11 +54,7 @@ impl ChunkedDecoder {
     /// Bodies of more than `body_bytes_max` bytes are refused with 413.
     #[must_use]
     pub fn new(body_bytes_max: usize) -> Self {
-        Self {
-            state: State::Size { size: 0, digits: 0 },
-            body_bytes_max,
-            body_bytes: 0,
-        }
+        Self { state: State::Size { size: 0, digits: 0 }, body_bytes_max, body_bytes: 0 }
     }
 
     /// Decodes `input` up to the end of the body and appends its data to `body`. Gives the number of bytes used: fewer than
@@ -92,55 +88,32 @@ impl ChunkedDecoder {
         let bad = |reason| Err(HttpError::bad(reason));
         Ok(match (self.state, byte) {
             (State::Size { digits: 1.., size }, b'\r') => State::SizeEnd { size },
-            (State::Size { digits: 1.., size }, b';' | b' ' | b'\t') => {
-                State::Extension { size, bytes: 0 }
-            }
+            (State::Size { digits: 1.., size }, b';' | b' ' | b'\t') => State::Extension { size, bytes: 0 },
             (State::Size { size, digits }, byte) => add_digit(size, digits, byte)?,
             (State::Extension { size, .. }, b'\r') => State::SizeEnd { size },
-            (
-                State::Extension {
-                    bytes: LINE_BYTES_MAX..,
-                    ..
-                },
-                _,
-            ) => return bad("chunk extension too long"),
+            (State::Extension { bytes: LINE_BYTES_MAX.., .. }, _) => return bad("chunk extension too long"),
             (State::Extension { .. }, 0..=0x08 | 0x0a..=0x1f | 0x7f) => {
                 return bad("control character in a chunk extension");
             }
-            (State::Extension { size, bytes }, _) => State::Extension {
-                size,
-                bytes: bytes + 1,
-            },
-            (State::SizeEnd { size: 0 }, b'\n') => State::Trailer {
-                bytes: 0,
-                line_bytes: 0,
-            },
+            (State::Extension { size, bytes }, _) => State::Extension { size, bytes: bytes + 1 },
+            (State::SizeEnd { size: 0 }, b'\n') => State::Trailer { bytes: 0, line_bytes: 0 },
             (State::SizeEnd { size }, b'\n') => self.begin_data(size)?,
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
-            (
-                State::Trailer {
-                    bytes: TRAILER_BYTES_MAX..,
-                    ..
-                },
-                _,
-            ) => return Err(HttpError::new(431, "trailers too long")),
-            (State::Trailer { bytes, line_bytes }, b'\r') => State::TrailerLf {
-                bytes: bytes + 1,
-                last: line_bytes == 0,
-            },
+            (State::Trailer { bytes: TRAILER_BYTES_MAX.., .. }, _) => {
+                return Err(HttpError::new(431, "trailers too long"));
+            }
+            (State::Trailer { bytes, line_bytes }, b'\r') => {
+                State::TrailerLf { bytes: bytes + 1, last: line_bytes == 0 }
+            }
             (State::Trailer { .. }, 0..=0x08 | 0x0a..=0x1f | 0x7f) => {
                 return bad("control character in a trailer");
             }
-            (State::Trailer { bytes, line_bytes }, _) => State::Trailer {
-                bytes: bytes + 1,
-                line_bytes: line_bytes + 1,
-            },
+            (State::Trailer { bytes, line_bytes }, _) => {
+                State::Trailer { bytes: bytes + 1, line_bytes: line_bytes + 1 }
+            }
             (State::TrailerLf { last: true, .. }, b'\n') => State::Done,
-            (State::TrailerLf { bytes, last: false }, b'\n') => State::Trailer {
-                bytes: bytes + 1,
-                line_bytes: 0,
-            },
+            (State::TrailerLf { bytes, last: false }, b'\n') => State::Trailer { bytes: bytes + 1, line_bytes: 0 },
             _ => return bad("bad line end in a chunked body"),
         })
     }
@@ -157,10 +130,7 @@ impl ChunkedDecoder {
 /// Sixteen digits hold every size there is; leading zeros beyond that are refused too.
 fn add_digit(size: usize, digits: u8, byte: u8) -> Result<State, HttpError> {
     match (byte as char).to_digit(16) {
-        Some(digit) if digits < 16 => Ok(State::Size {
-            size: size << 4 | digit as usize,
-            digits: digits + 1,
-        }),
+        Some(digit) if digits < 16 => Ok(State::Size { size: size << 4 | digit as usize, digits: digits + 1 }),
         _ => Err(HttpError::bad("bad chunk size")),
     }
 }
@@ -175,17 +145,9 @@ mod tests {
     #[track_caller]
     fn check(input: &str, want: Result<(&str, &str), u16>) {
         let whole = decode(input.as_bytes(), input.len().max(1));
-        assert_eq!(
-            whole,
-            want.map(|(body, rest)| (body.to_owned(), rest.to_owned())),
-            "{input:?}"
-        );
+        assert_eq!(whole, want.map(|(body, rest)| (body.to_owned(), rest.to_owned())), "{input:?}");
         for step in 1..input.len().min(8) {
-            assert_eq!(
-                decode(input.as_bytes(), step),
-                whole,
-                "{input:?} in steps of {step}"
-            );
+            assert_eq!(decode(input.as_bytes(), step), whole, "{input:?} in steps of {step}");
         }
     }
 
@@ -193,33 +155,18 @@ mod tests {
         let mut decoder = ChunkedDecoder::new(LIMIT);
         let (mut body, mut at) = (Vec::new(), 0);
         for piece in input.chunks(step) {
-            at += decoder
-                .decode(piece, &mut body)
-                .map_err(|error| error.status)?;
+            at += decoder.decode(piece, &mut body).map_err(|error| error.status)?;
         }
-        let rest = if decoder.is_done() {
-            &input[at..]
-        } else {
-            b"unfinished"
-        };
-        Ok((
-            String::from_utf8(body).unwrap(),
-            String::from_utf8(rest.to_vec()).unwrap(),
-        ))
+        let rest = if decoder.is_done() { &input[at..] } else { b"unfinished" };
+        Ok((String::from_utf8(body).unwrap(), String::from_utf8(rest.to_vec()).unwrap()))
     }
 
     #[test]
     fn bodies_are_put_together() {
         check("0\r\n\r\n", Ok(("", "")));
         check("5\r\nhello\r\n0\r\n\r\nGET", Ok(("hello", "GET")));
-        check(
-            "1\r\na\r\n00A\r\n0123456789\r\n0\r\n\r\n",
-            Ok(("a0123456789", "")),
-        );
-        check(
-            "2;name=value\r\nhi\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n",
-            Ok(("hi", "")),
-        );
+        check("1\r\na\r\n00A\r\n0123456789\r\n0\r\n\r\n", Ok(("a0123456789", "")));
+        check("2;name=value\r\nhi\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n", Ok(("hi", "")));
         check("40\r\n", Ok(("", "unfinished")));
         check("5\r\nhel", Ok(("hel", "unfinished")));
     }
@@ -256,14 +203,8 @@ mod tests {
     fn everything_is_bounded() {
         check("41\r\n", Err(413));
         check("ffffffffffffffff\r\n", Err(413));
-        check(
-            &("20\r\n".to_owned() + &"a".repeat(32) + "\r\n21\r\n"),
-            Err(413),
-        );
-        check(
-            &("1;".to_owned() + &"x".repeat(LINE_BYTES_MAX + 1)),
-            Err(400),
-        );
+        check(&("20\r\n".to_owned() + &"a".repeat(32) + "\r\n21\r\n"), Err(413));
+        check(&("1;".to_owned() + &"x".repeat(LINE_BYTES_MAX + 1)), Err(400));
         check(&("0\r\n".to_owned() + &"A: b\r\n".repeat(1000)), Err(431));
     }
 }

@@ -30,11 +30,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            head_bytes_max: 64 << 10,
-            target_bytes_max: 16 << 10,
-            header_lines_max: HEADER_LINES_MAX,
-        }
+        Self { head_bytes_max: 64 << 10, target_bytes_max: 16 << 10, header_lines_max: HEADER_LINES_MAX }
     }
 }
 

@@ -21,10 +21,7 @@ impl<'a> Query<'a> {
 
     /// Names and values, decoded. Pairs that cannot be decoded are left out, as in the reference.
     pub fn pairs(self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-        let pairs = self
-            .text
-            .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.contains(';'));
+        let pairs = self.text.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';'));
         pairs.filter_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((decode_percent(name)?, decode_percent(value)?))
@@ -34,9 +31,7 @@ impl<'a> Query<'a> {
     /// First value of a name.
     #[must_use]
     pub fn get(self, name: &str) -> Option<Cow<'a, str>> {
-        self.pairs()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value)
+        self.pairs().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 }
 
@@ -68,14 +63,9 @@ mod tests {
 
     #[track_caller]
     fn check(query: &str, want: &[(&str, &str)]) {
-        let got: Vec<_> = Query::new(query)
-            .pairs()
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect();
-        let want: Vec<_> = want
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let got: Vec<_> =
+            Query::new(query).pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        let want: Vec<_> = want.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         assert_eq!(got, want, "{query}");
     }
 
@@ -84,10 +74,7 @@ mod tests {
         check("", &[]);
         check("a=1&b=2", &[("a", "1"), ("b", "2")]);
         check("a&b=&=c&&", &[("a", ""), ("b", ""), ("", "c")]);
-        check(
-            "cf_connect=%7B%22id%22%3A1%7D+x",
-            &[("cf_connect", "{\"id\":1} x")],
-        );
+        check("cf_connect=%7B%22id%22%3A1%7D+x", &[("cf_connect", "{\"id\":1} x")]);
         check("a=b=c&%C3%a9=%E2%82%AC", &[("a", "b=c"), ("é", "€")]);
     }
 

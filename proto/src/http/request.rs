@@ -1,7 +1,8 @@
 //! The head of a request: request line and headers.
 
 use super::{HEADER_LINES_MAX, HttpError, Limits, Query};
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
+use std::mem::MaybeUninit;
 
 /// Version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +25,11 @@ pub struct Head<'a> {
 }
 
 /// Reads the head at the start of `buf`; also gives its length. `None` when it is not complete.
-pub fn parse_head<'a>(
-    buf: &'a [u8],
-    limits: &Limits,
-) -> Result<Option<(Head<'a>, usize)>, HttpError> {
-    let mut headers = [EMPTY_HEADER; HEADER_LINES_MAX];
+pub fn parse_head<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(Head<'a>, usize)>, HttpError> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADER_LINES_MAX];
     let lines_max = limits.header_lines_max.min(HEADER_LINES_MAX);
-    let mut request = httparse::Request::new(&mut headers[..lines_max]);
-    let head_len = match request.parse(buf) {
+    let mut request = httparse::Request::new(&mut []);
+    let head_len = match request.parse_with_uninit_headers(buf, &mut headers[..lines_max]) {
         Ok(httparse::Status::Complete(head_len)) if head_len <= limits.head_bytes_max => head_len,
         Ok(httparse::Status::Partial) if buf.len() < limits.head_bytes_max => {
             check_target_so_far(buf, request.path, limits)?;
@@ -40,9 +38,7 @@ pub fn parse_head<'a>(
         Ok(_) => return Err(HttpError::new(431, "head over the size limit")),
         Err(error) => return Err(parse_error(error)),
     };
-    let (Some(method), Some(target), Some(version)) =
-        (request.method, request.path, request.version)
-    else {
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(HttpError::bad("request line cut short"));
     };
     if target.len() > limits.target_bytes_max {
@@ -51,11 +47,7 @@ pub fn parse_head<'a>(
     let mut head = Head {
         method,
         target,
-        version: if version == 0 {
-            Version::Http10
-        } else {
-            Version::Http11
-        },
+        version: if version == 0 { Version::Http10 } else { Version::Http11 },
         headers: request.headers.to_vec(),
         content_length: None,
         chunked: false,
@@ -77,14 +69,8 @@ fn parse_error(error: httparse::Error) -> HttpError {
 
 /// A target without an end is refused before the whole head has been read.
 fn check_target_so_far(buf: &[u8], target: Option<&str>, limits: &Limits) -> Result<(), HttpError> {
-    let long = target.map_or(buf.len() > limits.target_bytes_max + 64, |target| {
-        target.len() > limits.target_bytes_max
-    });
-    if long {
-        Err(HttpError::new(414, "target over the size limit"))
-    } else {
-        Ok(())
-    }
+    let long = target.map_or(buf.len() > limits.target_bytes_max + 64, |target| target.len() > limits.target_bytes_max);
+    if long { Err(HttpError::new(414, "target over the size limit")) } else { Ok(()) }
 }
 
 impl<'a> Head<'a> {
@@ -129,12 +115,8 @@ impl<'a> Head<'a> {
     /// Several equal lengths are one; several different ones are an attack.
     fn parse_content_length(&self) -> Result<Option<u64>, HttpError> {
         let mut length = None;
-        for value in self
-            .headers("content-length")
-            .flat_map(|value| value.split(|byte| *byte == b','))
-        {
-            let one =
-                parse_decimal(value.trim_ascii()).ok_or(HttpError::bad("bad Content-Length"))?;
+        for value in self.headers("content-length").flat_map(|value| value.split(|byte| *byte == b',')) {
+            let one = parse_decimal(value.trim_ascii()).ok_or(HttpError::bad("bad Content-Length"))?;
             if length.is_some_and(|length| length != one) {
                 return Err(HttpError::bad("different Content-Lengths"));
             }
@@ -165,19 +147,11 @@ impl<'a> Head<'a> {
     /// What follows the first question mark; empty without one.
     #[must_use]
     pub fn query(&self) -> Query<'a> {
-        Query::new(
-            self.origin_form()
-                .split_once('?')
-                .map_or("", |(_, query)| query),
-        )
+        Query::new(self.origin_form().split_once('?').map_or("", |(_, query)| query))
     }
 
     fn origin_form(&self) -> &'a str {
-        let Some((_, rest)) = self
-            .target
-            .split_once("://")
-            .filter(|_| !self.target.starts_with('/'))
-        else {
+        let Some((_, rest)) = self.target.split_once("://").filter(|_| !self.target.starts_with('/')) else {
             return self.target;
         };
         match rest.find(['/', '?']) {
@@ -195,25 +169,18 @@ impl<'a> Head<'a> {
 
     /// All values of a header, in any case.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers
-            .iter()
-            .filter(move |header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| header.value)
+        self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
     /// All header lines.
     pub fn header_lines(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.headers
-            .iter()
-            .map(|header| (header.name, header.value))
+        self.headers.iter().map(|header| (header.name, header.value))
     }
 
     /// Whether a header that holds a list of tokens names this one.
     #[must_use]
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        let mut tokens = self
-            .headers(name)
-            .flat_map(|value| value.split(|byte| *byte == b','));
+        let mut tokens = self.headers(name).flat_map(|value| value.split(|byte| *byte == b','));
         tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
@@ -233,9 +200,7 @@ impl<'a> Head<'a> {
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         match self.version {
-            Version::Http10 => {
-                self.has_token("connection", "keep-alive") && !self.has_token("connection", "close")
-            }
+            Version::Http10 => self.has_token("connection", "keep-alive") && !self.has_token("connection", "close"),
             Version::Http11 => !self.has_token("connection", "close"),
         }
     }
@@ -258,4 +223,126 @@ pub(super) fn parse_decimal(digits: &[u8]) -> Option<u64> {
 /// httparse takes a lone LF as a line end; others do not, and could see another request in it.
 fn has_bare_line_end(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<(Head<'_>, usize)>, HttpError> {
+        parse_head(text.as_bytes(), &Limits::default())
+    }
+
+    /// Method, path, query, body (`none`, a length or `chunked`) and whether the connection is kept.
+    #[track_caller]
+    fn check(text: &str, want: (&str, &str, &str, &str, bool)) {
+        let (head, len) = parse(text).unwrap().unwrap();
+        let body = match (head.chunked(), head.content_length()) {
+            (true, _) => "chunked".to_owned(),
+            (false, Some(length)) => length.to_string(),
+            (false, None) => "none".to_owned(),
+        };
+        let got = (head.method(), head.path(), head.query().as_str(), &*body, head.keep_alive());
+        assert_eq!((got, len), (want, text.len()), "{text}");
+        for cut in 0..text.len() {
+            assert!(matches!(parse(&text[..cut]), Ok(None)), "{:?}", &text[..cut]);
+        }
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, status: u16) {
+        assert_eq!(parse(text).map(drop).map_err(|error| error.status), Err(status), "{text:?}");
+    }
+
+    #[test]
+    fn heads_are_read() {
+        check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", ("GET", "/", "", "none", true));
+        check(
+            "GET /a/b?c=d?e HTTP/1.1\r\nhost: a\r\nConnection: x, Close\r\n\r\n",
+            ("GET", "/a/b", "c=d?e", "none", false),
+        );
+        check("POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n", ("POST", "/api", "", "12", true));
+        check(
+            "POST / HTTP/1.1\r\nHost:\r\nContent-Length: 5, 5\r\nContent-length: 5\r\n\r\n",
+            ("POST", "/", "", "5", true),
+        );
+        check("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", ("POST", "/", "", "chunked", true));
+        check("GET / HTTP/1.0\r\n\r\n", ("GET", "/", "", "none", false));
+        check("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", ("GET", "/", "", "none", true));
+        check("GET http://a.b:80/c?d HTTP/1.1\r\nHost: a\r\n\r\n", ("GET", "/c", "d", "none", true));
+        check("GET http://a.b?d HTTP/1.1\r\nHost: a\r\n\r\n", ("GET", "", "d", "none", true));
+        check("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", ("OPTIONS", "*", "", "none", true));
+        check("GET /r?u=http://x HTTP/1.1\r\nHost: a\r\n\r\n", ("GET", "/r", "u=http://x", "none", true));
+    }
+
+    #[test]
+    fn what_readers_could_take_differently_is_refused() {
+        for headers in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+            "Host: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
+            "Host: a\r\nContent-Length: 5, 6\r\n",
+            "Host: a\r\nContent-Length:\r\n",
+            "Host: a\r\nContent-Length: -1\r\n",
+            "Host: a\r\nContent-Length: +1\r\n",
+            "Host: a\r\nContent-Length: 1 1\r\n",
+            "Host: a\r\nContent-Length: 0x5\r\n",
+            "Host: a\r\nContent-Length: 18446744073709551616\r\n",
+            "Host: a\r\nContent-Length : 5\r\n",
+            "Host: a\r\n Folded: x\r\n",
+            "Host: a\r\nA: b\r\n\tc\r\n",
+            "Host: a\nA: b\r\n",
+            "Host: a\r\nA: b\n",
+            "Host: a\r\nA: b\rc\r\n",
+            "Host: a\r\nA: b\u{0}c\r\n",
+            "Host: a\r\nA b\r\n",
+            "Host: a\r\n: b\r\n",
+        ] {
+            check_refused(&format!("POST / HTTP/1.1\r\n{headers}\r\n"), 400);
+        }
+        check_refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400);
+        check_refused("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400);
+        check_refused("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
+        check_refused("GET / HTTP/1.1\nHost: a\n\n", 400);
+    }
+
+    #[test]
+    fn codings_and_versions_we_do_not_know_have_their_own_status() {
+        for coding in
+            ["gzip", "gzip, chunked", "chunked, chunked", "identity", "xchunked", "\r\nTransfer-Encoding: chunked"]
+        {
+            check_refused(&format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n"), 501);
+        }
+        check_refused("PRI * HTTP/2.0\r\n\r\n", 505);
+        check_refused("GET / HTTP/1.2\r\n\r\n", 505);
+    }
+
+    #[test]
+    fn heads_are_bounded_before_they_are_complete() {
+        let limits = Limits { head_bytes_max: 200, target_bytes_max: 50, header_lines_max: 3 };
+        let status = |text: String| {
+            parse_head(text.as_bytes(), &limits).map(|head| head.is_some()).map_err(|error| error.status)
+        };
+        let head = |lines: usize| "GET / HTTP/1.1\r\nHost: a\r\n".to_owned() + &"A: b\r\n".repeat(lines);
+        assert_eq!(status(head(2) + "\r\n"), Ok(true));
+        assert_eq!(status(head(3)), Err(431));
+        assert_eq!(status(head(0) + "A: " + &"b".repeat(100)), Ok(false));
+        assert_eq!(status(head(0) + "A: " + &"b".repeat(200)), Err(431));
+        assert_eq!(status(head(0) + "A: " + &"b".repeat(200) + "\r\n\r\n"), Err(431));
+        assert_eq!(status(format!("GET /{} HTTP/1.1\r\n", "a".repeat(50))), Err(414));
+        assert_eq!(status(format!("GET /{}", "a".repeat(115))), Err(414));
+    }
+
+    #[test]
+    fn headers_are_found_in_any_case() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nx-one: 2\r\nExpect: 100-Continue\r\n\r\n";
+        let (head, _) = parse(text).unwrap().unwrap();
+        assert_eq!(head.header("x-ONE"), Some(&b"1"[..]));
+        assert_eq!(head.headers("X-one").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(head.header("x-two"), None);
+        assert_eq!(head.header_lines().count(), 4);
+        assert!(head.expect_continue());
+    }
 }

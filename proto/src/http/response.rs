@@ -5,13 +5,7 @@ use super::{HEADER_LINES_MAX, HttpError, Limits};
 use httparse::{EMPTY_HEADER, Header};
 
 /// Appends a whole response.
-pub fn write_response(
-    out: &mut Vec<u8>,
-    status: u16,
-    headers: &[(&str, &str)],
-    body: &[u8],
-    keep_alive: bool,
-) {
+pub fn write_response(out: &mut Vec<u8>, status: u16, headers: &[(&str, &str)], body: &[u8], keep_alive: bool) {
     out.reserve(body.len() + 128);
     write_status_and_headers(out, status, headers);
     if allows_body(status) {
@@ -19,11 +13,7 @@ pub fn write_response(
         out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(if keep_alive {
-        b"\r\n"
-    } else {
-        b"Connection: close\r\n\r\n"
-    });
+    out.extend_from_slice(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
     if allows_body(status) {
         out.extend_from_slice(body);
     }
@@ -55,11 +45,7 @@ fn write_status_and_headers(out: &mut Vec<u8>, status: u16, headers: &[(&str, &s
 fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend(
-        value
-            .bytes()
-            .filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)),
-    );
+    out.extend(value.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -106,10 +92,7 @@ pub struct Response<'a> {
 }
 
 /// Reads the head of a response at the start of `buf`; also gives its length. `None` when it is not complete.
-pub fn parse_response<'a>(
-    buf: &'a [u8],
-    limits: &Limits,
-) -> Result<Option<(Response<'a>, usize)>, HttpError> {
+pub fn parse_response<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(Response<'a>, usize)>, HttpError> {
     let mut headers = [EMPTY_HEADER; HEADER_LINES_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let head_len = match response.parse(buf) {
@@ -121,14 +104,9 @@ pub fn parse_response<'a>(
         Err(_) => return Err(HttpError::bad("not an HTTP response")),
     };
     let status = response.code.ok_or(HttpError::bad("no status"))?;
-    let mut parsed = Response {
-        status,
-        headers: response.headers.to_vec(),
-        content_length: None,
-    };
+    let mut parsed = Response { status, headers: response.headers.to_vec(), content_length: None };
     let length = parsed.headers("content-length").next();
-    let length =
-        length.map(|value| parse_decimal(value).ok_or(HttpError::bad("bad Content-Length")));
+    let length = length.map(|value| parse_decimal(value).ok_or(HttpError::bad("bad Content-Length")));
     parsed.content_length = length.transpose()?;
     Ok(Some((parsed, head_len)))
 }
@@ -142,15 +120,59 @@ impl<'a> Response<'a> {
 
     /// All values of a header, in any case.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers
-            .iter()
-            .filter(move |header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| header.value)
+        self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
     /// Length of the body; `None` when it ends with the connection.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         self.content_length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: u16, headers: &[(&str, &str)], body: &[u8], keep_alive: bool, want: &str) {
+        let mut out = Vec::new();
+        write_response(&mut out, status, headers, body, keep_alive);
+        assert_eq!(str::from_utf8(&out).unwrap(), want);
+        let (response, head_len) = parse_response(&out, &Limits::default()).unwrap().unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.content_length().unwrap_or_default() as usize, out.len() - head_len);
+    }
+
+    #[test]
+    fn responses_are_written_and_read_back() {
+        check(
+            200,
+            &[("Content-Type", "application/json")],
+            b"{}",
+            true,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        );
+        check(400, &[], b"", false, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        check(204, &[], b"ignored", true, "HTTP/1.1 204 No Content\r\n\r\n");
+    }
+
+    #[test]
+    fn values_cannot_start_another_header() {
+        check(
+            200,
+            &[("A", "b\r\nSet-Cookie: c\n\u{0}")],
+            b"",
+            true,
+            "HTTP/1.1 200 OK\r\nA: bSet-Cookie: c\r\nContent-Length: 0\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn broken_responses_are_refused() {
+        for text in ["HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "HTTP/3 200 OK\r\n\r\n", "garbage\r\n\r\n"] {
+            assert!(parse_response(text.as_bytes(), &Limits::default()).is_err(), "{text}");
+        }
+        assert!(matches!(parse_response(b"HTTP/1.1 200 OK\r\n", &Limits::default()), Ok(None)));
     }
 }

@@ -13,11 +13,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            position: 0,
-            depth: 0,
-        }
+        Self { text, position: 0, depth: 0 }
     }
 
     /// An error at the current place.
@@ -34,11 +30,7 @@ impl<'a> Reader<'a> {
 
     /// Fails unless only white space is left.
     pub(crate) fn end(&mut self) -> Result<(), DecodeError> {
-        if self.peek().is_none() {
-            Ok(())
-        } else {
-            Err(self.error("text behind the value"))
-        }
+        if self.peek().is_none() { Ok(()) } else { Err(self.error("text behind the value")) }
     }
 
     #[inline]
@@ -60,8 +52,7 @@ impl<'a> Reader<'a> {
     /// Takes a `null`.
     #[inline]
     pub(crate) fn null(&mut self) -> bool {
-        let found =
-            self.peek() == Some(b'n') && self.text.as_bytes()[self.position..].starts_with(b"null");
+        let found = self.peek() == Some(b'n') && self.text.as_bytes()[self.position..].starts_with(b"null");
         self.position += if found { 4 } else { 0 };
         found
     }
@@ -193,11 +184,7 @@ fn escaped(text: &[u8]) -> (char, usize) {
 
 fn escaped_unit(text: &[u8]) -> (char, usize) {
     let first = scan::hex4(text, 2).unwrap_or(0xfffd);
-    let second = if text.get(6..8) == Some(b"\\u") {
-        scan::hex4(text, 8)
-    } else {
-        None
-    };
+    let second = if text.get(6..8) == Some(b"\\u") { scan::hex4(text, 8) } else { None };
     match (char::from_u32(first.into()), second) {
         (Some(character), _) => (character, 6),
         (None, Some(second)) => match char::decode_utf16([first, second]).next() {
@@ -240,16 +227,7 @@ mod tests {
 
     #[test]
     fn other_things_than_strings_are_refused() {
-        for text in [
-            "",
-            "1",
-            "null",
-            "\"",
-            "\"\\",
-            "\"\\x\"",
-            "\"\u{1}\"",
-            "\"\\u12\"",
-        ] {
+        for text in ["", "1", "null", "\"", "\"\\", "\"\\x\"", "\"\u{1}\"", "\"\\u12\""] {
             check(text, None);
         }
     }

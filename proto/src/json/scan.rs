@@ -71,9 +71,7 @@ fn escape_end(text: &[u8], at: usize) -> Result<usize, DecodeError> {
 /// The value of four hexadecimal digits.
 pub(super) fn hex4(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + 4)?;
-    digits.iter().try_fold(0_u16, |value, &digit| {
-        Some(value << 4 | (digit as char).to_digit(16)? as u16)
-    })
+    digits.iter().try_fold(0_u16, |value, &digit| Some(value << 4 | (digit as char).to_digit(16)? as u16))
 }
 
 /// Position after the number that starts at `at`.
@@ -94,17 +92,8 @@ pub(super) fn number_end(text: &[u8], at: usize) -> Result<usize, DecodeError> {
 }
 
 fn digits_end(text: &[u8], at: usize) -> Result<usize, DecodeError> {
-    let count = text
-        .get(at..)
-        .unwrap_or_default()
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    if count == 0 {
-        Err(DecodeError::new("digit expected", at))
-    } else {
-        Ok(at + count)
-    }
+    let count = text.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if count == 0 { Err(DecodeError::new("digit expected", at)) } else { Ok(at + count) }
 }
 
 /// Position after the string, number, `true`, `false` or `null` that starts at `at`.
@@ -122,11 +111,7 @@ fn scalar_end(text: &[u8], at: usize) -> Result<usize, DecodeError> {
 }
 
 fn word_end(text: &[u8], at: usize, word: &[u8]) -> Result<usize, DecodeError> {
-    if text[at..].starts_with(word) {
-        Ok(at + word.len())
-    } else {
-        Err(DecodeError::new("value expected", at))
-    }
+    if text[at..].starts_with(word) { Ok(at + word.len()) } else { Err(DecodeError::new("value expected", at)) }
 }
 
 /// Position after the value that starts at `at`, where no white space may stand.
@@ -235,11 +220,7 @@ impl Nesting {
 /// Checks that the text is one value with nothing but white space around it.
 pub(super) fn value_alone(text: &[u8]) -> Result<(), DecodeError> {
     let end = space_end(text, value_end(text, space_end(text, 0))?);
-    if end == text.len() {
-        Ok(())
-    } else {
-        Err(DecodeError::new("text behind the value", end))
-    }
+    if end == text.len() { Ok(()) } else { Err(DecodeError::new("text behind the value", end)) }
 }
 
 #[cfg(test)]
@@ -253,12 +234,8 @@ mod tests {
     fn check(text: &str) {
         let start = space_end(text.as_bytes(), 0);
         if let Some(b'{' | b'[' | b'"') = text.as_bytes().get(start) {
-            let mut values = serde_json::Deserializer::from_str(text)
-                .into_iter::<Box<serde_json::value::RawValue>>();
-            let theirs = values
-                .next()
-                .and_then(Result::ok)
-                .map(|_| values.byte_offset());
+            let mut values = serde_json::Deserializer::from_str(text).into_iter::<Box<serde_json::value::RawValue>>();
+            let theirs = values.next().and_then(Result::ok).map(|_| values.byte_offset());
             assert_eq!(value_end(text.as_bytes(), start).ok(), theirs, "{text:?}");
         }
         let alone = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
@@ -342,17 +319,9 @@ mod tests {
     fn nesting_ends_at_the_limit() {
         for (depth, want) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false), (100_000, false)] {
             let arrays = "[".repeat(depth) + &"]".repeat(depth);
-            assert_eq!(
-                value_alone(arrays.as_bytes()).is_ok(),
-                want,
-                "{depth} arrays"
-            );
+            assert_eq!(value_alone(arrays.as_bytes()).is_ok(), want, "{depth} arrays");
             let objects = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
-            assert_eq!(
-                value_alone(objects.as_bytes()).is_ok(),
-                want,
-                "{depth} objects"
-            );
+            assert_eq!(value_alone(objects.as_bytes()).is_ok(), want, "{depth} objects");
         }
     }
 
@@ -364,11 +333,7 @@ mod tests {
                     for filler in [b'a', b'!', b'#', b'[', b']', 0x20, 0x7f, 0x80, 0xff] {
                         let mut text = vec![filler; length];
                         text[position] = special;
-                        assert_eq!(
-                            plain_end(&text, 0),
-                            position,
-                            "{special} in {length} x {filler}"
-                        );
+                        assert_eq!(plain_end(&text, 0), position, "{special} in {length} x {filler}");
                     }
                 }
             }

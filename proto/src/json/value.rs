@@ -17,11 +17,7 @@ pub(crate) trait Value {
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), InvalidJson>;
 
     /// Encodes a message in which the list of that name is encoded already.
-    fn encode_with(
-        &self,
-        encoded: (&str, &[Bytes]),
-        writer: &mut Writer<'_>,
-    ) -> Result<(), InvalidJson> {
+    fn encode_with(&self, encoded: (&str, &[Bytes]), writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
         let _ = encoded;
         self.encode(writer)
     }
@@ -134,10 +130,7 @@ integer_value!(i32, u32, i64, u64);
 impl Value for f64 {
     fn decode(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         if !reader.null() {
-            *self = reader
-                .number()?
-                .parse()
-                .map_err(|_| reader.error("number out of range"))?;
+            *self = reader.number()?.parse().map_err(|_| reader.error("number out of range"))?;
         }
         Ok(())
     }

@@ -81,11 +81,7 @@ impl<'a> Writer<'a> {
             value.to_string()
         } else {
             let text = format!("{value:e}");
-            if size < 1.0 {
-                text
-            } else {
-                text.replace('e', "e+")
-            }
+            if size < 1.0 { text } else { text.replace('e', "e+") }
         };
         self.text(text.as_bytes());
     }
@@ -156,14 +152,7 @@ fn write_html_safe(string: &[u8], out: &mut Vec<u8>) {
             _ => continue,
         };
         out.extend_from_slice(&string[start..at]);
-        write_unit(
-            if length == 1 {
-                byte.into()
-            } else {
-                0x2000 | u16::from(string[at + 2] & 0x2f)
-            },
-            out,
-        );
+        write_unit(if length == 1 { byte.into() } else { 0x2000 | u16::from(string[at + 2] & 0x2f) }, out);
         start = at + length;
     }
     out.extend_from_slice(&string[start..]);
@@ -240,56 +229,28 @@ mod tests {
     #[test]
     fn strings_are_escaped_as_the_reference_does() {
         let text = "<a>&\u{2028}\u{2029}\u{1}\u{7f}\"\\/\n\t\u{8}\u{c}\ré\u{20ac}";
-        let common =
-            r#""\u003ca\u003e\u0026\u2028\u2029\u0001"#.to_owned() + "\u{7f}" + r#"\"\\/\n\t"#;
-        check(
-            Dialect::Client,
-            |writer| writer.string(text),
-            &(common.clone() + r#"\u0008\u000c\ré€""#),
-        );
-        check(
-            Dialect::Api,
-            |writer| writer.string(text),
-            &(common + r#"\b\f\ré€""#),
-        );
+        let common = r#""\u003ca\u003e\u0026\u2028\u2029\u0001"#.to_owned() + "\u{7f}" + r#"\"\\/\n\t"#;
+        check(Dialect::Client, |writer| writer.string(text), &(common.clone() + r#"\u0008\u000c\ré€""#));
+        check(Dialect::Api, |writer| writer.string(text), &(common + r#"\b\f\ré€""#));
     }
 
     #[test]
     fn payloads_keep_their_white_space_for_clients_but_for_newlines() {
         let payload = b"{\"a\":\n [1, \"<\xe2\x80\xa8 \\n\" ]\n}";
-        check(
-            Dialect::Client,
-            |writer| writer.payload(payload).unwrap(),
-            "{\"a\": [1, \"<\u{2028} \\n\" ]}",
-        );
+        check(Dialect::Client, |writer| writer.payload(payload).unwrap(), "{\"a\": [1, \"<\u{2028} \\n\" ]}");
     }
 
     #[test]
     fn payloads_are_compact_and_html_safe_in_the_api() {
         let payload = b" {\"a\" :\n [1, \"<\xe2\x80\xa8 \\n\\\"&\" ]\n}";
-        check(
-            Dialect::Api,
-            |writer| writer.payload(payload).unwrap(),
-            r#"{"a":[1,"\u003c\u2028 \n\"\u0026"]}"#,
-        );
+        check(Dialect::Api, |writer| writer.payload(payload).unwrap(), r#"{"a":[1,"\u003c\u2028 \n\"\u0026"]}"#);
     }
 
     #[test]
     fn payloads_that_are_not_json_are_refused() {
-        for payload in [
-            &b""[..],
-            b"{",
-            b"\xff",
-            b"\"\xff\"",
-            b"1 2",
-            b"19\n16@0,3:1}}2Z3i4o;",
-        ] {
+        for payload in [&b""[..], b"{", b"\xff", b"\"\xff\"", b"1 2", b"19\n16@0,3:1}}2Z3i4o;"] {
             let mut out = Vec::new();
-            assert_eq!(
-                Writer::new(&mut out, Dialect::Client).payload(payload),
-                Err(InvalidJson),
-                "{payload:?}"
-            );
+            assert_eq!(Writer::new(&mut out, Dialect::Client).payload(payload), Err(InvalidJson), "{payload:?}");
             assert!(out.is_empty());
         }
     }

@@ -44,12 +44,7 @@ impl Decoder {
     /// Messages of more than `message_bytes_max` bytes are refused.
     #[must_use]
     pub fn new(role: Role, message_bytes_max: usize) -> Self {
-        Self {
-            role,
-            closed: false,
-            message_bytes_max,
-            unfinished: None,
-        }
+        Self { role, closed: false, message_bytes_max, unfinished: None }
     }
 
     /// Decodes all of `input`, which is unmasked in place, and calls `on` for each event until it breaks. After a close, a
@@ -69,11 +64,7 @@ impl Decoder {
                 }
             }
         }
-        Ok(if self.closed {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        })
+        Ok(if self.closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     fn close(&mut self) {
@@ -98,8 +89,7 @@ impl Decoder {
         match header::parse(input, self.role)? {
             Some((header, used)) => {
                 self.check(&header)?;
-                let (flow, payload_used) =
-                    self.decode_payload(header, 0, &mut input[used..], on)?;
+                let (flow, payload_used) = self.decode_payload(header, 0, &mut input[used..], on)?;
                 Ok((flow, used + payload_used))
             }
             None => {
@@ -134,10 +124,7 @@ impl Decoder {
         if header.opcode.is_control() {
             return Ok(());
         }
-        let message = self
-            .unfinished
-            .as_ref()
-            .and_then(|unfinished| unfinished.message.as_ref());
+        let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
         match (header.opcode, message) {
             (Opcode::Continuation, None) => {
                 return Err(ProtocolError::Framing("continuation of nothing"));
@@ -167,10 +154,7 @@ impl Decoder {
         let payload = &mut input[..used];
         mask::apply(payload, header.mask, received);
         let complete = used == missing;
-        let fragmented = self
-            .unfinished
-            .as_ref()
-            .is_some_and(|unfinished| unfinished.message.is_some());
+        let fragmented = self.unfinished.as_ref().is_some_and(|unfinished| unfinished.message.is_some());
         let whole = complete && received == 0;
         let flow = if whole && header.opcode.is_control() {
             self.settle(None);
@@ -216,9 +200,7 @@ impl Decoder {
             let control = std::mem::take(&mut unfinished.control);
             return emit_control(header.opcode, control.as_slice(), on);
         }
-        let message = unfinished
-            .message
-            .get_or_insert_with(|| Message::new(header.opcode == Opcode::Text));
+        let message = unfinished.message.get_or_insert_with(|| Message::new(header.opcode == Opcode::Text));
         message.push(payload, message_bytes_max)?;
         if !complete || !header.fin {
             return Ok(ControlFlow::Continue(()));
@@ -235,11 +217,7 @@ impl Decoder {
 
 impl Message {
     fn new(text: bool) -> Self {
-        Self {
-            text,
-            bytes: Vec::new(),
-            valid_len: 0,
-        }
+        Self { text, bytes: Vec::new(), valid_len: 0 }
     }
 
     /// Grows with the bytes that came, not with those a header announced.
@@ -266,10 +244,7 @@ impl Message {
         Ok(())
     }
 
-    fn emit(
-        &self,
-        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, ProtocolError> {
+    fn emit(&self, on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<ControlFlow<()>, ProtocolError> {
         match self.text {
             true if self.valid_len < self.bytes.len() => Err(ProtocolError::InvalidUtf8),
             true => Ok(on(Event::Text(&self.bytes))),
@@ -310,10 +285,7 @@ fn emit_control(
 fn close_event(payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return match payload {
-            [] => Ok(Event::Close {
-                code: None,
-                reason: &[],
-            }),
+            [] => Ok(Event::Close { code: None, reason: &[] }),
             _ => Err(ProtocolError::Framing("close frame with half a code")),
         };
     };
@@ -322,10 +294,7 @@ fn close_event(payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
         return Err(ProtocolError::Framing("close code that may not be sent"));
     }
     match simdutf8::basic::from_utf8(reason) {
-        Ok(_) => Ok(Event::Close {
-            code: Some(code),
-            reason,
-        }),
+        Ok(_) => Ok(Event::Close { code: Some(code), reason }),
         Err(_) => Err(ProtocolError::InvalidUtf8),
     }
 }
@@ -344,10 +313,7 @@ impl<const N: usize> ShortBuffer<N> {
 
 impl<const N: usize> Default for ShortBuffer<N> {
     fn default() -> Self {
-        Self {
-            bytes: [0; N],
-            len: 0,
-        }
+        Self { bytes: [0; N], len: 0 }
     }
 }
 
@@ -405,44 +371,18 @@ mod tests {
     #[test]
     fn messages_come_whole_with_control_frames_between_their_fragments() {
         check(&[frame(0x81, b"")], &["text "]);
-        check(
-            &[frame(0x81, b"hi"), frame(0x82, b"\xff\x00")],
-            &["text hi", "binary 2"],
-        );
-        check(
-            &[
-                frame(0x01, b"h"),
-                frame(0x89, b"p"),
-                frame(0x00, b""),
-                frame(0x80, b"i"),
-            ],
-            &["ping p", "text hi"],
-        );
+        check(&[frame(0x81, b"hi"), frame(0x82, b"\xff\x00")], &["text hi", "binary 2"]);
+        check(&[frame(0x01, b"h"), frame(0x89, b"p"), frame(0x00, b""), frame(0x80, b"i")], &["ping p", "text hi"]);
         check(&[frame(0x02, b""), frame(0x80, b"")], &["binary 0"]);
-        check(
-            &[frame(0x8a, b""), frame(0x89, &[b'p'; 125])],
-            &["pong ", &format!("ping {}", "p".repeat(125))],
-        );
-        check(
-            &[
-                frame(0x01, "€".as_bytes()[..1].into()),
-                frame(0x80, &"€".as_bytes()[1..]),
-            ],
-            &["text €"],
-        );
+        check(&[frame(0x8a, b""), frame(0x89, &[b'p'; 125])], &["pong ", &format!("ping {}", "p".repeat(125))]);
+        check(&[frame(0x01, "€".as_bytes()[..1].into()), frame(0x80, &"€".as_bytes()[1..])], &["text €"]);
     }
 
     #[test]
     fn a_close_ends_everything() {
         check(&[frame(0x88, b""), frame(0x81, b"late")], &["close None "]);
-        check(
-            &[frame(0x88, b"\x0d\xadbye"), frame(0x81, b"late")],
-            &["close Some(3501) bye"],
-        );
-        check(
-            &[frame(0x01, b"half"), frame(0x88, b"\x03\xe8")],
-            &["close Some(1000) "],
-        );
+        check(&[frame(0x88, b"\x0d\xadbye"), frame(0x81, b"late")], &["close Some(3501) bye"]);
+        check(&[frame(0x01, b"half"), frame(0x88, b"\x03\xe8")], &["close Some(1000) "]);
     }
 
     #[test]
@@ -451,46 +391,26 @@ mod tests {
         check(&[frame(0x00, b"x")], &["1002"]);
         check(&[frame(0x01, b"x"), frame(0x81, b"y")], &["1002"]);
         check(&[frame(0x01, b"x"), frame(0x02, b"y")], &["1002"]);
-        check(
-            &[frame(0x01, b"x"), frame(0x80, b"y"), frame(0x80, b"z")],
-            &["text xy", "1002"],
-        );
+        check(&[frame(0x01, b"x"), frame(0x80, b"y"), frame(0x80, b"z")], &["text xy", "1002"]);
     }
 
     #[test]
     fn bad_close_payloads_are_refused() {
         check(&[frame(0x88, b"\x03")], &["1002"]);
-        for code in [
-            0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535,
-        ] {
+        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535] {
             check(&[frame(0x88, &code.to_be_bytes())], &["1002"]);
         }
-        for code in [
-            1000_u16, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999,
-        ] {
-            check(
-                &[frame(0x88, &code.to_be_bytes())],
-                &[&format!("close Some({code}) ")],
-            );
+        for code in [1000_u16, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999] {
+            check(&[frame(0x88, &code.to_be_bytes())], &[&format!("close Some({code}) ")]);
         }
         check(&[frame(0x88, b"\x03\xe8\xff")], &["1007"]);
     }
 
     #[test]
     fn text_must_be_utf8_and_is_refused_as_soon_as_it_cannot_be() {
-        check(
-            &[frame(0x81, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xed\xa0\x80")],
-            &["1007"],
-        );
+        check(&[frame(0x81, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xed\xa0\x80")], &["1007"]);
         check(&[frame(0x81, b"\xe2\x82")], &["1007"]);
-        check(
-            &[
-                frame(0x01, b"a\xf4"),
-                frame(0x00, b"\x90"),
-                frame(0x00, b"never"),
-            ],
-            &["1007"],
-        );
+        check(&[frame(0x01, b"a\xf4"), frame(0x00, b"\x90"), frame(0x00, b"never")], &["1007"]);
         check(&[frame(0x01, b"\xe2\x82"), frame(0x80, b"")], &["1007"]);
         let mut cut = frame(0x81, b"ok\xff and more");
         cut.truncate(10);
@@ -502,20 +422,9 @@ mod tests {
         check(&[frame(0x82, &[0; LIMIT])], &["binary 200"]);
         let header = |payload: &[u8]| frame(0x82, payload)[..8].to_vec();
         check(&[header(&[0; LIMIT + 1])], &["1009"]);
-        check(
-            &[frame(0x02, &[0; LIMIT]), frame(0x80, b"")],
-            &["binary 200"],
-        );
-        check(
-            &[frame(0x02, &[0; LIMIT]), frame(0x80, b"1")[..6].to_vec()],
-            &["1009"],
-        );
-        check(
-            &[vec![
-                0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 1, 2, 3, 4,
-            ]],
-            &["1009"],
-        );
+        check(&[frame(0x02, &[0; LIMIT]), frame(0x80, b"")], &["binary 200"]);
+        check(&[frame(0x02, &[0; LIMIT]), frame(0x80, b"1")[..6].to_vec()], &["1009"]);
+        check(&[vec![0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 1, 2, 3, 4]], &["1009"]);
     }
 
     #[test]
@@ -528,14 +437,8 @@ mod tests {
             count += 1;
             ControlFlow::Break(())
         };
-        assert_eq!(
-            decoder.decode(&mut input, &mut on),
-            Ok(ControlFlow::Break(()))
-        );
-        assert_eq!(
-            decoder.decode(&mut frame(0x81, b"c"), &mut on),
-            Ok(ControlFlow::Break(()))
-        );
+        assert_eq!(decoder.decode(&mut input, &mut on), Ok(ControlFlow::Break(())));
+        assert_eq!(decoder.decode(&mut frame(0x81, b"c"), &mut on), Ok(ControlFlow::Break(())));
         assert_eq!(count, 1);
     }
 
@@ -546,10 +449,7 @@ mod tests {
         let whole = frame(0x82, &vec![7; limit]);
         let mut on = |_: Event<'_>| ControlFlow::Continue(());
         let capacity = |decoder: &Decoder| {
-            let message = decoder
-                .unfinished
-                .as_ref()
-                .and_then(|unfinished| unfinished.message.as_ref());
+            let message = decoder.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
             message.map_or(0, |message| message.bytes.capacity())
         };
         for (number, piece) in whole.chunks(1000).enumerate() {

@@ -33,12 +33,7 @@ impl std::error::Error for HandshakeError {}
 
 /// Checks a request for an upgrade.
 pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
-    let refuse = |reason| {
-        Err(HandshakeError {
-            status: 400,
-            reason,
-        })
-    };
+    let refuse = |reason| Err(HandshakeError { status: 400, reason });
     if head.method() != "GET" {
         return refuse("not a GET request");
     }
@@ -63,10 +58,7 @@ pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     let Some(subprotocols) = subprotocols(head) else {
         return refuse("subprotocol that is no token");
     };
-    Ok(Accepted {
-        accept_key: derive_accept_key(key),
-        subprotocols,
-    })
+    Ok(Accepted { accept_key: derive_accept_key(key), subprotocols })
 }
 
 /// The value of a header that must come once.
@@ -77,8 +69,7 @@ fn single<'a>(head: &Head<'a>, name: &str) -> Option<&'a [u8]> {
 
 fn is_key(key: &[u8]) -> bool {
     let mut bytes = [0; 18];
-    key.len() == 24
-        && base64::engine::general_purpose::STANDARD.decode_slice(key, &mut bytes) == Ok(16)
+    key.len() == 24 && base64::engine::general_purpose::STANDARD.decode_slice(key, &mut bytes) == Ok(16)
 }
 
 fn subprotocols(head: &Head<'_>) -> Option<Vec<String>> {
@@ -102,7 +93,9 @@ fn is_token_byte(byte: u8) -> bool {
 
 /// Appends the answer that upgrades the connection.
 pub fn write_response(out: &mut Vec<u8>, accept_key: &str, subprotocol: Option<&str>) {
-    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+    );
     out.extend_from_slice(accept_key.as_bytes());
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
@@ -113,25 +106,14 @@ pub fn write_response(out: &mut Vec<u8>, accept_key: &str, subprotocol: Option<&
 
 /// Appends the answer to a request that is not upgraded; the connection is closed behind it.
 pub fn write_refusal(out: &mut Vec<u8>, error: &HandshakeError) {
-    let headers = [
-        ("Sec-Websocket-Version", "13"),
-        ("Content-Type", "text/plain; charset=utf-8"),
-    ];
+    let headers = [("Sec-Websocket-Version", "13"), ("Content-Type", "text/plain; charset=utf-8")];
     crate::http::write_response(out, error.status, &headers, b"Bad Request\n", false);
 }
 
 /// Appends the request of a client. `key` is random and checked again in [`check_response`].
-pub fn write_request(
-    out: &mut Vec<u8>,
-    host: &str,
-    target: &str,
-    key: [u8; 16],
-    subprotocol: Option<&str>,
-) {
+pub fn write_request(out: &mut Vec<u8>, host: &str, target: &str, key: [u8; 16], subprotocol: Option<&str>) {
     let key = base64::engine::general_purpose::STANDARD.encode(key);
-    let subprotocol = subprotocol.map_or(String::new(), |name| {
-        format!("Sec-WebSocket-Protocol: {name}\r\n")
-    });
+    let subprotocol = subprotocol.map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
     out.extend_from_slice(
         format!(
             "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -142,11 +124,7 @@ pub fn write_request(
 }
 
 /// Checks the server's answer to [`write_request`] and gives its length; frames follow. `None` when it is not complete.
-pub fn check_response(
-    bytes: &[u8],
-    key: [u8; 16],
-    limits: &Limits,
-) -> Result<Option<usize>, HandshakeError> {
+pub fn check_response(bytes: &[u8], key: [u8; 16], limits: &Limits) -> Result<Option<usize>, HandshakeError> {
     let refuse = |status, reason| Err(HandshakeError { status, reason });
     let Ok(parsed) = parse_response(bytes, limits) else {
         return refuse(400, "not an HTTP response");
@@ -157,11 +135,7 @@ pub fn check_response(
     if response.status() != 101 {
         return refuse(response.status(), "not upgraded");
     }
-    let key = derive_accept_key(
-        base64::engine::general_purpose::STANDARD
-            .encode(key)
-            .as_bytes(),
-    );
+    let key = derive_accept_key(base64::engine::general_purpose::STANDARD.encode(key).as_bytes());
     let mut accept_keys = response.headers("sec-websocket-accept");
     if accept_keys.next() != Some(key.as_bytes()) || accept_keys.next().is_some() {
         return refuse(400, "wrong accept key");
@@ -182,22 +156,13 @@ mod tests {
     fn check(from: &str, to: &str, want: Option<&[&str]>) {
         assert!(REQUEST.contains(from));
         let request = REQUEST.replace(from, to);
-        let (head, _) = parse_head(request.as_bytes(), &Limits::default())
-            .unwrap()
-            .unwrap();
+        let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
         let got = accept(&head);
         match want {
             Some(subprotocols) => {
                 let accept_key = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
                 let subprotocols = subprotocols.iter().map(|name| (*name).to_owned()).collect();
-                assert_eq!(
-                    got,
-                    Ok(Accepted {
-                        accept_key,
-                        subprotocols
-                    }),
-                    "{request}"
-                );
+                assert_eq!(got, Ok(Accepted { accept_key, subprotocols }), "{request}");
             }
             None => assert_eq!(got.map_err(|error| error.status), Err(400), "{request}"),
         }
@@ -206,27 +171,15 @@ mod tests {
     #[test]
     fn good_requests_are_accepted() {
         check("GET", "GET", Some(&[]));
-        check(
-            "Connection: Upgrade",
-            "connection: keep-alive, UPGRADE",
-            Some(&[]),
-        );
-        check(
-            "Connection: Upgrade",
-            "Connection: keep-alive\r\nConnection: upgrade",
-            Some(&[]),
-        );
+        check("Connection: Upgrade", "connection: keep-alive, UPGRADE", Some(&[]));
+        check("Connection: Upgrade", "Connection: keep-alive\r\nConnection: upgrade", Some(&[]));
         check("Upgrade: websocket", "Upgrade: h2c, WebSocket", Some(&[]));
         check(
             "\r\n\r\n",
             "\r\nSec-WebSocket-Protocol: centrifuge-json, centrifuge-protobuf\r\n\r\n",
             Some(&["centrifuge-json", "centrifuge-protobuf"]),
         );
-        check(
-            "\r\n\r\n",
-            "\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n",
-            Some(&["a", "b"]),
-        );
+        check("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n", Some(&["a", "b"]));
     }
 
     #[test]
@@ -241,15 +194,9 @@ mod tests {
             ("Version: 13", "Version: 12"),
             ("Version: 13", "Version: 13, 8"),
             ("Sec-WebSocket-Version: 13\r\n", ""),
-            (
-                "Sec-WebSocket-Version: 13\r\n",
-                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\n",
-            ),
+            ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\n"),
             ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
-            (
-                "Sec-WebSocket-Key: ",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: ",
-            ),
+            ("Sec-WebSocket-Key: ", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: "),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=!"),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZTEy"),
@@ -267,33 +214,18 @@ mod tests {
     fn client_and_server_understand_each_other() {
         let key = [7; 16];
         let mut request = Vec::new();
-        write_request(
-            &mut request,
-            "localhost:8000",
-            "/connection/websocket?a=b",
-            key,
-            Some("centrifuge-json"),
-        );
+        write_request(&mut request, "localhost:8000", "/connection/websocket?a=b", key, Some("centrifuge-json"));
         let (head, head_len) = parse_head(&request, &Limits::default()).unwrap().unwrap();
-        assert_eq!(
-            (head_len, head.path()),
-            (request.len(), "/connection/websocket")
-        );
+        assert_eq!((head_len, head.path()), (request.len(), "/connection/websocket"));
         let accepted = accept(&head).unwrap();
         let mut response = Vec::new();
         write_response(&mut response, &accepted.accept_key, Some("centrifuge-json"));
         let response_len = response.len();
         response.extend_from_slice(&[0x81, 0]);
         for length in 0..response_len {
-            assert_eq!(
-                check_response(&response[..length], key, &Limits::default()),
-                Ok(None)
-            );
+            assert_eq!(check_response(&response[..length], key, &Limits::default()), Ok(None));
         }
-        assert_eq!(
-            check_response(&response, key, &Limits::default()),
-            Ok(Some(response_len))
-        );
+        assert_eq!(check_response(&response, key, &Limits::default()), Ok(Some(response_len)));
         let other = check_response(&response, [8; 16], &Limits::default());
         assert_eq!(other.map_err(|error| error.reason), Err("wrong accept key"));
     }
@@ -301,17 +233,10 @@ mod tests {
     #[test]
     fn refusals_name_the_version() {
         let mut out = Vec::new();
-        write_refusal(
-            &mut out,
-            &HandshakeError {
-                status: 400,
-                reason: "not a GET request",
-            },
-        );
+        write_refusal(&mut out, &HandshakeError { status: 400, reason: "not a GET request" });
         let text = String::from_utf8(out.clone()).unwrap();
         assert!(
-            text.starts_with("HTTP/1.1 400 Bad Request\r\n")
-                && text.contains("Sec-Websocket-Version: 13\r\n"),
+            text.starts_with("HTTP/1.1 400 Bad Request\r\n") && text.contains("Sec-Websocket-Version: 13\r\n"),
             "{text}"
         );
         let refused = check_response(&out, [7; 16], &Limits::default());

@@ -63,8 +63,7 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Option<(Header, usize)>,
     if first & 0x70 != 0 {
         return Err(ProtocolError::Framing("reserved bit without an extension"));
     }
-    let opcode =
-        Opcode::from_bits(first & 0x0f).ok_or(ProtocolError::Framing("reserved opcode"))?;
+    let opcode = Opcode::from_bits(first & 0x0f).ok_or(ProtocolError::Framing("reserved opcode"))?;
     let fin = first & 0x80 != 0;
     if opcode.is_control() && !fin {
         return Err(ProtocolError::Framing("fragmented control frame"));
@@ -88,31 +87,12 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Option<(Header, usize)>,
         return Ok(None);
     };
     if !masked {
-        return Ok(Some((
-            Header {
-                fin,
-                opcode,
-                mask: [0; 4],
-                payload_len,
-            },
-            mask_at,
-        )));
+        return Ok(Some((Header { fin, opcode, mask: [0; 4], payload_len }, mask_at)));
     }
-    let Some(&mask) = bytes
-        .get(mask_at..)
-        .and_then(|rest| rest.first_chunk::<4>())
-    else {
+    let Some(&mask) = bytes.get(mask_at..).and_then(|rest| rest.first_chunk::<4>()) else {
         return Ok(None);
     };
-    Ok(Some((
-        Header {
-            fin,
-            opcode,
-            mask,
-            payload_len,
-        },
-        mask_at + 4,
-    )))
+    Ok(Some((Header { fin, opcode, mask, payload_len }, mask_at + 4)))
 }
 
 /// The payload length and the length of the header up to the mask.
@@ -192,9 +172,7 @@ mod tests {
     #[track_caller]
     fn check(role: Role, bytes: &[u8], want: Result<Option<(bool, Opcode, u64, usize)>, &str>) {
         let got = parse(bytes, role)
-            .map(|parsed| {
-                parsed.map(|(header, len)| (header.fin, header.opcode, header.payload_len, len))
-            })
+            .map(|parsed| parsed.map(|(header, len)| (header.fin, header.opcode, header.payload_len, len)))
             .map_err(|error| error.to_string());
         assert_eq!(got, want.map_err(str::to_owned), "{bytes:x?}");
     }
@@ -203,39 +181,19 @@ mod tests {
     fn headers_are_read_once_complete() {
         check(Role::Client, &[], Ok(None));
         check(Role::Client, &[0x81], Ok(None));
-        check(
-            Role::Client,
-            &[0x81, 5],
-            Ok(Some((true, Opcode::Text, 5, 2))),
-        );
+        check(Role::Client, &[0x81, 5], Ok(Some((true, Opcode::Text, 5, 2))));
         check(Role::Client, &[0x02, 126, 0], Ok(None));
-        check(
-            Role::Client,
-            &[0x02, 126, 0, 126],
-            Ok(Some((false, Opcode::Binary, 126, 4))),
-        );
+        check(Role::Client, &[0x02, 126, 0, 126], Ok(Some((false, Opcode::Binary, 126, 4))));
         check(Role::Client, &[0x80, 127, 0, 0, 0, 0, 0, 1, 0], Ok(None));
-        check(
-            Role::Client,
-            &[0x80, 127, 0, 0, 0, 0, 0, 1, 0, 0],
-            Ok(Some((true, Opcode::Continuation, 65536, 10))),
-        );
+        check(Role::Client, &[0x80, 127, 0, 0, 0, 0, 0, 1, 0, 0], Ok(Some((true, Opcode::Continuation, 65536, 10))));
         check(Role::Server, &[0x89, 0x80, 1, 2, 3], Ok(None));
-        check(
-            Role::Server,
-            &[0x89, 0x80, 1, 2, 3, 4],
-            Ok(Some((true, Opcode::Ping, 0, 6))),
-        );
+        check(Role::Server, &[0x89, 0x80, 1, 2, 3, 4], Ok(Some((true, Opcode::Ping, 0, 6))));
     }
 
     #[test]
     fn broken_headers_are_refused_at_the_first_byte_that_shows_it() {
         for first in [0xc1, 0xa1, 0x91, 0xf1] {
-            check(
-                Role::Server,
-                &[first],
-                Err("reserved bit without an extension"),
-            );
+            check(Role::Server, &[first], Err("reserved bit without an extension"));
         }
         for first in [0x83, 0x87, 0x8b, 0x8f] {
             check(Role::Server, &[first], Err("reserved opcode"));
@@ -243,52 +201,20 @@ mod tests {
         for first in [0x08, 0x09, 0x0a] {
             check(Role::Server, &[first], Err("fragmented control frame"));
         }
-        check(
-            Role::Server,
-            &[0x81, 0x05],
-            Err("unmasked frame from a client"),
-        );
-        check(
-            Role::Client,
-            &[0x81, 0x85],
-            Err("masked frame from a server"),
-        );
-        check(
-            Role::Server,
-            &[0x89, 0xfe],
-            Err("control frame over 125 bytes"),
-        );
-        check(
-            Role::Server,
-            &[0x88, 0xff],
-            Err("control frame over 125 bytes"),
-        );
-        check(
-            Role::Client,
-            &[0x81, 126, 0, 125],
-            Err("length not in its shortest form"),
-        );
-        check(
-            Role::Client,
-            &[0x81, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
-            Err("length not in its shortest form"),
-        );
-        check(
-            Role::Client,
-            &[0x81, 127, 0x80, 0, 0, 0, 0, 1, 0, 0],
-            Err("length not in its shortest form"),
-        );
+        check(Role::Server, &[0x81, 0x05], Err("unmasked frame from a client"));
+        check(Role::Client, &[0x81, 0x85], Err("masked frame from a server"));
+        check(Role::Server, &[0x89, 0xfe], Err("control frame over 125 bytes"));
+        check(Role::Server, &[0x88, 0xff], Err("control frame over 125 bytes"));
+        check(Role::Client, &[0x81, 126, 0, 125], Err("length not in its shortest form"));
+        check(Role::Client, &[0x81, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], Err("length not in its shortest form"));
+        check(Role::Client, &[0x81, 127, 0x80, 0, 0, 0, 0, 1, 0, 0], Err("length not in its shortest form"));
     }
 
     #[test]
     fn close_reasons_are_cut_between_characters() {
-        for (reason, want) in [
-            ("", 0),
-            ("bye", 3),
-            (&"a".repeat(200), 123),
-            (&"é".repeat(100), 122),
-            (&"€".repeat(60), 123),
-        ] {
+        for (reason, want) in
+            [("", 0), ("bye", 3), (&"a".repeat(200), 123), (&"é".repeat(100), 122), (&"€".repeat(60), 123)]
+        {
             let mut out = Vec::new();
             encode_close(&mut out, 3501, reason);
             assert_eq!(out[..2], [0x88, want as u8 + 2]);
@@ -303,10 +229,7 @@ mod tests {
             let mut out = Vec::new();
             encode_masked_frame(&mut out, Opcode::Binary, &vec![7; length], [1, 2, 3, 4]);
             let (header, at) = parse(&out, Role::Server).unwrap().unwrap();
-            assert_eq!(
-                (header.payload_len, header.mask),
-                (length as u64, [1, 2, 3, 4])
-            );
+            assert_eq!((header.payload_len, header.mask), (length as u64, [1, 2, 3, 4]));
             assert_eq!(out.len(), at + length);
         }
     }

@@ -27,11 +27,8 @@ mod tests {
                 let plain: Vec<u8> = (0..length).collect();
                 let mut masked = plain.clone();
                 apply(&mut masked, mask, offset);
-                let want: Vec<u8> = plain
-                    .iter()
-                    .enumerate()
-                    .map(|(index, byte)| byte ^ mask[(index + offset) % 4])
-                    .collect();
+                let want: Vec<u8> =
+                    plain.iter().enumerate().map(|(index, byte)| byte ^ mask[(index + offset) % 4]).collect();
                 assert_eq!(masked, want, "length {length}, offset {offset}");
             }
         }
