@@ -22,11 +22,14 @@ const TICK: Duration = Duration::from_millis(16);
 const TICK_MICROS: u64 = TICK.as_micros() as u64;
 /// Entries further away than this many ticks (32 s) are looked at on the way and put back.
 const SLOTS: usize = 2048;
+const WORDS: usize = SLOTS / 64;
 
 /// Slots of ticks; an entry lies in the slot of its tick, or in the last slot of this round if it is due later.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     slots: Vec<Vec<Entry>>,
+    /// A bit per slot that has entries: `next_timeout` is asked every turn and must not walk the slots.
+    occupied: [u64; WORDS],
     /// The tick whose slot is looked at next.
     next_tick: u64,
     len: usize,
@@ -40,7 +43,8 @@ struct Entry {
 
 impl Wheel {
     pub(crate) fn new(now: Time) -> Self {
-        Wheel { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next_tick: now.0 / TICK_MICROS, len: 0 }
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Wheel { slots, occupied: [0; WORDS], next_tick: now.0 / TICK_MICROS, len: 0 }
     }
 
     /// Asks for `timer` to fire at `due` or up to two ticks later.
@@ -55,6 +59,7 @@ impl Wheel {
         let last_of_round = self.next_tick + SLOTS as u64 - 1;
         let slot = entry.due_tick.min(last_of_round) as usize % SLOTS;
         self.slots[slot].push(entry);
+        self.occupied[slot / 64] |= 1 << (slot % 64);
     }
 
     /// Moves timers that are due at `now` to `fired`.
@@ -68,8 +73,9 @@ impl Wheel {
         let rounds_end = self.next_tick + SLOTS as u64;
         while self.next_tick <= now_tick && self.next_tick < rounds_end {
             let tick = self.next_tick;
-            let slot = &mut self.slots[tick as usize % SLOTS];
-            let entries = std::mem::take(slot);
+            let slot = tick as usize % SLOTS;
+            let entries = std::mem::take(&mut self.slots[slot]);
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
             self.next_tick += 1;
             for entry in entries {
                 if entry.due_tick <= now_tick {
@@ -88,7 +94,13 @@ impl Wheel {
         if self.len == 0 {
             return None;
         }
-        let ahead = (0..SLOTS as u64).find(|i| !self.slots[(self.next_tick + i) as usize % SLOTS].is_empty())?;
-        Some(Time((self.next_tick + ahead) * TICK_MICROS))
+        let start = self.next_tick as usize % SLOTS;
+        // The word of the start is looked at twice: first its later bits, at the end of the round its earlier ones.
+        let later = self.occupied[start / 64] & (u64::MAX << (start % 64));
+        let rest = (1..=WORDS).map(|i| self.occupied[(start / 64 + i) % WORDS]);
+        let (word, bits) = std::iter::once(later).chain(rest).enumerate().find(|(_, bits)| *bits != 0)?;
+        let slot = (start / 64 + word) % WORDS * 64 + bits.trailing_zeros() as usize;
+        let ahead = (slot + SLOTS - start) % SLOTS;
+        Some(Time((self.next_tick + ahead as u64) * TICK_MICROS))
     }
 }
