@@ -46,8 +46,7 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let meter = Meter::new(common)?;
     let endpoint = Endpoint::resolve(&common.url, "ws")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
-    let engine = Engine::new(session.clone(), common.payload)
-        .map_err(Failure::system("starting the loop"))?;
+    let engine = Engine::new(session.clone(), common.payload).map_err(Failure::system("starting the loop"))?;
     let mut run = Run {
         engine,
         endpoint,
@@ -118,26 +117,18 @@ impl Run<'_> {
 
     /// Clients that no longer count against the concurrency.
     fn finished(&self) -> u32 {
-        if self.options.keep {
-            self.books.ready_count + self.books.cut_early()
-        } else {
-            self.books.closed_count
-        }
+        if self.options.keep { self.books.ready_count + self.books.cut_early() } else { self.books.closed_count }
     }
 
     fn open(&mut self, number: u32) -> Result<(), Failure> {
         let channel = format!("{}{number}", self.options.channel_prefix);
-        let subscription = (!self.options.no_subscribe).then_some(Subscription {
-            channel: &channel,
-            recoverable: false,
-        });
+        let subscription =
+            (!self.options.no_subscribe).then_some(Subscription { channel: &channel, recoverable: false });
         let token = self.tokens.of(number as usize);
         let login = self.session.login(&token, subscription);
         let opened_ns = self.engine.now_ns();
-        let client = self
-            .engine
-            .open(self.endpoint.address, Some(login))
-            .map_err(Failure::system("opening a connection"))?;
+        let client =
+            self.engine.open(self.endpoint.address, Some(login)).map_err(Failure::system("opening a connection"))?;
         if self.books.opened_ns.len() <= client {
             self.books.opened_ns.resize(client + 1, 0);
         }
@@ -166,10 +157,7 @@ impl Run<'_> {
             *progress = (done, now_ns);
         } else if now_ns - progress.1 > PATIENCE.as_nanos() as u64 {
             return Err(Failure::Stalled {
-                waiting_for: format!(
-                    "{} were in and {} out",
-                    self.books.ready_count, self.books.closed_count
-                ),
+                waiting_for: format!("{} were in and {} out", self.books.ready_count, self.books.closed_count),
             });
         }
         Ok(())
@@ -223,29 +211,15 @@ fn report(run: &Run<'_>, meter: &Meter, windows: &[Used]) -> Report {
     report.count("connections", "connections per window", count);
     report.count("concurrency", "at once", u64::from(options.concurrency));
     let rates = windows.iter().map(|w| count as f64 / w.wall.as_secs_f64());
-    report.spread(
-        "connections_per_second",
-        "connections per second",
-        Spread::of(rates),
-        "",
-    );
+    report.spread("connections_per_second", "connections per second", Spread::of(rates), "");
     if meter.server.is_some() {
         let each = windows.iter().map(|w| micros_each(w.server, count));
-        report.spread(
-            "server_cpu_per_connection_us",
-            "server CPU per connection",
-            Spread::of(each),
-            "µs",
-        );
+        report.spread("server_cpu_per_connection_us", "server CPU per connection", Spread::of(each), "µs");
     }
     let share = |cpu: Duration, wall: Duration| cpu.as_secs_f64() / wall.as_secs_f64();
     let own = windows.iter().map(|w| share(w.own, w.wall));
     report.spread("own_cores", "cores used by this tool", Spread::of(own), "");
-    report.latency(
-        "latency",
-        "from dialing to ready",
-        run.books.latency.percentiles(),
-    );
+    report.latency("latency", "from dialing to ready", run.books.latency.percentiles());
     report.problems(run.books.problems, &run.books.reasons);
     report
 }

@@ -39,18 +39,13 @@ pub fn gather(
         });
         turned.map_err(Failure::system("waiting for connections"))?;
         if let Some(first) = refused.first() {
-            return Err(Failure::Refused {
-                problems: refused.len() as u64,
-                first: first.clone(),
-            });
+            return Err(Failure::Refused { problems: refused.len() as u64, first: first.clone() });
         }
         let now_ns = engine.now_ns();
         if ready > before {
             progress_ns = now_ns;
         } else if now_ns - progress_ns > PATIENCE.as_nanos() as u64 {
-            return Err(Failure::Stalled {
-                waiting_for: format!("{ready} of {count} clients were in"),
-            });
+            return Err(Failure::Stalled { waiting_for: format!("{ready} of {count} clients were in") });
         }
     }
     Ok(opened)

@@ -40,19 +40,11 @@ impl std::error::Error for EndpointError {}
 impl Endpoint {
     /// Parses and resolves an address of the given scheme, `ws` or `http`.
     pub fn resolve(url: &str, scheme: &'static str) -> Result<Self, EndpointError> {
-        let (authority, target) = split(url, scheme).ok_or_else(|| EndpointError::Form {
-            url: url.to_owned(),
-            scheme,
-        })?;
-        let address = first_address(authority).map_err(|source| EndpointError::Resolve {
-            url: url.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            address,
-            authority: authority.to_owned(),
-            target: target.to_owned(),
-        })
+        let (authority, target) =
+            split(url, scheme).ok_or_else(|| EndpointError::Form { url: url.to_owned(), scheme })?;
+        let address =
+            first_address(authority).map_err(|source| EndpointError::Resolve { url: url.to_owned(), source })?;
+        Ok(Self { address, authority: authority.to_owned(), target: target.to_owned() })
     }
 }
 
@@ -68,17 +60,10 @@ fn split<'a>(url: &'a str, scheme: &str) -> Option<(&'a str, &'a str)> {
 }
 
 fn first_address(authority: &str) -> io::Result<SocketAddr> {
-    let has_port = authority
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let mut addresses = if has_port {
-        authority.to_socket_addrs()?
-    } else {
-        format!("{authority}:80").to_socket_addrs()?
-    };
-    addresses
-        .next()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let mut addresses =
+        if has_port { authority.to_socket_addrs()? } else { format!("{authority}:80").to_socket_addrs()? };
+    addresses.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 #[cfg(test)]
@@ -97,11 +82,7 @@ mod tests {
     fn parts_of_an_address() {
         check(
             "ws://127.0.0.1:8000/connection/websocket?a=b",
-            Some((
-                "127.0.0.1:8000",
-                "127.0.0.1:8000",
-                "/connection/websocket?a=b",
-            )),
+            Some(("127.0.0.1:8000", "127.0.0.1:8000", "/connection/websocket?a=b")),
         );
         check("ws://127.0.0.1", Some(("127.0.0.1:80", "127.0.0.1", "/")));
         check("ws://[::1]:9/x", Some(("[::1]:9", "[::1]:9", "/x")));

@@ -14,10 +14,7 @@ pub enum Failure {
     /// The measured process.
     Process(ProcessError),
     /// Something the tool itself needs from the system.
-    System {
-        doing: &'static str,
-        source: io::Error,
-    },
+    System { doing: &'static str, source: io::Error },
     /// Clients that did not get in, so that there is nothing to measure.
     Refused { problems: u64, first: String },
     /// A server that stopped answering.

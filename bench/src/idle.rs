@@ -42,22 +42,16 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let endpoint = Endpoint::resolve(&common.url, "ws")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
     let tokens = Tokens::new(common.token_secret.as_deref());
-    let mut engine = Engine::new(session.clone(), common.payload)
-        .map_err(Failure::system("starting the loop"))?;
+    let mut engine = Engine::new(session.clone(), common.payload).map_err(Failure::system("starting the loop"))?;
     let login = |client: usize| {
         let channel = format!("{}{client}", options.channel_prefix);
-        let subscription = options.subscribe_own.then_some(Subscription {
-            channel: &channel,
-            recoverable: false,
-        });
+        let subscription = options.subscribe_own.then_some(Subscription { channel: &channel, recoverable: false });
         session.login(&tokens.of(client), subscription)
     };
     let empty_bytes = resident_bytes(&meter)?;
     let before = meter.read()?;
     let count = options.connections as usize;
-    crowd::gather(&mut engine, endpoint.address, count, |client| {
-        Some(login(client))
-    })?;
+    crowd::gather(&mut engine, endpoint.address, count, |client| Some(login(client)))?;
     let opened = meter.used_since(before)?;
     let mut report = Report::new("idle");
     report.count("connections", "connections", count as u64);
@@ -73,12 +67,7 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
         held.tell_problems(&mut report);
         report.count("pings", "pings answered", held.pings);
         if meter.server.is_some() {
-            report.figure(
-                "held_cpu_seconds",
-                "server CPU while held",
-                used.server.as_secs_f64(),
-                "s",
-            );
+            report.figure("held_cpu_seconds", "server CPU while held", used.server.as_secs_f64(), "s");
             report.figure(
                 "cpu_per_ping_us",
                 "server CPU per ping and pong",

@@ -67,18 +67,8 @@ impl Percentiles {
 
 impl std::fmt::Display for Percentiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            p50_us,
-            p90_us,
-            p99_us,
-            p999_us,
-            max_us,
-            ..
-        } = self;
-        write!(
-            f,
-            "p50 {p50_us}  p90 {p90_us}  p99 {p99_us}  p99.9 {p999_us}  max {max_us}"
-        )
+        let Self { p50_us, p90_us, p99_us, p999_us, max_us, .. } = self;
+        write!(f, "p50 {p50_us}  p90 {p90_us}  p99 {p99_us}  p99.9 {p999_us}  max {max_us}")
     }
 }
 
@@ -91,16 +81,7 @@ mod tests {
         let mut latency = Latency::new();
         micros.for_each(|micros| latency.record_ns(micros * 1000));
         let told = latency.percentiles();
-        assert_eq!(
-            [
-                told.p50_us,
-                told.p90_us,
-                told.p99_us,
-                told.p999_us,
-                told.max_us
-            ],
-            want
-        );
+        assert_eq!([told.p50_us, told.p90_us, told.p99_us, told.p999_us, told.max_us], want);
     }
 
     #[test]

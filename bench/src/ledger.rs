@@ -59,12 +59,7 @@ pub struct Ledger {
 impl Ledger {
     /// For `publishers` sequences per subscriber.
     pub fn new(publishers: usize) -> Self {
-        Self {
-            publishers,
-            places: Vec::new(),
-            orders: Vec::new(),
-            tally: Tally::default(),
-        }
+        Self { publishers, places: Vec::new(), orders: Vec::new(), tally: Tally::default() }
     }
 
     /// Opens the row of a subscriber; `place` gives its start in each publisher's sequence.
@@ -123,9 +118,7 @@ impl Ledger {
 
     /// Compares the orders of subscribers that received the same publications since they were opened.
     pub fn compare_orders(&mut self, subscribers: impl Iterator<Item = usize>) {
-        let mut orders = subscribers
-            .map(|subscriber| self.orders[subscriber])
-            .filter(|order| !order.disturbed);
+        let mut orders = subscribers.map(|subscriber| self.orders[subscriber]).filter(|order| !order.disturbed);
         if let Some(first) = orders.next() {
             let differing = orders.filter(|other| other.hash != first.hash);
             self.tally.reordered += differing.count() as u64;
@@ -139,18 +132,14 @@ impl Ledger {
 
     fn missing(&self, subscriber: usize, ends: impl Iterator<Item = u32>) -> u64 {
         let places = &self.places[subscriber * self.publishers..];
-        ends.zip(places)
-            .map(|(end, place)| u64::from(place.missing_until(end)))
-            .sum()
+        ends.zip(places).map(|(end, place)| u64::from(place.missing_until(end))).sum()
     }
 }
 
 /// FNV-1a over publisher and sequence as one word; only equality counts.
 fn chain(order: u64, stamp: Stamp) -> u64 {
     let word = u64::from(stamp.publisher) << 32 | u64::from(stamp.sequence);
-    (order ^ word)
-        .wrapping_mul(0x0100_0000_01b3)
-        .rotate_left(23)
+    (order ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23)
 }
 
 #[cfg(test)]
@@ -165,11 +154,7 @@ mod tests {
             ledger.open(subscriber, |_| Sequence::starting_at(0));
         }
         for (subscriber, publisher, sequence) in deliveries {
-            let stamp = Stamp {
-                publisher: *publisher,
-                sequence: *sequence,
-                sent_ns: 0,
-            };
+            let stamp = Stamp { publisher: *publisher, sequence: *sequence, sent_ns: 0 };
             ledger.observe(*subscriber, stamp);
         }
         for subscriber in 0..2 {
@@ -179,22 +164,11 @@ mod tests {
         assert_eq!(ledger.tally(), want);
     }
 
-    const WHOLE: [(usize, u16, u32); 8] = [
-        (0, 0, 0),
-        (0, 1, 0),
-        (1, 0, 0),
-        (0, 1, 1),
-        (1, 1, 0),
-        (1, 1, 1),
-        (1, 0, 1),
-        (0, 0, 1),
-    ];
+    const WHOLE: [(usize, u16, u32); 8] =
+        [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 1, 0), (1, 1, 1), (1, 0, 1), (0, 0, 1)];
 
     fn delivered(delivered: u64) -> Tally {
-        Tally {
-            delivered,
-            ..Tally::default()
-        }
+        Tally { delivered, ..Tally::default() }
     }
 
     #[test]
@@ -205,10 +179,7 @@ mod tests {
 
     #[test]
     fn missing_end_is_lost() {
-        let want = Tally {
-            lost: 1,
-            ..delivered(7)
-        };
+        let want = Tally { lost: 1, ..delivered(7) };
         check(&WHOLE[..7], want);
         assert!(!want.is_clean());
     }
@@ -217,10 +188,7 @@ mod tests {
     fn second_copy_is_duplicated() {
         let mut deliveries = WHOLE.to_vec();
         deliveries.extend([(0, 0, 1), (1, 1, 0)]);
-        let want = Tally {
-            duplicated: 2,
-            ..delivered(10)
-        };
+        let want = Tally { duplicated: 2, ..delivered(10) };
         check(&deliveries, want);
     }
 
@@ -228,10 +196,7 @@ mod tests {
     fn swapped_publications_of_a_publisher_are_reordered() {
         let mut deliveries = WHOLE.to_vec();
         deliveries.swap(1, 3);
-        let want = Tally {
-            reordered: 1,
-            ..delivered(8)
-        };
+        let want = Tally { reordered: 1, ..delivered(8) };
         check(&deliveries, want);
     }
 
@@ -239,10 +204,7 @@ mod tests {
     fn subscribers_that_disagree_on_the_interleaving_are_reordered() {
         let mut deliveries = WHOLE.to_vec();
         deliveries.swap(0, 1);
-        let want = Tally {
-            reordered: 1,
-            ..delivered(8)
-        };
+        let want = Tally { reordered: 1, ..delivered(8) };
         check(&deliveries, want);
     }
 
@@ -250,10 +212,7 @@ mod tests {
     fn unknown_publisher_is_corrupted() {
         let mut deliveries = WHOLE.to_vec();
         deliveries.push((0, 2, 0));
-        let want = Tally {
-            corrupted: 1,
-            ..delivered(8)
-        };
+        let want = Tally { corrupted: 1, ..delivered(8) };
         check(&deliveries, want);
     }
 

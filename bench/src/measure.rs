@@ -41,27 +41,18 @@ pub struct Used {
 impl Meter {
     /// For the server of the command line.
     pub fn new(common: &Common) -> Result<Self, ProcessError> {
-        Ok(Self {
-            server: common.pid.map(Process::open).transpose()?,
-            own: Process::own()?,
-        })
+        Ok(Self { server: common.pid.map(Process::open).transpose()?, own: Process::own()? })
     }
 
     /// For another process than the server.
     pub fn of(server: Process) -> Result<Self, ProcessError> {
-        Ok(Self {
-            server: Some(server),
-            own: Process::own()?,
-        })
+        Ok(Self { server: Some(server), own: Process::own()? })
     }
 
     /// Reads all clocks.
     pub fn read(&self) -> Result<Reading, ProcessError> {
         Ok(Reading {
-            server: self
-                .server
-                .as_ref()
-                .map_or(Ok(Duration::ZERO), Process::cpu)?,
+            server: self.server.as_ref().map_or(Ok(Duration::ZERO), Process::cpu)?,
             own: self.own.cpu()?,
             at: Instant::now(),
         })
@@ -80,9 +71,5 @@ impl Meter {
 
 /// Microseconds of `total` for each of `count`; zero for none.
 pub fn micros_each(total: Duration, count: u64) -> f64 {
-    if count == 0 {
-        0.0
-    } else {
-        total.as_secs_f64() * 1e6 / count as f64
-    }
+    if count == 0 { 0.0 } else { total.as_secs_f64() * 1e6 / count as f64 }
 }

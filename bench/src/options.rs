@@ -33,11 +33,7 @@ pub enum Scenario {
 #[derive(Args)]
 pub struct Common {
     /// WebSocket endpoint.
-    #[arg(
-        long,
-        global = true,
-        default_value = "ws://127.0.0.1:8000/connection/websocket"
-    )]
+    #[arg(long, global = true, default_value = "ws://127.0.0.1:8000/connection/websocket")]
     pub url: String,
     /// HTTP API, without the method.
     #[arg(long, global = true, default_value = "http://127.0.0.1:8000/api")]

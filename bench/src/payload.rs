@@ -43,11 +43,7 @@ pub struct Stamp {
 /// `bytes` is between [`PAYLOAD_BYTES_MIN`] and [`PAYLOAD_BYTES_MAX`]; the command line refuses others.
 pub fn template(bytes: usize) -> Vec<u8> {
     assert!((PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX).contains(&bytes));
-    let zero = Stamp {
-        publisher: 0,
-        sequence: 0,
-        sent_ns: 0,
-    };
+    let zero = Stamp { publisher: 0, sequence: 0, sent_ns: 0 };
     let mut payload = OPEN.to_vec();
     payload.resize(OPEN.len() + NUMBERS, b'.');
     payload.extend_from_slice(MIDDLE);
@@ -100,18 +96,13 @@ impl Reader {
 
     /// Reads the one payload of a message.
     pub fn read(&mut self, message: &[u8]) -> Found {
-        if !message
-            .get(self.likely_at..)
-            .is_some_and(|rest| rest.starts_with(OPEN))
-        {
+        if !message.get(self.likely_at..).is_some_and(|rest| rest.starts_with(OPEN)) {
             match self.finder.find(message) {
                 Some(at) => self.likely_at = at,
                 None => return Found::Nothing,
             }
         }
-        let payload = message
-            .get(self.likely_at..)
-            .and_then(|rest| rest.get(..self.payload_bytes));
+        let payload = message.get(self.likely_at..).and_then(|rest| rest.get(..self.payload_bytes));
         match payload.and_then(|payload| parse(payload, &self.tail)) {
             Some(stamp) => Found::Stamp(stamp),
             None => Found::Corrupt,
@@ -129,11 +120,7 @@ fn parse(payload: &[u8], tail: &[u8]) -> Option<Stamp> {
     let publisher = u16::try_from(read_digits(publisher)?).ok()?;
     let sequence = u32::try_from(read_digits(sequence)?).ok()?;
     let sent_ns = read_digits(sent.strip_prefix(b".")?)?;
-    Some(Stamp {
-        publisher,
-        sequence,
-        sent_ns,
-    })
+    Some(Stamp { publisher, sequence, sent_ns })
 }
 
 /// Writes `value` with leading zeros; digits beyond the width are lost.
@@ -146,22 +133,14 @@ fn write_digits(out: &mut [u8], mut value: u64) {
 
 /// At most 16 digits, so the sum cannot overflow.
 fn read_digits(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value * 10 + u64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp {
-        publisher: 15,
-        sequence: 4_294_967_295,
-        sent_ns: 1_234_567_890_123_456,
-    };
+    const STAMP: Stamp = Stamp { publisher: 15, sequence: 4_294_967_295, sent_ns: 1_234_567_890_123_456 };
 
     fn payload(bytes: usize) -> Vec<u8> {
         let mut payload = template(bytes);
@@ -171,12 +150,7 @@ mod tests {
 
     #[track_caller]
     fn check(message: &[u8], want: Found) {
-        assert_eq!(
-            Reader::new(128).read(message),
-            want,
-            "{}",
-            message.escape_ascii()
-        );
+        assert_eq!(Reader::new(128).read(message), want, "{}", message.escape_ascii());
     }
 
     #[test]

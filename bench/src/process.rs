@@ -28,11 +28,7 @@ pub struct ProcessError {
 
 impl fmt::Display for ProcessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "process {} cannot be measured: {}",
-            self.pid, self.source
-        )
+        write!(f, "process {} cannot be measured: {}", self.pid, self.source)
     }
 }
 
@@ -61,9 +57,7 @@ impl Process {
     /// The kernel's clock of the process: nanoseconds, up to date also for running threads. The clock ticks of
     /// `/proc/PID/stat` are 10 ms, and `/proc/PID/task/*/schedstat` lags behind by up to a tick and forgets threads that end.
     pub fn cpu(&self) -> Result<Duration, ProcessError> {
-        clock_gettime(self.clock)
-            .map(Duration::from)
-            .map_err(|error| self.error(error.into()))
+        clock_gettime(self.clock).map(Duration::from).map_err(|error| self.error(error.into()))
     }
 
     /// Resident memory in bytes, from `smaps_rollup`: `VmRSS` of `status` is summed up lazily per core.
@@ -81,10 +75,7 @@ impl Process {
     }
 
     fn error(&self, source: io::Error) -> ProcessError {
-        ProcessError {
-            pid: self.pid,
-            source,
-        }
+        ProcessError { pid: self.pid, source }
     }
 }
 
@@ -120,21 +111,12 @@ mod tests {
 
     #[test]
     fn resident_memory_is_read_in_bytes() {
-        check(
-            "55d-7ffe ---p 0 00:00 0 [rollup]\nRss:      1912 kB\nPss:  604 kB\n",
-            Some(1_957_888),
-        );
+        check("55d-7ffe ---p 0 00:00 0 [rollup]\nRss:      1912 kB\nPss:  604 kB\n", Some(1_957_888));
     }
 
     #[test]
     fn unreadable_rollup_gives_nothing() {
-        for rollup in [
-            "",
-            "Pss: 1 kB\n",
-            "Rss: x kB\n",
-            "Rss: 1\n",
-            "Rss: 99999999999999999999 kB\n",
-        ] {
+        for rollup in ["", "Pss: 1 kB\n", "Rss: x kB\n", "Rss: 1\n", "Rss: 99999999999999999999 kB\n"] {
             check(rollup, None);
         }
     }

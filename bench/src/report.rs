@@ -25,11 +25,7 @@ struct Row {
 impl Report {
     /// An empty report, clean until something bad is added.
     pub fn new(scenario: &'static str) -> Self {
-        Self {
-            scenario,
-            rows: Vec::new(),
-            clean: true,
-        }
+        Self { scenario, rows: Vec::new(), clean: true }
     }
 
     /// Whether nothing was lost, duplicated, reordered, changed, refused or cut.
@@ -50,13 +46,7 @@ impl Report {
     }
 
     /// Figures of several windows. Without any, the row is left out.
-    pub fn spread(
-        &mut self,
-        key: &'static str,
-        label: &'static str,
-        spread: Option<Spread>,
-        unit: &str,
-    ) {
+    pub fn spread(&mut self, key: &'static str, label: &'static str, spread: Option<Spread>, unit: &str) {
         if let Some(spread) = spread {
             self.push(key, label, format!("{spread} {unit}"), spread.to_json());
         }
@@ -99,11 +89,7 @@ impl Report {
     /// Prints to standard output.
     pub fn print(&self, as_json: bool) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        if as_json {
-            writeln!(out, "{}", self.to_json())
-        } else {
-            write!(out, "{}", self.to_table())
-        }
+        if as_json { writeln!(out, "{}", self.to_json()) } else { write!(out, "{}", self.to_table()) }
     }
 
     fn to_json(&self) -> Value {
@@ -117,12 +103,7 @@ impl Report {
     }
 
     fn to_table(&self) -> String {
-        let width = self
-            .rows
-            .iter()
-            .map(|row| row.label.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = self.rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0);
         let mut table = format!("{}\n", self.scenario);
         for row in &self.rows {
             table.push_str(&format!("  {:width$}  {}\n", row.label, row.text));
@@ -131,12 +112,7 @@ impl Report {
     }
 
     fn push(&mut self, key: &'static str, label: &'static str, text: String, value: Value) {
-        self.rows.push(Row {
-            key,
-            label,
-            text,
-            value,
-        });
+        self.rows.push(Row { key, label, text, value });
     }
 }
 
@@ -147,11 +123,7 @@ mod tests {
     fn report(lost: u64) -> Report {
         let mut report = Report::new("fanout");
         report.figure("cpu_us", "server CPU", 1.25, "µs");
-        report.tally(Tally {
-            delivered: 10,
-            lost,
-            ..Tally::default()
-        });
+        report.tally(Tally { delivered: 10, lost, ..Tally::default() });
         report.problems(0, &[]);
         report
     }

@@ -19,12 +19,7 @@ pub enum Message<'a> {
 }
 
 /// Tells the messages of a frame in their order.
-pub fn scan<'a>(
-    encoding: Encoding,
-    frame: &'a [u8],
-    reader: &mut Reader,
-    mut on: impl FnMut(Message<'a>),
-) {
+pub fn scan<'a>(encoding: Encoding, frame: &'a [u8], reader: &mut Reader, mut on: impl FnMut(Message<'a>)) {
     let mut rest = frame;
     while !rest.is_empty() {
         let Some(message) = split(encoding, &mut rest) else {
@@ -87,11 +82,7 @@ mod tests {
     use crate::payload;
     use Message::{Corrupt, Delivery, Other, Ping};
 
-    const STAMP: Stamp = Stamp {
-        publisher: 3,
-        sequence: 7,
-        sent_ns: 9,
-    };
+    const STAMP: Stamp = Stamp { publisher: 3, sequence: 7, sent_ns: 9 };
 
     fn delivery() -> Vec<u8> {
         let mut payload = payload::template(60);
@@ -113,22 +104,14 @@ mod tests {
         check(Encoding::Json, b"{}", &[Ping]);
         check(Encoding::Json, &delivery(), &[Delivery(STAMP)]);
         let frame = [&delivery()[..], b"\n{}\n{\"id\":1}\n", &delivery(), b"\n"].concat();
-        check(
-            Encoding::Json,
-            &frame,
-            &[Delivery(STAMP), Ping, Other(b"{\"id\":1}"), Delivery(STAMP)],
-        );
+        check(Encoding::Json, &frame, &[Delivery(STAMP), Ping, Other(b"{\"id\":1}"), Delivery(STAMP)]);
     }
 
     #[test]
     fn protobuf_messages_carry_their_lengths() {
         check(Encoding::Protobuf, b"\0", &[Ping]);
         let frame = [b"\x3d.", &delivery()[..], b"\0\x02ab"].concat();
-        check(
-            Encoding::Protobuf,
-            &frame,
-            &[Delivery(STAMP), Ping, Other(b"\x02ab")],
-        );
+        check(Encoding::Protobuf, &frame, &[Delivery(STAMP), Ping, Other(b"\x02ab")]);
         let long = [&b"\x80\x01"[..], &[b'a'; 128]].concat();
         check(Encoding::Protobuf, &long, &[Other(&long)]);
     }

@@ -30,20 +30,13 @@ pub enum Verdict {
 impl Sequence {
     /// For a subscriber that must receive everything from `next` on.
     pub fn starting_at(next: u32) -> Self {
-        Self {
-            next,
-            seen: u64::MAX,
-            joining: false,
-        }
+        Self { next, seen: u64::MAX, joining: false }
     }
 
     /// For a subscriber that came while publications were under way: `unsent` was not yet sent when its subscription was
     /// confirmed, so that one must come; those before it may.
     pub fn joining(unsent: u32) -> Self {
-        Self {
-            joining: true,
-            ..Self::starting_at(unsent)
-        }
+        Self { joining: true, ..Self::starting_at(unsent) }
     }
 
     /// Takes note of a delivery.
@@ -56,11 +49,7 @@ impl Sequence {
             return self.observe_earlier(sequence);
         }
         let missing = sequence - self.next;
-        self.seen = self
-            .seen
-            .checked_shl(missing.saturating_add(1))
-            .unwrap_or(0)
-            | 1;
+        self.seen = self.seen.checked_shl(missing.saturating_add(1)).unwrap_or(0) | 1;
         // A server that invents numbers is caught by the sequence, not by an overflow.
         self.next = sequence.saturating_add(1);
         match missing {
@@ -99,40 +88,25 @@ mod tests {
 
     #[test]
     fn complete_sequence_is_in_order() {
-        check(
-            Sequence::starting_at(5),
-            &[(5, InOrder), (6, InOrder), (7, InOrder)],
-        );
+        check(Sequence::starting_at(5), &[(5, InOrder), (6, InOrder), (7, InOrder)]);
     }
 
     #[test]
     fn gap_tells_how_many_are_missing() {
-        check(
-            Sequence::starting_at(0),
-            &[(3, Gap { missing: 3 }), (4, InOrder)],
-        );
+        check(Sequence::starting_at(0), &[(3, Gap { missing: 3 }), (4, InOrder)]);
     }
 
     #[test]
     fn delivery_after_a_later_one_is_late_once() {
         check(
             Sequence::starting_at(0),
-            &[
-                (0, InOrder),
-                (2, Gap { missing: 1 }),
-                (1, Late),
-                (1, Duplicate),
-                (3, InOrder),
-            ],
+            &[(0, InOrder), (2, Gap { missing: 1 }), (1, Late), (1, Duplicate), (3, InOrder)],
         );
     }
 
     #[test]
     fn second_delivery_is_a_duplicate() {
-        check(
-            Sequence::starting_at(0),
-            &[(0, InOrder), (0, Duplicate), (1, InOrder), (0, Duplicate)],
-        );
+        check(Sequence::starting_at(0), &[(0, InOrder), (0, Duplicate), (1, InOrder), (0, Duplicate)]);
     }
 
     #[test]
@@ -142,39 +116,24 @@ mod tests {
 
     #[test]
     fn memory_ends_after_64_places() {
-        check(
-            Sequence::starting_at(0),
-            &[(64, Gap { missing: 64 }), (1, Late), (0, Duplicate)],
-        );
-        check(
-            Sequence::starting_at(0),
-            &[(1000, Gap { missing: 1000 }), (936, Duplicate), (937, Late)],
-        );
+        check(Sequence::starting_at(0), &[(64, Gap { missing: 64 }), (1, Late), (0, Duplicate)]);
+        check(Sequence::starting_at(0), &[(1000, Gap { missing: 1000 }), (936, Duplicate), (937, Late)]);
     }
 
     #[test]
     fn joining_subscriber_may_see_what_was_under_way() {
-        check(
-            Sequence::joining(10),
-            &[(7, InOrder), (8, InOrder), (6, Duplicate)],
-        );
+        check(Sequence::joining(10), &[(7, InOrder), (8, InOrder), (6, Duplicate)]);
         check(Sequence::joining(10), &[(10, InOrder), (11, InOrder)]);
     }
 
     #[test]
     fn joining_subscriber_must_see_what_was_sent_afterwards() {
-        check(
-            Sequence::joining(10),
-            &[(12, Gap { missing: 2 }), (10, Late), (11, Late)],
-        );
+        check(Sequence::joining(10), &[(12, Gap { missing: 2 }), (10, Late), (11, Late)]);
     }
 
     #[test]
     fn greatest_number_is_no_overflow() {
-        check(
-            Sequence::starting_at(0),
-            &[(u32::MAX, Gap { missing: u32::MAX }), (u32::MAX, InOrder)],
-        );
+        check(Sequence::starting_at(0), &[(u32::MAX, Gap { missing: u32::MAX }), (u32::MAX, InOrder)]);
     }
 
     #[test]

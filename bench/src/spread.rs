@@ -17,11 +17,8 @@ impl Spread {
         figures.sort_by(f64::total_cmp);
         let (min, max) = (*figures.first()?, *figures.last()?);
         let middle = figures.len() / 2;
-        let median = if figures.len() % 2 == 1 {
-            figures[middle]
-        } else {
-            (figures[middle - 1] + figures[middle]) / 2.0
-        };
+        let median =
+            if figures.len() % 2 == 1 { figures[middle] } else { (figures[middle - 1] + figures[middle]) / 2.0 };
         Some(Self { median, min, max })
     }
 
@@ -44,11 +41,7 @@ mod tests {
     #[track_caller]
     fn check(figures: &[f64], want: Option<[f64; 3]>) {
         let spread = Spread::of(figures.iter().copied());
-        assert_eq!(
-            spread.map(|s| [s.median, s.min, s.max]),
-            want,
-            "{figures:?}"
-        );
+        assert_eq!(spread.map(|s| [s.median, s.min, s.max]), want, "{figures:?}");
     }
 
     #[test]

@@ -109,12 +109,7 @@ impl Client {
     }
 
     /// Whether the socket has arrived; sends the upgrade request if it has.
-    fn handle_dialed(
-        &mut self,
-        index: usize,
-        shared: &Shared,
-        on: &mut dyn FnMut(Event),
-    ) -> Result<bool, Closed> {
+    fn handle_dialed(&mut self, index: usize, shared: &Shared, on: &mut dyn FnMut(Event)) -> Result<bool, Closed> {
         if let Some(error) = self.socket.take_error().map_err(cut)? {
             return Err(cut(error));
         }
@@ -215,14 +210,9 @@ impl Client {
         shared: &mut Shared,
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
-        let mut decoder = std::mem::replace(
-            &mut self.decoder,
-            Decoder::new(Role::Client, MESSAGE_BYTES_MAX),
-        );
+        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(Role::Client, MESSAGE_BYTES_MAX));
         let mut outcome = Ok(());
-        let decoded = decoder.decode(bytes, &mut |event| match self
-            .handle_frame(index, event, shared, on)
-        {
+        let decoded = decoder.decode(bytes, &mut |event| match self.handle_frame(index, event, shared, on) {
             Ok(()) => ControlFlow::Continue(()),
             Err(why) => {
                 outcome = Err(why);
@@ -271,20 +261,12 @@ impl Client {
         let encoding = shared.session.encoding;
         let at_ns = shared.now_ns();
         let mut outcome = Ok(());
-        let Shared {
-            reader, session, ..
-        } = shared;
+        let Shared { reader, session, .. } = shared;
         scan(encoding, frame, reader, |message| match message {
             Message::Delivery(_) if self.phase != Phase::Ready => {
-                outcome = Err(Closed::Cut(
-                    "publication before the subscription".to_owned(),
-                ));
+                outcome = Err(Closed::Cut("publication before the subscription".to_owned()));
             }
-            Message::Delivery(stamp) => on(Event::Delivery {
-                client: index,
-                stamp,
-                at_ns,
-            }),
+            Message::Delivery(stamp) => on(Event::Delivery { client: index, stamp, at_ns }),
             Message::Corrupt => on(Event::Corrupt),
             Message::Ping => {
                 if self.answers_pings {
@@ -315,12 +297,7 @@ impl Client {
         Ok(())
     }
 
-    fn handle_reply(
-        &mut self,
-        index: usize,
-        reply: Reply,
-        on: &mut dyn FnMut(Event),
-    ) -> Result<(), Closed> {
+    fn handle_reply(&mut self, index: usize, reply: Reply, on: &mut dyn FnMut(Event)) -> Result<(), Closed> {
         use ringcast_proto::client::ReplyResult;
         match (self.phase, reply) {
             (Phase::Connecting, Reply::Result { id, result }) if id == CONNECT_ID => {
@@ -335,19 +312,16 @@ impl Client {
                 on(Event::Ready { client: index });
                 Ok(())
             }
-            (_, Reply::Error { id, error }) => Err(Closed::Cut(format!(
-                "command {id}: error {} {}",
-                error.code, error.message
-            ))),
+            (_, Reply::Error { id, error }) => {
+                Err(Closed::Cut(format!("command {id}: error {} {}", error.code, error.message)))
+            }
             (_, Reply::Push(push)) => match push.body {
-                PushBody::Unsubscribe(told) => Err(Closed::Cut(format!(
-                    "unsubscribed with {} {}",
-                    told.code, told.reason
-                ))),
-                PushBody::Disconnect(told) => Err(Closed::Cut(format!(
-                    "disconnected with {} {}",
-                    told.code, told.reason
-                ))),
+                PushBody::Unsubscribe(told) => {
+                    Err(Closed::Cut(format!("unsubscribed with {} {}", told.code, told.reason)))
+                }
+                PushBody::Disconnect(told) => {
+                    Err(Closed::Cut(format!("disconnected with {} {}", told.code, told.reason)))
+                }
                 _ => Ok(()),
             },
             _ => Err(Closed::Cut("unexpected reply".to_owned())),
@@ -355,10 +329,7 @@ impl Client {
     }
 
     fn handle_connected(&mut self, index: usize, on: &mut dyn FnMut(Event)) {
-        let subscribe = self
-            .login
-            .as_ref()
-            .and_then(|login| login.subscribe.clone());
+        let subscribe = self.login.as_ref().and_then(|login| login.subscribe.clone());
         match subscribe {
             Some(subscribe) => {
                 self.phase = Phase::Subscribing;

@@ -2,9 +2,7 @@
 
 use std::rc::Rc;
 
-use ringcast_proto::client::{
-    Command, ConnectRequest, Encoding, Request, SubscribeRequest, encode_command,
-};
+use ringcast_proto::client::{Command, ConnectRequest, Encoding, Request, SubscribeRequest, encode_command};
 use ringcast_proto::websocket;
 
 use crate::endpoint::Endpoint;
@@ -59,30 +57,16 @@ impl Session {
             Encoding::Protobuf => Some("centrifuge-protobuf"),
         };
         let mut upgrade = Vec::new();
-        websocket::write_request(
-            &mut upgrade,
-            &endpoint.authority,
-            &endpoint.target,
-            UPGRADE_KEY,
-            subprotocol,
-        );
+        websocket::write_request(&mut upgrade, &endpoint.authority, &endpoint.target, UPGRADE_KEY, subprotocol);
         let mut goodbye = Vec::new();
         websocket::encode_masked_close(&mut goodbye, 1000, "", MASK);
-        Self {
-            encoding,
-            upgrade: upgrade.into(),
-            pong: frame(encoding, &Command::default()),
-            goodbye: goodbye.into(),
-        }
+        Self { encoding, upgrade: upgrade.into(), pong: frame(encoding, &Command::default()), goodbye: goodbye.into() }
     }
 
     /// A login with a token (empty for none) and a subscription.
     pub fn login(&self, token: &str, subscription: Option<Subscription<'_>>) -> Login {
-        let connect = ConnectRequest {
-            token: token.to_owned(),
-            name: "ringcast-bench".to_owned(),
-            ..ConnectRequest::default()
-        };
+        let connect =
+            ConnectRequest { token: token.to_owned(), name: "ringcast-bench".to_owned(), ..ConnectRequest::default() };
         Login {
             connect: self.command(CONNECT_ID, Request::Connect(Box::new(connect))),
             subscribe: subscription.map(|subscription| self.subscribe(subscription)),

@@ -47,11 +47,7 @@ pub enum Event {
     /// A client is connected and, if it wanted, subscribed.
     Ready { client: usize },
     /// A client received a publication, `at_ns` nanoseconds after the start of the run.
-    Delivery {
-        client: usize,
-        stamp: Stamp,
-        at_ns: u64,
-    },
+    Delivery { client: usize, stamp: Stamp, at_ns: u64 },
     /// A client received a damaged publication.
     Corrupt,
     /// A client was pinged and has answered.
@@ -107,11 +103,7 @@ impl Engine {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         // Edge-triggered: each expiry is an event of its own, the timer need not be read.
-        poll.registry().register(
-            &mut SourceFd(&timer.as_fd().as_raw_fd()),
-            TIMER_TOKEN,
-            Interest::READABLE,
-        )?;
+        poll.registry().register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER_TOKEN, Interest::READABLE)?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
@@ -168,18 +160,12 @@ impl Engine {
         }
         let mut socket = TcpStream::from_std(StdStream::from(socket));
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut socket, token, interest)?;
+        self.poll.registry().register(&mut socket, token, interest)?;
         Ok(socket)
     }
 
     /// Sends one request of a publisher that has no other under way; `stamp` gives the numbers of each publication in it.
-    pub fn publish(
-        &mut self,
-        publisher: usize,
-        stamp: impl Fn(usize) -> Stamp,
-    ) -> Result<(), String> {
+    pub fn publish(&mut self, publisher: usize, stamp: impl Fn(usize) -> Stamp) -> Result<(), String> {
         if self.publishers[publisher].is_retired()
             && let Some(address) = self.api
         {
@@ -194,8 +180,7 @@ impl Engine {
     pub fn wake_in(&mut self, time: Duration) -> io::Result<()> {
         // A time of zero would disarm the timer.
         let time = TimeSpec::from_duration(time.max(Duration::from_nanos(1)));
-        self.timer
-            .set(Expiration::OneShot(time), TimerSetTimeFlags::empty())?;
+        self.timer.set(Expiration::OneShot(time), TimerSetTimeFlags::empty())?;
         Ok(())
     }
 
@@ -211,9 +196,7 @@ impl Engine {
                 Token(index) if index >= PUBLISHER_TOKENS => {
                     let publisher = index - PUBLISHER_TOKENS;
                     let buffer = &mut self.shared.buffer;
-                    if let Some(event) =
-                        self.publishers[publisher].handle_ready(publisher, event, buffer)
-                    {
+                    if let Some(event) = self.publishers[publisher].handle_ready(publisher, event, buffer) {
                         on(event);
                     }
                 }

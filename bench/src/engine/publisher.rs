@@ -26,13 +26,7 @@ pub struct Batch {
 
 impl Batch {
     /// One `publish` request, or a `batch` of `count` publications when `count` is over 1.
-    pub fn new(
-        endpoint: &Endpoint,
-        api_key: &str,
-        channel: &str,
-        payload_bytes: usize,
-        count: usize,
-    ) -> Self {
+    pub fn new(endpoint: &Endpoint, api_key: &str, channel: &str, payload_bytes: usize, count: usize) -> Self {
         let payload = payload::template(payload_bytes);
         let payload = std::str::from_utf8(&payload).expect("a payload is ASCII");
         let channel = serde_json::Value::from(channel);
@@ -52,11 +46,7 @@ impl Batch {
             body.len(),
         );
         let payloads = memmem::find_iter(request.as_bytes(), payload).collect();
-        Self {
-            request: request.into_bytes(),
-            payloads,
-            payload_bytes,
-        }
+        Self { request: request.into_bytes(), payloads, payload_bytes }
     }
 }
 
@@ -84,12 +74,7 @@ enum Phase {
 impl Publisher {
     /// A connection whose socket is on its way.
     pub fn new(socket: TcpStream, batch: Batch) -> Self {
-        Self {
-            socket,
-            batch,
-            phase: Phase::Idle,
-            response: Vec::new(),
-        }
+        Self { socket, batch, phase: Phase::Idle, response: Vec::new() }
     }
 
     /// Whether [`Self::replace`] is due before the next request.
@@ -108,11 +93,7 @@ impl Publisher {
         if !matches!(self.phase, Phase::Idle) {
             return Err("a publisher sends one request at a time".to_owned());
         }
-        let Batch {
-            request,
-            payloads,
-            payload_bytes,
-        } = &mut self.batch;
+        let Batch { request, payloads, payload_bytes } = &mut self.batch;
         for (index, at) in payloads.iter().enumerate() {
             payload::stamp(&mut request[*at..*at + *payload_bytes], stamp(index));
         }
@@ -122,12 +103,7 @@ impl Publisher {
     }
 
     /// Writes and reads what the socket is ready for.
-    pub fn handle_ready(
-        &mut self,
-        index: usize,
-        readiness: &Readiness,
-        buffer: &mut [u8],
-    ) -> Option<Event> {
+    pub fn handle_ready(&mut self, index: usize, readiness: &Readiness, buffer: &mut [u8]) -> Option<Event> {
         if matches!(self.phase, Phase::Broken | Phase::Retired) {
             return None;
         }
@@ -239,14 +215,8 @@ mod tests {
 
     #[test]
     fn body_ends_where_its_length_or_its_last_chunk_says() {
-        check(
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-            Ok(Some((200, "{}"))),
-        );
-        check(
-            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
-            Ok(Some((401, ""))),
-        );
+        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Ok(Some((200, "{}"))));
+        check("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", Ok(Some((401, ""))));
         check(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
             Ok(Some((200, "{}"))),
@@ -268,10 +238,7 @@ mod tests {
     #[test]
     fn other_bytes_are_an_error() {
         check("nonsense\r\n\r\n", Err(()));
-        check(
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-            Err(()),
-        );
+        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", Err(()));
     }
 
     #[test]

@@ -80,11 +80,7 @@ impl Churn {
     }
 
     /// Opens the connections that are due, at most a few at a time; tells each client to `on_open`.
-    pub fn open_due(
-        &mut self,
-        engine: &mut Engine,
-        mut on_open: impl FnMut(usize),
-    ) -> Result<(), Failure> {
+    pub fn open_due(&mut self, engine: &mut Engine, mut on_open: impl FnMut(usize)) -> Result<(), Failure> {
         const AT_A_TIME: usize = 16;
         let elapsed_ns = u128::from(engine.now_ns() - self.started_ns);
         let due = (elapsed_ns * u128::from(self.per_second) / 1_000_000_000) as u64;

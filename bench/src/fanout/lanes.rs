@@ -23,17 +23,8 @@ struct Lane {
 impl Lanes {
     /// `count` lanes with `batch` publications per request.
     pub fn new(count: usize, batch: u32, on_answer: bool) -> Self {
-        let lane = || Lane {
-            next: 0,
-            acknowledged: 0,
-            awaited: 0,
-            asking: false,
-        };
-        Self {
-            lanes: std::iter::repeat_with(lane).take(count).collect(),
-            batch,
-            on_answer,
-        }
+        let lane = || Lane { next: 0, acknowledged: 0, awaited: 0, asking: false };
+        Self { lanes: std::iter::repeat_with(lane).take(count).collect(), batch, on_answer }
     }
 
     /// How many there are.
@@ -48,9 +39,7 @@ impl Lanes {
 
     /// Whether the lane may publish in a closed loop.
     pub fn is_free(&self, lane: usize) -> bool {
-        let Lane {
-            asking, awaited, ..
-        } = self.lanes[lane];
+        let Lane { asking, awaited, .. } = self.lanes[lane];
         !asking && (self.on_answer || awaited == 0)
     }
 
@@ -86,9 +75,7 @@ impl Lanes {
 
     /// Whether everything is answered and received.
     pub fn are_quiet(&self) -> bool {
-        self.lanes
-            .iter()
-            .all(|lane| !lane.asking && lane.awaited == 0)
+        self.lanes.iter().all(|lane| !lane.asking && lane.awaited == 0)
     }
 
     /// First number of a lane that was not yet handed to the socket.
@@ -122,11 +109,7 @@ mod tests {
                 _ => lanes.handle_delivery(0),
             }
         }
-        assert_eq!(
-            (lanes.is_free(0), lanes.are_quiet()),
-            (free, quiet),
-            "{steps}"
-        );
+        assert_eq!((lanes.is_free(0), lanes.are_quiet()), (free, quiet), "{steps}");
         assert!(lanes.is_free(1));
     }
 

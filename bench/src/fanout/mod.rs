@@ -78,10 +78,7 @@ pub struct Options {
 /// Carries the scenario out.
 pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let mut run = start(common, options)?;
-    let mut floor = options
-        .floor
-        .then(|| start_floor(common, options, &run))
-        .transpose()?;
+    let mut floor = options.floor.then(|| start_floor(common, options, &run)).transpose()?;
     run.window(Length::Publications(WARM_UP_PUBLICATIONS))?;
     if run.is_broken() {
         let (_, reasons) = run.problems();
@@ -115,56 +112,27 @@ fn start(common: &Common, options: &Options) -> Result<Run, Failure> {
     let api = Endpoint::resolve(&common.api, "http")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
     let tokens = Tokens::new(common.token_secret.as_deref());
-    let subscription = Subscription {
-        channel: &options.channel,
-        recoverable: options.history,
-    };
+    let subscription = Subscription { channel: &options.channel, recoverable: options.history };
     let login = |client| session.login(&tokens.of(client), Some(subscription));
-    let mut engine = Engine::new(session.clone(), common.payload)
-        .map_err(Failure::system("starting the loop"))?;
-    let subscribers = crowd::gather(
-        &mut engine,
-        endpoint.address,
-        options.subscribers as usize,
-        |client| Some(login(client)),
-    )?;
+    let mut engine = Engine::new(session.clone(), common.payload).map_err(Failure::system("starting the loop"))?;
+    let subscribers =
+        crowd::gather(&mut engine, endpoint.address, options.subscribers as usize, |client| Some(login(client)))?;
     let publishers = match options.rate {
         Some(_) => RATE_PUBLISHERS.max(options.outstanding as usize),
         None => options.outstanding as usize,
     };
-    let batch = Batch::new(
-        &api,
-        &common.api_key,
-        &options.channel,
-        common.payload,
-        options.batch as usize,
-    );
+    let batch = Batch::new(&api, &common.api_key, &options.channel, common.payload, options.batch as usize);
     for _ in 0..publishers {
-        engine
-            .open_publisher(api.address, batch.clone())
-            .map_err(Failure::system("opening an API connection"))?;
+        engine.open_publisher(api.address, batch.clone()).map_err(Failure::system("opening an API connection"))?;
     }
     let lanes = Lanes::new(publishers, options.batch as u32, options.on_answer);
-    let churn = Churn::new(
-        endpoint.address,
-        login(options.subscribers as usize),
-        options.churn,
-    );
-    Ok(Run::new(
-        engine,
-        Meter::new(common)?,
-        subscribers,
-        lanes,
-        options.rate,
-        churn,
-    ))
+    let churn = Churn::new(endpoint.address, login(options.subscribers as usize), options.churn);
+    Ok(Run::new(engine, Meter::new(common)?, subscribers, lanes, options.rate, churn))
 }
 
 fn start_floor(common: &Common, options: &Options, run: &Run) -> Result<Floor, Failure> {
     let server = run.meter.server.as_ref();
-    let core = options
-        .floor_pin
-        .or_else(|| server.and_then(|server| server.pinned_to()));
+    let core = options.floor_pin.or_else(|| server.and_then(|server| server.pinned_to()));
     Floor::start(common, options.subscribers as usize, &options.channel, core)
 }
 
@@ -184,61 +152,18 @@ fn report(run: &Run, options: &Options, windows: &[Window]) -> Report {
     report.count("subscribers", "subscribers", u64::from(options.subscribers));
     report.count("windows", "windows", windows.len() as u64);
     report.count("publications", "publications", publications);
-    report.figure(
-        "publications_per_second",
-        "publications per second",
-        publications as f64 / publishing,
-        "",
-    );
-    report.figure(
-        "deliveries_per_second",
-        "deliveries per second",
-        deliveries as f64 / wall,
-        "",
-    );
+    report.figure("publications_per_second", "publications per second", publications as f64 / publishing, "");
+    report.figure("deliveries_per_second", "deliveries per second", deliveries as f64 / wall, "");
     if run.meter.server.is_some() {
-        let each = windows
-            .iter()
-            .map(|w| micros_each(w.used.server, w.deliveries));
-        report.spread(
-            "server_cpu_per_delivery_us",
-            "server CPU per delivery",
-            Spread::of(each),
-            "µs",
-        );
-        report_share(
-            &mut report,
-            windows,
-            "server_cores",
-            "server cores used",
-            |w| w.used.server.as_secs_f64(),
-        );
+        let each = windows.iter().map(|w| micros_each(w.used.server, w.deliveries));
+        report.spread("server_cpu_per_delivery_us", "server CPU per delivery", Spread::of(each), "µs");
+        report_share(&mut report, windows, "server_cores", "server cores used", |w| w.used.server.as_secs_f64());
     }
-    report_share(
-        &mut report,
-        windows,
-        "own_cores",
-        "cores used by this tool",
-        |w| w.used.own.as_secs_f64(),
-    );
-    let batching = windows
-        .iter()
-        .map(|w| w.deliveries as f64 / w.reads.max(1) as f64);
-    report.spread(
-        "deliveries_per_read",
-        "deliveries per read",
-        Spread::of(batching),
-        "",
-    );
-    let joined = windows
-        .iter()
-        .map(|w| w.deliveries as f64 / w.frames.max(1) as f64);
-    report.spread(
-        "deliveries_per_frame",
-        "deliveries per WebSocket frame",
-        Spread::of(joined),
-        "",
-    );
+    report_share(&mut report, windows, "own_cores", "cores used by this tool", |w| w.used.own.as_secs_f64());
+    let batching = windows.iter().map(|w| w.deliveries as f64 / w.reads.max(1) as f64);
+    report.spread("deliveries_per_read", "deliveries per read", Spread::of(batching), "");
+    let joined = windows.iter().map(|w| w.deliveries as f64 / w.frames.max(1) as f64);
+    report.spread("deliveries_per_frame", "deliveries per WebSocket frame", Spread::of(joined), "");
     report.latency("latency", "delivery latency", run.latencies());
     if let Some(rate) = options.rate {
         report.count("rate", "publications asked per second", rate);
@@ -260,27 +185,15 @@ fn report_share(
     label: &'static str,
     seconds: impl Fn(&Window) -> f64,
 ) {
-    let shares = windows
-        .iter()
-        .map(|w| seconds(w) / w.used.wall.as_secs_f64());
+    let shares = windows.iter().map(|w| seconds(w) / w.used.wall.as_secs_f64());
     report.spread(key, label, Spread::of(shares), "");
 }
 
 fn report_floor(report: &mut Report, windows: &[Window], floors: &[crate::floor::Window]) {
     let frames = floors.iter().map(|f| f.frames as f64);
-    report.spread(
-        "floor_frames",
-        "floor: publications per write",
-        Spread::of(frames),
-        "",
-    );
+    report.spread("floor_frames", "floor: publications per write", Spread::of(frames), "");
     let each = floors.iter().map(|f| micros_each(f.cpu, f.deliveries));
-    report.spread(
-        "floor_cpu_per_delivery_us",
-        "floor: CPU per delivery",
-        Spread::of(each),
-        "µs",
-    );
+    report.spread("floor_cpu_per_delivery_us", "floor: CPU per delivery", Spread::of(each), "µs");
     let ratios = windows
         .iter()
         .zip(floors)

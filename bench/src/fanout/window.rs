@@ -105,12 +105,7 @@ impl Run {
             set_role(&mut books.roles, client, Role::Stays);
             books.ledger.open(client, |_| Sequence::starting_at(0));
         }
-        Self {
-            engine,
-            meter,
-            rate,
-            books,
-        }
+        Self { engine, meter, rate, books }
     }
 
     /// Publishes for `length` and waits until all has arrived, or nothing more does.
@@ -148,12 +143,7 @@ impl Run {
         while self.engine.now_ns() < end_ns {
             self.turn(LINGER)?;
         }
-        let Books {
-            ledger,
-            lanes,
-            stayers,
-            ..
-        } = &mut self.books;
+        let Books { ledger, lanes, stayers, .. } = &mut self.books;
         for client in stayers.iter() {
             ledger.close(*client, lanes.sent());
         }
@@ -225,18 +215,14 @@ impl Run {
             Length::Publications(count) => count.div_ceil(batch),
             Length::Time(time) => (time.as_secs_f64() * rate as f64) as u64 / batch,
         };
-        let due_ns = |request: u64| {
-            started_ns + (u128::from(request * batch) * 1_000_000_000 / u128::from(rate)) as u64
-        };
+        let due_ns =
+            |request: u64| started_ns + (u128::from(request * batch) * 1_000_000_000 / u128::from(rate)) as u64;
         let mut watch = Watch::new(started_ns);
         let mut request = 0;
         while request < requests && !self.books.broken {
             let now_ns = self.engine.now_ns();
             for lane in 0..self.books.lanes.count() {
-                if request < requests
-                    && due_ns(request) <= now_ns
-                    && self.books.lanes.is_answered(lane)
-                {
+                if request < requests && due_ns(request) <= now_ns && self.books.lanes.is_answered(lane) {
                     self.books.late_start.record_ns(now_ns - due_ns(request));
                     self.publish(lane, due_ns(request))?;
                     request += 1;
@@ -249,9 +235,7 @@ impl Run {
             self.let_come()?;
             // Late already means that all API connections are busy: their answers end the turn.
             if let Some(left_ns) = due_ns(request).checked_sub(self.engine.now_ns()) {
-                self.engine
-                    .wake_in(Duration::from_nanos(left_ns))
-                    .map_err(Failure::system("setting a timer"))?;
+                self.engine.wake_in(Duration::from_nanos(left_ns)).map_err(Failure::system("setting a timer"))?;
             }
             self.turn(TURN)?;
         }
@@ -261,11 +245,7 @@ impl Run {
     fn publish(&mut self, lane: usize, sent_ns: u64) -> Result<u64, Failure> {
         let receivers = self.books.stayers.len() as u64;
         let first = self.books.lanes.start(lane, receivers);
-        let stamp = |index: usize| Stamp {
-            publisher: lane as u16,
-            sequence: first + index as u32,
-            sent_ns,
-        };
+        let stamp = |index: usize| Stamp { publisher: lane as u16, sequence: first + index as u32, sent_ns };
         self.engine.publish(lane, stamp).map_err(Failure::Api)?;
         Ok(u64::from(self.books.lanes.batch()))
     }
@@ -322,11 +302,7 @@ impl Run {
 impl Books {
     fn handle(&mut self, event: Event, ready: &mut Vec<usize>) {
         match event {
-            Event::Delivery {
-                client,
-                stamp,
-                at_ns,
-            } => {
+            Event::Delivery { client, stamp, at_ns } => {
                 self.ledger.observe(client, stamp);
                 self.latency.record_ns(at_ns.saturating_sub(stamp.sent_ns));
                 if self.roles[client] == Role::Stays {
@@ -336,8 +312,7 @@ impl Books {
             Event::Answered { publisher } => self.lanes.handle_answer(publisher),
             Event::Ready { client } => {
                 let lanes = &self.lanes;
-                self.ledger
-                    .open(client, |lane| Sequence::joining(lanes.unsent(lane)));
+                self.ledger.open(client, |lane| Sequence::joining(lanes.unsent(lane)));
                 ready.push(client);
             }
             Event::Corrupt => self.ledger.observe_corrupt(),
@@ -389,9 +364,7 @@ struct Watch {
 
 impl Watch {
     fn new(now_ns: u64) -> Self {
-        Self {
-            until_ns: now_ns + PATIENCE.as_nanos() as u64,
-        }
+        Self { until_ns: now_ns + PATIENCE.as_nanos() as u64 }
     }
 
     fn is_over(&self, now_ns: u64) -> bool {

@@ -21,18 +21,10 @@ impl Child {
         if let Some(core) = core {
             command.args(["--pin", &core.to_string()]);
         }
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = process.stdin.take();
         let output = process.stdout.take().expect("standard output is piped");
-        let mut child = Self {
-            process,
-            input,
-            output: BufReader::new(output),
-            port: 0,
-        };
+        let mut child = Self { process, input, output: BufReader::new(output), port: 0 };
         let port = child.line()?.parse();
         child.port = port.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
         Ok(child)

@@ -103,23 +103,12 @@ pub struct Window {
 
 impl Floor {
     /// Starts a writer on `core`, connects the receivers and warms up.
-    pub fn start(
-        common: &Common,
-        receivers: usize,
-        channel: &str,
-        core: Option<usize>,
-    ) -> Result<Self, Failure> {
-        let child =
-            Child::start(receivers, core).map_err(Failure::system("starting the writer"))?;
+    pub fn start(common: &Common, receivers: usize, channel: &str, core: Option<usize>) -> Result<Self, Failure> {
+        let child = Child::start(receivers, core).map_err(Failure::system("starting the writer"))?;
         let encoding = common.protocol.encoding();
-        let endpoint = Endpoint {
-            address: child.address(),
-            authority: String::new(),
-            target: String::new(),
-        };
+        let endpoint = Endpoint { address: child.address(), authority: String::new(), target: String::new() };
         let session = Session::new(&endpoint, encoding);
-        let mut engine =
-            Engine::new(session, common.payload).map_err(Failure::system("starting the loop"))?;
+        let mut engine = Engine::new(session, common.payload).map_err(Failure::system("starting the loop"))?;
         let clients = crowd::gather(&mut engine, child.address(), receivers, |_| None)?;
         let mut ledger = Ledger::new(1);
         for client in clients {
@@ -134,16 +123,9 @@ impl Floor {
             payload_bytes: common.payload,
             receivers,
             next: 0,
-            books: Books {
-                ledger,
-                latency: Latency::new(),
-                cut: None,
-            },
+            books: Books { ledger, latency: Latency::new(), cut: None },
         };
-        floor
-            .child
-            .await_ready()
-            .map_err(Failure::system("waiting for the writer"))?;
+        floor.child.await_ready().map_err(Failure::system("waiting for the writer"))?;
         floor.window(WARM_UP_WRITES, 1)?;
         floor.books.latency = Latency::new();
         Ok(floor)
@@ -158,23 +140,12 @@ impl Floor {
             let sent_ns = self.engine.now_ns();
             let first = self.next;
             self.next += frames as u32;
-            round.stamp(|index| Stamp {
-                publisher: 0,
-                sequence: first + index as u32,
-                sent_ns,
-            });
-            self.child
-                .write(&round.bytes)
-                .map_err(Failure::system("handing bytes to the writer"))?;
+            round.stamp(|index| Stamp { publisher: 0, sequence: first + index as u32, sent_ns });
+            self.child.write(&round.bytes).map_err(Failure::system("handing bytes to the writer"))?;
             self.receive(frames)?;
         }
         let writes = rounds * self.receivers as u64;
-        Ok(Window {
-            cpu: self.meter.used_since(before)?.server,
-            writes,
-            deliveries: writes * frames as u64,
-            frames,
-        })
+        Ok(Window { cpu: self.meter.used_since(before)?.server, writes, deliveries: writes * frames as u64, frames })
     }
 
     /// The accounts of the receivers.
@@ -192,9 +163,7 @@ impl Floor {
         let give_up_ns = self.engine.now_ns() + PATIENCE.as_nanos() as u64;
         while self.tally().delivered < want {
             let books = &mut self.books;
-            self.engine
-                .turn(TURN, &mut |event| books.handle(event))
-                .map_err(Failure::system("waiting for events"))?;
+            self.engine.turn(TURN, &mut |event| books.handle(event)).map_err(Failure::system("waiting for events"))?;
             if self.books.cut.is_some() || self.engine.now_ns() > give_up_ns {
                 let waiting_for = "the writer's bytes had not all arrived".to_owned();
                 return Err(Failure::Stalled { waiting_for });
@@ -207,11 +176,7 @@ impl Floor {
 impl Books {
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Delivery {
-                client,
-                stamp,
-                at_ns,
-            } => {
+            Event::Delivery { client, stamp, at_ns } => {
                 self.ledger.observe(client, stamp);
                 self.latency.record_ns(at_ns.saturating_sub(stamp.sent_ns));
             }
@@ -236,11 +201,7 @@ impl Round {
         let bytes = frame.repeat(frames);
         let payload = payload::template(payload_bytes);
         let payloads = memchr::memmem::find_iter(&bytes, &payload).collect();
-        Self {
-            bytes,
-            payloads,
-            payload_bytes,
-        }
+        Self { bytes, payloads, payload_bytes }
     }
 
     fn stamp(&mut self, stamp: impl Fn(usize) -> Stamp) {
@@ -252,10 +213,7 @@ impl Round {
 
 /// One publication in the push and the frame of the protocol.
 fn frame(encoding: Encoding, channel: &str, payload_bytes: usize) -> Vec<u8> {
-    let publication = Publication {
-        data: payload::template(payload_bytes).into(),
-        ..Publication::default()
-    };
+    let publication = Publication { data: payload::template(payload_bytes).into(), ..Publication::default() };
     let body = encode_publication(encoding, &publication).expect("the payload is JSON");
     let mut push = Vec::new();
     encode_publication_push(encoding, channel, &body, &mut push);
@@ -275,19 +233,9 @@ fn report(floor: &Floor, options: &Options, windows: &[Window]) -> Report {
     report.count("windows", "windows", windows.len() as u64);
     report.count("writes", "writes", windows.iter().map(|w| w.writes).sum());
     let per_write = windows.iter().map(|w| micros_each(w.cpu, w.writes));
-    report.spread(
-        "cpu_per_write_us",
-        "writer CPU per write",
-        Spread::of(per_write),
-        "µs",
-    );
+    report.spread("cpu_per_write_us", "writer CPU per write", Spread::of(per_write), "µs");
     let per_delivery = windows.iter().map(|w| micros_each(w.cpu, w.deliveries));
-    report.spread(
-        "cpu_per_delivery_us",
-        "writer CPU per delivery",
-        Spread::of(per_delivery),
-        "µs",
-    );
+    report.spread("cpu_per_delivery_us", "writer CPU per delivery", Spread::of(per_delivery), "µs");
     report.latency("latency", "delivery latency", floor.latencies());
     report.tally(floor.tally());
     report
@@ -301,19 +249,11 @@ mod tests {
     #[track_caller]
     fn check(encoding: Encoding, frames: usize) {
         let mut round = Round::new(encoding, "bench", 128, frames);
-        round.stamp(|index| Stamp {
-            publisher: 0,
-            sequence: index as u32,
-            sent_ns: 5,
-        });
+        round.stamp(|index| Stamp { publisher: 0, sequence: index as u32, sent_ns: 5 });
         assert_eq!(round.payloads.len(), frames);
         let length = round.bytes.len() / frames;
         for (index, frame) in round.bytes.chunks(length).enumerate() {
-            let want = Stamp {
-                publisher: 0,
-                sequence: index as u32,
-                sent_ns: 5,
-            };
+            let want = Stamp { publisher: 0, sequence: index as u32, sent_ns: 5 };
             assert_eq!(Reader::new(128).read(frame), Found::Stamp(want));
         }
     }
