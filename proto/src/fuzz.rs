@@ -97,9 +97,12 @@ pub fn websocket(data: &[u8]) {
     assert!(decode_stream(role, data, pieces) == decode_stream(role, data, data.len().max(1)), "split in {pieces}");
 }
 
+/// Opcode, close code and payload of an event.
+type Seen = (u8, Option<u16>, Vec<u8>);
+
 type End = Result<ControlFlow<()>, ProtocolError>;
 
-fn decode_stream(role: Role, data: &[u8], step: usize) -> (Vec<(u8, Option<u16>, Vec<u8>)>, End) {
+fn decode_stream(role: Role, data: &[u8], step: usize) -> (Vec<Seen>, End) {
     let (mut decoder, mut seen) = (Decoder::new(role, 4096), Vec::new());
     let mut end = Ok(ControlFlow::Continue(()));
     for piece in data.chunks(step) {

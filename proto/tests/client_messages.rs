@@ -171,7 +171,7 @@ fn payload() -> impl Strategy<Value = Bytes> {
     prop_oneof![
         Just(Bytes::new()),
         any::<i64>().prop_map(|number| number.to_string().into()),
-        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap().into()),
+        any::<String>().prop_map(|text| serde_json::to_string(&text).expect("text is JSON").into()),
         "[a-z]{0,5}".prop_map(|key| format!("{{\"{key}\": [1, null,true ,{{}}]}}").into()),
     ]
 }

@@ -26,9 +26,10 @@ impl Random {
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).expect("a folder of seeds").flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
+    paths.into_iter().map(|path| fs::read(path).expect("a seed")).collect()
 }
 
 /// Flips, cuts, repeats and splices, a few at once.

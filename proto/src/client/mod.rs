@@ -54,6 +54,10 @@ pub enum Request {
 }
 
 /// To a client.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made, encoded and dropped; publications in bulk are encoded on their own"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Asks for a pong.
