@@ -29,14 +29,8 @@ fn the_listed_cases_and_no_others_pass_with_one_and_with_four_shards() {
     let list = support::tests_folder().join("compat/expected.txt");
     let expected = read_list(&list);
     let suite = Suite::new();
-    let passing: Vec<Ids> = SHARDS
-        .iter()
-        .map(|shards| suite.passing(*shards, &expected))
-        .collect();
-    let everywhere = passing
-        .iter()
-        .skip(1)
-        .fold(passing[0].clone(), |all, ids| &all & ids);
+    let passing: Vec<Ids> = SHARDS.iter().map(|shards| suite.passing(*shards, &expected)).collect();
+    let everywhere = passing.iter().skip(1).fold(passing[0].clone(), |all, ids| &all & ids);
 
     if std::env::var_os("COMPAT_UPDATE").is_some() {
         write_list(&list, &everywhere);
@@ -44,17 +38,9 @@ fn the_listed_cases_and_no_others_pass_with_one_and_with_four_shards() {
     }
     let mut findings = Vec::new();
     for (shards, ids) in SHARDS.iter().zip(&passing) {
-        findings.extend(
-            (&expected - ids)
-                .iter()
-                .map(|id| format!("fails with {shards} shards: {id}")),
-        );
+        findings.extend((&expected - ids).iter().map(|id| format!("fails with {shards} shards: {id}")));
     }
-    findings.extend(
-        (&everywhere - &expected)
-            .iter()
-            .map(|id| format!("passes, add it to expected.txt: {id}")),
-    );
+    findings.extend((&everywhere - &expected).iter().map(|id| format!("passes, add it to expected.txt: {id}")));
     assert!(
         findings.is_empty(),
         "{} of {} listed cases pass; set COMPAT_UPDATE=1 to write the list anew:\n  {}",
@@ -77,11 +63,7 @@ impl Suite {
         let python = support::python("venv-compat", &folder.join("requirements.txt"));
         let reports = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compat");
         fs::create_dir_all(&reports).expect("the target folder can be written");
-        Suite {
-            python,
-            folder,
-            reports,
-        }
+        Suite { python, folder, reports }
     }
 
     /// Plays all cases, then once more and slowly those whose verdict is not the expected one; the second verdict counts.
@@ -101,10 +83,7 @@ impl Suite {
         let mut command = Command::new(&self.python);
         command
             .arg(self.folder.join("run.py"))
-            .args([
-                "--bin",
-                &format!("{} --config {{file}}", support::binary().display()),
-            ])
+            .args(["--bin", &format!("{} --config {{file}}", support::binary().display())])
             .args(["--retry", "0", "--port", &free_ports(PORTS).to_string()])
             .arg("--json")
             .arg(&report)
@@ -118,30 +97,16 @@ impl Suite {
         if !only.is_empty() {
             command.args(["--jobs", "2", "--servers", "2"]);
         }
-        let output = command
-            .output()
-            .expect("the virtual environment has a Python");
+        let output = command.output().expect("the virtual environment has a Python");
         let printed = String::from_utf8_lossy(&output.stdout);
-        fs::write(report.with_extension("txt"), printed.as_bytes())
-            .expect("the target folder can be written");
+        fs::write(report.with_extension("txt"), printed.as_bytes()).expect("the target folder can be written");
         let last = printed.lines().last().unwrap_or_default();
-        assert!(
-            last.ends_with(" failed"),
-            "the script broke: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(last.ends_with(" failed"), "the script broke: {}", String::from_utf8_lossy(&output.stderr));
 
-        let cases: Value =
-            serde_json::from_slice(&fs::read(&report).expect("the script wrote it")).expect("JSON");
+        let cases: Value = serde_json::from_slice(&fs::read(&report).expect("the script wrote it")).expect("JSON");
         let cases = cases.as_array().expect("a list of cases");
-        let passed = cases
-            .iter()
-            .filter(|case| case["ok"] == true)
-            .filter_map(|case| case["id"].as_str());
-        passed
-            .filter(|id| only.is_empty() || only.contains(*id))
-            .map(str::to_owned)
-            .collect()
+        let passed = cases.iter().filter(|case| case["ok"] == true).filter_map(|case| case["id"].as_str());
+        passed.filter(|id| only.is_empty() || only.contains(*id)).map(str::to_owned).collect()
     }
 }
 
@@ -157,12 +122,8 @@ fn free_ports(count: u16) -> u16 {
 }
 
 fn read_list(path: &Path) -> Ids {
-    let text =
-        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.lines()
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 fn write_list(path: &Path, ids: &Ids) {

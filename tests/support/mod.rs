@@ -26,8 +26,7 @@ pub fn tests_folder() -> PathBuf {
 pub fn installed(name: &str, inputs: &[PathBuf], install: impl FnOnce(&Path)) -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(cache).expect("the target folder can be written");
-    let lock =
-        File::create(cache.join(format!("{name}.lock"))).expect("the target folder can be written");
+    let lock = File::create(cache.join(format!("{name}.lock"))).expect("the target folder can be written");
     lock.lock().expect("the file system has locks");
 
     let folder = cache.join(name);
@@ -51,17 +50,9 @@ pub fn installed(name: &str, inputs: &[PathBuf], install: impl FnOnce(&Path)) ->
 pub fn python(name: &str, requirements: &Path) -> PathBuf {
     let folder = installed(name, &[requirements.to_owned()], |folder| {
         let remedy = "apt-get install python3 python3-venv";
-        run(
-            Command::new("python3").args(["-m", "venv"]).arg(folder),
-            remedy,
-        );
+        run(Command::new("python3").args(["-m", "venv"]).arg(folder), remedy);
         let pip = folder.join("bin/pip");
-        run(
-            Command::new(pip)
-                .args(["install", "--quiet", "-r"])
-                .arg(requirements),
-            "access to PyPI",
-        );
+        run(Command::new(pip).args(["install", "--quiet", "-r"]).arg(requirements), "access to PyPI");
     });
     folder.join("bin/python")
 }

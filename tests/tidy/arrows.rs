@@ -10,17 +10,9 @@ use crate::tree;
 const ARROWS: &[(&str, &str, &[&str])] = &[
     ("ringcast-proto", "proto", &[]),
     ("ringcast-state", "shard/state", &["ringcast-proto"]),
-    (
-        "ringcast-runtime",
-        "shard/runtime",
-        &["ringcast-proto", "ringcast-state"],
-    ),
+    ("ringcast-runtime", "shard/runtime", &["ringcast-proto", "ringcast-state"]),
     ("ringcast-bench", "bench", &["ringcast-proto"]),
-    (
-        "ringcast",
-        ".",
-        &["ringcast-proto", "ringcast-state", "ringcast-runtime"],
-    ),
+    ("ringcast", ".", &["ringcast-proto", "ringcast-state", "ringcast-runtime"]),
 ];
 
 /// Dependencies that only some crates may name: the executors and the ring of the shards, the runtime of the control plane.
@@ -41,11 +33,7 @@ fn crates_depend_on_each_other_only_along_the_arrows() {
             findings.push(format!("{} is not in the list of crates", package.name));
             continue;
         };
-        for dependency in package
-            .dependencies
-            .iter()
-            .filter(|d| d.name.starts_with("ringcast"))
-        {
+        for dependency in package.dependencies.iter().filter(|d| d.name.starts_with("ringcast")) {
             if !allowed.contains(&dependency.name.as_str()) {
                 findings.push(format!("{} -> {}", package.name, dependency.name));
             }
@@ -65,10 +53,7 @@ fn executors_and_rings_stay_in_their_crates() {
             }
         }
     }
-    tree::none(
-        "a reserved dependency in a crate that may not name it",
-        findings,
-    );
+    tree::none("a reserved dependency in a crate that may not name it", findings);
 }
 
 #[test]
@@ -77,9 +62,7 @@ fn runtime_names_of_tokio_only_the_io_traits() {
         .iter()
         .filter(|package| package.name == "ringcast-runtime")
         .flat_map(|package| &package.dependencies)
-        .filter(|dependency| {
-            dependency.name == "tokio" && (dependency.default_features || dependency.features != 0)
-        })
+        .filter(|dependency| dependency.name == "tokio" && (dependency.default_features || dependency.features != 0))
         .map(|_| "shard/runtime/Cargo.toml: tokio with features".to_owned())
         .collect();
     tree::none("the shards run no tokio", findings);
@@ -93,17 +76,12 @@ fn every_crate_takes_the_shared_lints() {
         let manifest = std::fs::read_to_string(&path).expect("every crate has a manifest");
         let own = "[lints.rust]\nmissing_docs = \"warn\"\nunsafe_code = \"deny\"";
         let shared = "[lints]\nworkspace = true";
-        let wanted = if *name == "ringcast-runtime" {
-            own
-        } else {
-            shared
-        };
+        let wanted = if *name == "ringcast-runtime" { own } else { shared };
         if !manifest.contains(wanted) {
             findings.push(format!("{name}: no `{}`", wanted.replace('\n', " ")));
         }
     }
-    let workspace = std::fs::read_to_string(tree::root().join("Cargo.toml"))
-        .expect("the workspace has a manifest");
+    let workspace = std::fs::read_to_string(tree::root().join("Cargo.toml")).expect("the workspace has a manifest");
     if !workspace.contains("unsafe_code = \"forbid\"") {
         findings.push("the workspace does not forbid unsafe code".to_owned());
     }
@@ -124,21 +102,11 @@ struct Dependency {
 /// The manifests as cargo reads them: ordinary, build and development dependencies alike.
 fn packages() -> Vec<Package> {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--no-deps",
-            "--offline",
-        ])
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .current_dir(tree::root())
         .output()
         .expect("cargo started this test and can be started by it");
-    assert!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
     array(&metadata, "packages").iter().map(package).collect()
 }
@@ -158,14 +126,9 @@ fn package(value: &Value) -> Package {
 }
 
 fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value[key]
-        .as_array()
-        .expect("the metadata format is stable")
+    value[key].as_array().expect("the metadata format is stable")
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value[key]
-        .as_str()
-        .expect("the metadata format is stable")
-        .to_owned()
+    value[key].as_str().expect("the metadata format is stable").to_owned()
 }

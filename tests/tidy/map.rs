@@ -6,17 +6,10 @@ use crate::tree;
 
 #[test]
 fn every_path_of_the_map_exists() {
-    let readme =
-        fs::read_to_string(tree::root().join("README.md")).expect("the repository has a README");
+    let readme = fs::read_to_string(tree::root().join("README.md")).expect("the repository has a README");
     let paths = paths(&readme);
-    assert!(
-        paths.len() >= 5,
-        "no map of the code in the README: a block that opens with ```text and names `proto/`"
-    );
-    let findings = paths
-        .into_iter()
-        .filter(|path| !tree::root().join(path).exists())
-        .collect();
+    assert!(paths.len() >= 5, "no map of the code in the README: a block that opens with ```text and names `proto/`");
+    let findings = paths.into_iter().filter(|path| !tree::root().join(path).exists()).collect();
     tree::none("the README's map names what does not exist", findings);
 }
 
@@ -25,12 +18,7 @@ fn paths(readme: &str) -> Vec<String> {
     let mut paths = Vec::new();
     let mut folder = String::new();
     for line in map(readme) {
-        let names = line
-            .trim_start()
-            .split("  ")
-            .next()
-            .unwrap_or_default()
-            .split(' ');
+        let names = line.trim_start().split("  ").next().unwrap_or_default().split(' ');
         let inside = line.starts_with(' ');
         for name in names.filter(|name| name.ends_with('/') || name.contains('.')) {
             if inside {
@@ -46,16 +34,8 @@ fn paths(readme: &str) -> Vec<String> {
 
 /// Lines of the first fenced block that names `proto/`.
 fn map(readme: &str) -> impl Iterator<Item = &str> {
-    let block = readme
-        .split("```")
-        .skip(1)
-        .step_by(2)
-        .find(|block| block.contains("\nproto/"));
-    block
-        .unwrap_or_default()
-        .lines()
-        .skip(1)
-        .filter(|line| !line.trim().is_empty())
+    let block = readme.split("```").skip(1).step_by(2).find(|block| block.contains("\nproto/"));
+    block.unwrap_or_default().lines().skip(1).filter(|line| !line.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -64,19 +44,12 @@ mod tests {
 
     #[track_caller]
     fn check(map: &str, want: &[&str]) {
-        assert_eq!(
-            paths(&format!("# Name\n```text\n{map}\n```\n")),
-            want,
-            "{map}"
-        );
+        assert_eq!(paths(&format!("# Name\n```text\n{map}\n```\n")), want, "{map}");
     }
 
     #[test]
     fn an_indented_line_continues_the_folder_above() {
-        check(
-            "proto/   bytes\n  client/ sse.rs   messages",
-            &["proto/", "proto/client/", "proto/sse.rs"],
-        );
+        check("proto/   bytes\n  client/ sse.rs   messages", &["proto/", "proto/client/", "proto/sse.rs"]);
     }
 
     #[test]

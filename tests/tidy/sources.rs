@@ -44,11 +44,7 @@ const IMPURE: &[&str] = &[
 #[test]
 fn every_rust_file_opens_with_its_purpose() {
     let opening = |file: &Source| !file.text.starts_with("//!");
-    let findings = tree::rust_files()
-        .into_iter()
-        .filter(opening)
-        .map(|file| file.path)
-        .collect();
+    let findings = tree::rust_files().into_iter().filter(opening).map(|file| file.path).collect();
     tree::none("a file does not open with `//!`", findings);
 }
 
@@ -59,15 +55,9 @@ fn files_hold_one_idea() {
         let lines = file.text.lines().count();
         let known = LONG_FILES.iter().find(|(path, _)| *path == file.path);
         match known {
-            None if lines > LINES_MAX => {
-                findings.push(format!("{}: {lines} lines, at most {LINES_MAX}", file.path))
-            }
-            Some((_, max)) if lines > *max => {
-                findings.push(format!("{}: grew to {lines}, was {max}", file.path))
-            }
-            Some(_) if lines <= LINES_MAX => {
-                findings.push(format!("{}: short now, take it off the list", file.path))
-            }
+            None if lines > LINES_MAX => findings.push(format!("{}: {lines} lines, at most {LINES_MAX}", file.path)),
+            Some((_, max)) if lines > *max => findings.push(format!("{}: grew to {lines}, was {max}", file.path)),
+            Some(_) if lines <= LINES_MAX => findings.push(format!("{}: short now, take it off the list", file.path)),
             None | Some(_) => {}
         }
     }
@@ -103,10 +93,7 @@ fn unsafe_code_stands_in_one_folder_under_a_safety_comment() {
 fn pure_crates_do_not_touch_the_outside() {
     let mut findings = Vec::new();
     for file in tree::rust_files() {
-        if !PURE_FOLDERS
-            .iter()
-            .any(|folder| file.path.starts_with(folder))
-        {
+        if !PURE_FOLDERS.iter().any(|folder| file.path.starts_with(folder)) {
             continue;
         }
         let shipped = file.text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -123,9 +110,7 @@ fn pure_crates_do_not_touch_the_outside() {
 fn tokio_stands_outside_of_the_shards() {
     let mut findings = Vec::new();
     for file in tree::rust_files() {
-        if !file.path.starts_with("shard/runtime/src/")
-            || file.path.starts_with("shard/runtime/src/http/")
-        {
+        if !file.path.starts_with("shard/runtime/src/") || file.path.starts_with("shard/runtime/src/http/") {
             continue;
         }
         for (index, line) in file.text.lines().enumerate() {
@@ -134,25 +119,13 @@ fn tokio_stands_outside_of_the_shards() {
             }
         }
     }
-    tree::none(
-        "only shard/runtime/src/http may name tokio's I/O traits",
-        findings,
-    );
+    tree::none("only shard/runtime/src/http may name tokio's I/O traits", findings);
 }
 
 #[test]
 fn nothing_is_left_behind() {
-    let marks = [
-        concat!("TO", "DO"),
-        concat!("FIX", "ME"),
-        concat!("XX", "X"),
-        concat!("HA", "CK"),
-    ];
-    let calls = [
-        concat!("to", "do!"),
-        concat!("unimplement", "ed!"),
-        concat!("db", "g!"),
-    ];
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
+    let calls = [concat!("to", "do!"), concat!("unimplement", "ed!"), concat!("db", "g!")];
     let mut findings = Vec::new();
     for file in tree::rust_files() {
         for (index, line) in file.text.lines().enumerate() {
@@ -170,17 +143,9 @@ fn nothing_is_left_behind() {
 
 #[test]
 fn no_file_names_a_folder_of_one_machine() {
-    let folders = [
-        concat!("/wo", "rk/"),
-        concat!("/ro", "ot/"),
-        concat!("/Us", "ers/"),
-        concat!("/ho", "me/"),
-    ];
+    let folders = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/Us", "ers/"), concat!("/ho", "me/")];
     let mut findings = Vec::new();
-    for file in tree::text_files()
-        .iter()
-        .filter(|file| !file.path.ends_with("Cargo.lock"))
-    {
+    for file in tree::text_files().iter().filter(|file| !file.path.ends_with("Cargo.lock")) {
         for (index, line) in file.text.lines().enumerate() {
             let names = |folder: &&str| starts_path(line, folder);
             if folders.iter().any(names) {
@@ -205,19 +170,14 @@ fn has_word(text: &str, word: &str) -> bool {
         let before = text[..start].chars().next_back();
         let behind = text[start + word.len()..].chars().next();
         let opens = word.starts_with(part_of_name) && before.is_some_and(part_of_name);
-        let closes =
-            word.ends_with(part_of_name) && behind.is_some_and(part_of_name) && word != "Atomic";
+        let closes = word.ends_with(part_of_name) && behind.is_some_and(part_of_name) && word != "Atomic";
         !opens && !closes
     })
 }
 
 /// Whether the lines right above, comments and attributes only, hold a SAFETY comment; one comment may explain the lines of one block.
 fn explained(above: &[&str]) -> bool {
-    above
-        .iter()
-        .rev()
-        .take(12)
-        .any(|line| line.trim_start().starts_with("// SAFETY:"))
+    above.iter().rev().take(12).any(|line| line.trim_start().starts_with("// SAFETY:"))
 }
 
 /// A comment that reads like a statement: it ends as code ends and holds what only code holds.
@@ -226,14 +186,9 @@ fn is_code_in_comment(line: &str) -> bool {
         return false;
     };
     let comment = comment.trim_end();
-    let opens = [
-        "let ", "if ", "for ", "while ", "fn ", "pub ", "use ", "return ", "match ", "}",
-    ];
+    let opens = ["let ", "if ", "for ", "while ", "fn ", "pub ", "use ", "return ", "match ", "}"];
     let starts = opens.iter().any(|word| comment.starts_with(word));
-    let calls = comment
-        .split(' ')
-        .next()
-        .is_some_and(|first| first.contains('('));
+    let calls = comment.split(' ').next().is_some_and(|first| first.contains('('));
     let ends = comment.ends_with(';') || comment.ends_with('{') || comment == "}";
     ends && (starts || calls || comment.contains(" = "))
 }
@@ -260,14 +215,8 @@ mod tests {
         check_comment("    // let x = 5;", true);
         check_comment("// self.close(now);", true);
         check_comment("// if done {", true);
-        check_comment(
-            "// The peer may be gone; then nothing is left to do.",
-            false,
-        );
-        check_comment(
-            "// A close with unread input sends RST (see `close`);",
-            false,
-        );
+        check_comment("// The peer may be gone; then nothing is left to do.", false);
+        check_comment("// A close with unread input sends RST (see `close`);", false);
         check_comment("/// let x = 5;", false);
         check_comment("let x = 5; // as it was", false);
     }
@@ -286,9 +235,6 @@ mod tests {
     fn only_absolute_paths_of_a_person_are_found() {
         let home = concat!("/ho", "me/");
         assert!(starts_path(&format!("cd {home}ada"), home));
-        assert!(!starts_path(
-            &format!("https://example.com{home}page"),
-            home
-        ));
+        assert!(!starts_path(&format!("https://example.com{home}page"), home));
     }
 }

@@ -4,16 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold what tools made, not what people wrote.
-const MADE: &[&str] = &[
-    "target",
-    "node_modules",
-    ".git",
-    ".venv",
-    "__pycache__",
-    "artifacts",
-    "corpus",
-    "coverage",
-];
+const MADE: &[&str] = &["target", "node_modules", ".git", ".venv", "__pycache__", "artifacts", "corpus", "coverage"];
 
 /// One file with its text.
 pub struct Source {
@@ -30,10 +21,7 @@ pub fn root() -> &'static Path {
 
 /// Every Rust file, in the order of its path.
 pub fn rust_files() -> Vec<Source> {
-    text_files()
-        .into_iter()
-        .filter(|file| file.path.ends_with(".rs"))
-        .collect()
+    text_files().into_iter().filter(|file| file.path.ends_with(".rs")).collect()
 }
 
 /// Every file that is text, in the order of its path.
@@ -45,10 +33,7 @@ pub fn text_files() -> Vec<Source> {
         .into_iter()
         .filter_map(|path| {
             let text = fs::read_to_string(&path).ok()?;
-            Some(Source {
-                path: relative(&path),
-                text,
-            })
+            Some(Source { path: relative(&path), text })
         })
         .collect()
 }
