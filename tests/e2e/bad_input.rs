@@ -150,7 +150,7 @@ fn forbidden_commands_get_their_error_and_the_connection_lives() {
         assert_eq!(reply["error"]["code"], *code, "{command} {body}: {reply}");
     }
     server.publish("chat:twice", json!({"still": "here"}));
-    assert_eq!(client.publication(), json!({"still": "here"}));
+    assert_eq!(client.publication()["data"], json!({"still": "here"}));
 }
 
 #[test]
@@ -290,6 +290,26 @@ fn a_body_that_cannot_be_read_is_refused() {
         // The reference calls it its own error.
         assert!(matches!(status, Some(400 | 500)), "{chunk:?}: {status:?}");
         bystander.is_undisturbed(&server, chunk);
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused() {
+    const LIMIT: usize = 1000;
+    let mut options = config(free_port());
+    options["http_api"]["body_size_limit"] = json!(LIMIT);
+    let server = Server::start_with(2, &options);
+    let mut bystander = Bystander::new(&server);
+    let key = format!("X-API-Key: {API_KEY}\r\n");
+    let body = format!(r#"{{"channel":"chat:a","data":"{}"}}"#, "x".repeat(LIMIT));
+    let chunked = format!(
+        "POST /api/publish HTTP/1.1\r\nHost: a\r\n{key}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    for request in [post("publish", &key, &body), chunked] {
+        let reply = http::raw(server.address(), request.as_bytes());
+        assert_eq!(reply.map(|reply| reply.status), Some(413), "{}", shortened(&request));
+        bystander.is_undisturbed(&server, "a body over the limit");
     }
 }
 

@@ -38,7 +38,7 @@ impl Bystander {
                 let reply = self.publisher.call("publish", json!({"channel": self.channel, "data": data}));
                 assert!(reply.get("publish").is_some(), "after {after}: {reply}");
             }
-            assert_eq!(self.subscriber.publication(), data, "after {after}");
+            assert_eq!(self.subscriber.publication()["data"], data, "after {after}");
         }
     }
 }

@@ -87,13 +87,13 @@ impl Client {
         assert!(reply.get("subscribe").is_some(), "{channel}: {reply}");
     }
 
-    /// Data of the next publication.
+    /// The next publication.
     #[track_caller]
     pub fn publication(&mut self) -> Value {
         loop {
             let message = self.pushes.pop_front().unwrap_or_else(|| self.message());
             if let Some(publication) = message["push"].get("pub") {
-                return publication["data"].clone();
+                return publication.clone();
             }
         }
     }

@@ -14,3 +14,4 @@ mod http;
 mod lifecycle;
 mod sdk;
 mod server;
+mod shards;

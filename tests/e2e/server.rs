@@ -81,6 +81,20 @@ impl Server {
         read_log(&self.folder)
     }
 
+    /// Waits until `find` finds something in the log.
+    #[track_caller]
+    pub fn wait_for_log<T>(&self, patience: Duration, find: impl Fn(&str) -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(found) = find(&log) {
+                return found;
+            }
+            assert!(started.elapsed() < patience, "the log does not say it:\n{log}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Calls a method of the server API with the right key; the answer's status must be 200.
     #[track_caller]
     pub fn api(&self, method: &str, body: &Value) -> Value {
