@@ -1,8 +1,22 @@
 //! How a shard runs: pinned executors, the turn of the loop, sockets on an io_uring of our own, queues between
 //! shards. Carries bytes and time to the pure state machines of `ringcast-state` and knows no rules of its own.
 
+mod accept;
+mod clock;
+mod connection;
+mod http;
 pub mod listen;
+pub mod options;
+mod pool;
 pub mod ring;
+mod sleep;
 pub mod start;
+mod transport;
+mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
+
+pub use listen::Listen;
+pub use options::Options;
+pub use pool::{Pool, available_cpus};
+pub use start::StartError;

@@ -29,16 +29,12 @@ pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<Socket>, StartError> 
     if address.port() != 0 {
         drop(bind_one(&mut address, Sharing::Alone)?);
     }
-    (0..sockets)
-        .map(|_| bind_one(&mut address, Sharing::WithTheOtherShards))
-        .collect()
+    (0..sockets).map(|_| bind_one(&mut address, Sharing::WithTheOtherShards)).collect()
 }
 
 /// Starts listening. Accepted sockets inherit TCP_NODELAY.
 pub fn listen(socket: &Socket) -> Result<(), StartError> {
-    let listening = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.listen(BACKLOG));
+    let listening = socket.set_tcp_nodelay(true).and_then(|()| socket.listen(BACKLOG));
     listening.map_err(|source| {
         let address = local_address(socket).unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
         bind_error(address, source)
@@ -62,14 +58,9 @@ fn resolve(listen: &Listen) -> Result<SocketAddr, StartError> {
         return Ok((Ipv6Addr::UNSPECIFIED, listen.port).into());
     }
     let bare = listen.address.trim_start_matches('[').trim_end_matches(']');
-    let unknown = |source| StartError::Address {
-        address: listen.address.clone(),
-        source,
-    };
+    let unknown = |source| StartError::Address { address: listen.address.clone(), source };
     let mut found = (bare, listen.port).to_socket_addrs().map_err(unknown)?;
-    found
-        .next()
-        .ok_or_else(|| unknown(io::Error::other("the name has no address")))
+    found.next().ok_or_else(|| unknown(io::Error::other("the name has no address")))
 }
 
 /// Falls back to IPv4 where the host has no IPv6; `address` then says so. A free port, once chosen, stays.
@@ -86,11 +77,7 @@ fn bind_one(address: &mut SocketAddr, sharing: Sharing) -> Result<Socket, StartE
 }
 
 fn try_bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the TIME_WAIT of the connections before it.
     socket.set_reuse_address(true)?;
     if sharing == Sharing::WithTheOtherShards {
@@ -104,10 +91,7 @@ fn try_bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT))
 }
 
 fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
@@ -124,23 +108,14 @@ mod tests {
     use super::*;
 
     fn at(address: &str, port: u16) -> Listen {
-        Listen {
-            address: address.to_owned(),
-            port,
-        }
+        Listen { address: address.to_owned(), port }
     }
 
     #[test]
     fn sockets_of_all_shards_share_a_free_port() {
         let sockets = bind(&at("127.0.0.1", 0), 3).unwrap();
-        let ports: Vec<_> = sockets
-            .iter()
-            .map(|socket| local_address(socket).unwrap().port())
-            .collect();
-        assert!(
-            ports[0] != 0 && ports.iter().all(|port| *port == ports[0]),
-            "{ports:?}"
-        );
+        let ports: Vec<_> = sockets.iter().map(|socket| local_address(socket).unwrap().port()).collect();
+        assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
         for socket in &sockets {
             listen(socket).unwrap();
         }
@@ -163,10 +138,7 @@ mod tests {
         let alone = TcpListener::bind("127.0.0.1:0").unwrap();
         let sharing = bind(&at("127.0.0.1", 0), 1).unwrap();
         listen(&sharing[0]).unwrap();
-        for port in [
-            alone.local_addr().unwrap().port(),
-            local_address(&sharing[0]).unwrap().port(),
-        ] {
+        for port in [alone.local_addr().unwrap().port(), local_address(&sharing[0]).unwrap().port()] {
             let error = bind(&at("127.0.0.1", port), 2).unwrap_err();
             assert!(matches!(error, StartError::PortInUse { .. }), "{error}");
         }

@@ -78,10 +78,7 @@ impl fmt::Display for StartError {
                 "Linux {release} is too old: Linux {}.{} or newer is needed, upgrade the kernel",
                 KERNEL_MIN.0, KERNEL_MIN.1
             ),
-            Self::IoUringRefused {
-                disabled: Some(value),
-                source,
-            } if value != "0" => write!(
+            Self::IoUringRefused { disabled: Some(value), source } if value != "0" => write!(
                 f,
                 "io_uring is switched off by kernel.io_uring_disabled = {value} ({source}): run \
                  `sysctl kernel.io_uring_disabled=0`"
@@ -103,10 +100,7 @@ impl fmt::Display for StartError {
                  client: set LimitNOFILE=1048576 in the systemd unit or run `ulimit -Hn 1048576`"
             ),
             Self::Address { address, source } => {
-                write!(
-                    f,
-                    "cannot listen on {address:?} ({source}): give an IP address or a host name of this machine"
-                )
+                write!(f, "cannot listen on {address:?} ({source}): give an IP address or a host name of this machine")
             }
             Self::PortInUse { address } => write!(
                 f,
@@ -121,10 +115,7 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Bind { address, source } => {
-                write!(
-                    f,
-                    "cannot listen on {address} ({source}): is it an address of this machine?"
-                )
+                write!(f, "cannot listen on {address} ({source}): is it an address of this machine?")
             }
             Self::Shard { shard, source } => write!(f, "shard {shard} did not start: {source}"),
         }
@@ -138,10 +129,7 @@ impl std::error::Error for StartError {
             | Self::Address { source, .. }
             | Self::Bind { source, .. }
             | Self::Shard { source, .. } => Some(source),
-            Self::Kernel { .. }
-            | Self::LockedMemory { .. }
-            | Self::Descriptors { .. }
-            | Self::PortInUse { .. } => None,
+            Self::Kernel { .. } | Self::LockedMemory { .. } | Self::Descriptors { .. } | Self::PortInUse { .. } => None,
         }
     }
 }
@@ -150,10 +138,9 @@ impl StartError {
     /// What a failed attempt to make a ring or an executor means.
     pub fn of_ring(shard: usize, source: io::Error) -> Self {
         match source.raw_os_error() {
-            Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Self::IoUringRefused {
-                disabled: read_trimmed("/proc/sys/kernel/io_uring_disabled"),
-                source,
-            },
+            Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => {
+                Self::IoUringRefused { disabled: read_trimmed("/proc/sys/kernel/io_uring_disabled"), source }
+            }
             Some(libc::ENOMEM) => match getrlimit(Resource::Memlock).current {
                 Some(limit_bytes) => Self::LockedMemory { limit_bytes },
                 None => Self::Shard { shard, source },
@@ -184,24 +171,15 @@ pub fn check_machine() -> Result<u64, StartError> {
 
 fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // A process may always raise its soft limit to the hard one; if a sandbox says no, the soft one holds.
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() {
-        limit.maximum
-    } else {
-        limit.current
-    };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     now.unwrap_or(u64::MAX)
 }
 
 /// A release nobody can read passes: the ring itself is the better judge.
 fn is_new_enough(release: &str) -> bool {
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(str::parse::<u32>);
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= KERNEL_MIN,
         _ => true,
@@ -233,65 +211,33 @@ mod tests {
     fn this_machine_passes_and_its_soft_descriptor_limit_is_raised() {
         let limit = check_machine().unwrap();
         let now = getrlimit(Resource::Nofile);
-        assert_eq!(
-            (now.current, now.current),
-            (now.maximum, now.maximum.and(Some(limit)))
-        );
+        assert_eq!((now.current, now.current), (now.maximum, now.maximum.and(Some(limit))));
     }
 
     #[test]
     fn every_error_is_one_line_with_a_remedy() {
         let check = |error: StartError, remedy: &str| {
             let line = error.to_string();
-            assert!(
-                line.contains(remedy) && !line.contains('\n') && !line.contains("  "),
-                "{line}"
-            );
+            assert!(line.contains(remedy) && !line.contains('\n') && !line.contains("  "), "{line}");
         };
         let refused = |disabled: Option<&str>| StartError::IoUringRefused {
             disabled: disabled.map(str::to_owned),
             source: io::Error::from_raw_os_error(libc::EPERM),
         };
         let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
-        check(
-            StartError::Kernel {
-                release: "5.10".into(),
-            },
-            "upgrade the kernel",
-        );
+        check(StartError::Kernel { release: "5.10".into() }, "upgrade the kernel");
         check(refused(Some("2")), "sysctl kernel.io_uring_disabled=0");
         check(refused(Some("0")), "seccomp");
         check(refused(None), "seccomp");
-        check(
-            StartError::LockedMemory { limit_bytes: 65536 },
-            "LimitMEMLOCK=8M",
-        );
+        check(StartError::LockedMemory { limit_bytes: 65536 }, "LimitMEMLOCK=8M");
         check(StartError::Descriptors { limit: 10 }, "LimitNOFILE");
         check(StartError::PortInUse { address }, "ss -ltnp sport = :80");
         let denied = io::Error::from_raw_os_error(libc::EACCES);
-        check(
-            StartError::Bind {
-                address,
-                source: denied,
-            },
-            "CAP_NET_BIND_SERVICE",
-        );
+        check(StartError::Bind { address, source: denied }, "CAP_NET_BIND_SERVICE");
         let missing = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
-        check(
-            StartError::Bind {
-                address,
-                source: missing,
-            },
-            "address of this machine",
-        );
+        check(StartError::Bind { address, source: missing }, "address of this machine");
         let unknown = io::Error::other("no such host");
-        check(
-            StartError::Address {
-                address: "x y".into(),
-                source: unknown,
-            },
-            "host name of this machine",
-        );
+        check(StartError::Address { address: "x y".into(), source: unknown }, "host name of this machine");
     }
 
     #[test]

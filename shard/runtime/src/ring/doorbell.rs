@@ -34,21 +34,14 @@ struct Shared<W> {
 
 impl<W> Clone for Doorbell<W> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-        }
+        Self { shared: self.shared.clone() }
     }
 }
 
 impl<W: Wake> Doorbell<W> {
     /// The bell of a shard that does not sleep yet.
     pub fn new(wake: W) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                sleeping: AtomicBool::new(false),
-                wake,
-            }),
-        }
+        Self { shared: Arc::new(Shared { sleeping: AtomicBool::new(false), wake }) }
     }
 
     /// Sender: call once after a batch of pushes. A system call only if the shard sleeps.

@@ -35,9 +35,7 @@ impl Mesh {
     /// One endpoint per bell, in the same order. Hand each to its shard.
     pub fn endpoints<T, W: Wake>(bells: &[Doorbell<W>]) -> Vec<Endpoint<T, W>> {
         let shards = bells.len();
-        let mut endpoints: Vec<_> = (0..shards)
-            .map(|shard| Endpoint::new(shard, bells))
-            .collect();
+        let mut endpoints: Vec<_> = (0..shards).map(|shard| Endpoint::new(shard, bells)).collect();
         for from in 0..shards {
             for to in (0..shards).filter(|to| *to != from) {
                 let (producer, consumer) = RingBuffer::new(ring_messages(shards, size_of::<T>()));
@@ -68,11 +66,7 @@ struct Destination<T, W> {
 
 impl<T, W: Wake> Endpoint<T, W> {
     fn new(shard: usize, bells: &[Doorbell<W>]) -> Self {
-        let destination = |bell: &Doorbell<W>| Destination {
-            ring: None,
-            bell: bell.clone(),
-            pushed: false,
-        };
+        let destination = |bell: &Doorbell<W>| Destination { ring: None, bell: bell.clone(), pushed: false };
         Self {
             to: bells.iter().map(destination).collect(),
             from: bells.iter().map(|_| None).collect(),
@@ -89,8 +83,7 @@ impl<T, W: Wake> Endpoint<T, W> {
         let Some(ring) = &mut destination.ring else {
             return Err(message);
         };
-        ring.push(message)
-            .map_err(|rtrb::PushError::Full(message)| message)?;
+        ring.push(message).map_err(|rtrb::PushError::Full(message)| message)?;
         destination.pushed = true;
         Ok(())
     }
@@ -115,9 +108,7 @@ impl<T, W: Wake> Endpoint<T, W> {
             };
             let batch = ring.slots().min(max);
             if batch > 0 {
-                let chunk = ring
-                    .read_chunk(batch)
-                    .expect("a ring only grows behind its reader's back");
+                let chunk = ring.read_chunk(batch).expect("a ring only grows behind its reader's back");
                 chunk.into_iter().for_each(|message| on(from, message));
                 taken += batch;
             }
@@ -156,17 +147,9 @@ mod tests {
         }
     }
 
-    fn mesh(
-        shards: usize,
-    ) -> (
-        Vec<Endpoint<u64, Counted>>,
-        Vec<std::sync::Arc<AtomicUsize>>,
-    ) {
+    fn mesh(shards: usize) -> (Vec<Endpoint<u64, Counted>>, Vec<std::sync::Arc<AtomicUsize>>) {
         let counts: Vec<_> = (0..shards).map(|_| std::sync::Arc::default()).collect();
-        let bells: Vec<_> = counts
-            .iter()
-            .map(|count| Doorbell::new(Counted(std::sync::Arc::clone(count))))
-            .collect();
+        let bells: Vec<_> = counts.iter().map(|count| Doorbell::new(Counted(std::sync::Arc::clone(count)))).collect();
         (Mesh::endpoints(&bells), counts)
     }
 
@@ -228,10 +211,7 @@ mod tests {
             let messages = ring_messages(shards, 128);
             assert!((RING_MESSAGES_MIN..=RING_MESSAGES_MAX).contains(&messages));
             let floor = shards * shards * RING_MESSAGES_MIN * 128;
-            assert!(
-                messages * shards * (shards - 1) * 128 <= MESH_BYTES_MAX.max(floor),
-                "{shards}"
-            );
+            assert!(messages * shards * (shards - 1) * 128 <= MESH_BYTES_MAX.max(floor), "{shards}");
         }
     }
 
@@ -242,11 +222,7 @@ mod tests {
         let wakes: Vec<_> = (0..2).map(|_| WakeHandle::new().unwrap()).collect();
         let bells: Vec<_> = wakes.iter().cloned().map(Doorbell::new).collect();
         let (done, finished) = mpsc::channel();
-        for (me, (mut shard, wake)) in Mesh::endpoints::<u64, _>(&bells)
-            .into_iter()
-            .zip(wakes)
-            .enumerate()
-        {
+        for (me, (mut shard, wake)) in Mesh::endpoints::<u64, _>(&bells).into_iter().zip(wakes).enumerate() {
             let done = done.clone();
             std::thread::spawn(move || {
                 let mut eventfd = std::fs::File::from(wake.as_fd().try_clone_to_owned().unwrap());
@@ -275,9 +251,7 @@ mod tests {
             });
         }
         for _ in 0..2 {
-            finished
-                .recv_timeout(Duration::from_secs(60))
-                .expect("a wake was lost");
+            finished.recv_timeout(Duration::from_secs(60)).expect("a wake was lost");
         }
     }
 }

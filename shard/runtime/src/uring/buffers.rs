@@ -56,13 +56,7 @@ impl Buffers {
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
         // SAFETY: the mapping holds `count` entries; `Uring` keeps it until the ring is gone.
         unsafe { queue.register_buffers(entries.start.as_ptr() as u64, count, GROUP)? };
-        let mut buffers = Self {
-            memory,
-            entries,
-            count,
-            buffer_bytes,
-            tail: 0,
-        };
+        let mut buffers = Self { memory, entries, count, buffer_bytes, tail: 0 };
         for id in 0..count {
             buffers.give_back(id);
         }
@@ -74,17 +68,9 @@ impl Buffers {
     }
 
     fn start_of(&self, id: u16) -> *mut u8 {
-        assert!(
-            id < self.count,
-            "the kernel names only buffers it was given"
-        );
+        assert!(id < self.count, "the kernel names only buffers it was given");
         // SAFETY: `id` is below `count`, so the offset lies inside the mapping.
-        unsafe {
-            self.memory
-                .start
-                .as_ptr()
-                .add(usize::from(id) * self.buffer_bytes as usize)
-        }
+        unsafe { self.memory.start.as_ptr().add(usize::from(id) * self.buffer_bytes as usize) }
     }
 
     /// The first `bytes` of a buffer named by a completion and not given back yet.

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use buffers::Buffers;
 use queue::{Completion, Queue};
+use ringcast_state::{ConnectionId, Frame};
 use slot::{Flags, Phase};
 
 pub use sockets::Sockets;
@@ -36,10 +37,7 @@ pub struct UringOptions {
 
 impl Default for UringOptions {
     fn default() -> Self {
-        Self {
-            receive_buffers: 2048,
-            receive_buffer_bytes: 2048,
-        }
+        Self { receive_buffers: 2048, receive_buffer_bytes: 2048 }
     }
 }
 
@@ -130,6 +128,11 @@ pub enum Event<'a> {
         /// Whose.
         socket: SocketId,
     },
+    /// The peer takes no more for now, which says nothing about what it has taken. At most once per `send`.
+    Blocked {
+        /// Whose.
+        socket: SocketId,
+    },
     /// The bytes handed to `send` are lost. The owner still has to `close`.
     SendFailed {
         /// Whose.
@@ -181,11 +184,29 @@ fn user_data(kind: Kind, socket: SocketId) -> u64 {
     (kind as u64) << 56 | u64::from(socket.slot) << 32 | u64::from(socket.generation)
 }
 
-fn socket_of(user_data: u64) -> SocketId {
-    SocketId {
-        slot: (user_data >> 32) as u32 & 0xff_ffff,
-        generation: user_data as u32,
+impl From<SocketId> for ConnectionId {
+    fn from(SocketId { slot, generation }: SocketId) -> Self {
+        Self { slot, generation }
     }
+}
+
+impl From<ConnectionId> for SocketId {
+    fn from(ConnectionId { slot, generation }: ConnectionId) -> Self {
+        Self { slot, generation }
+    }
+}
+
+impl From<Frame> for SendBytes {
+    fn from(frame: Frame) -> Self {
+        match frame {
+            Frame::Shared(bytes) => Self::Shared(bytes),
+            Frame::Owned(bytes) => Self::Owned(bytes),
+        }
+    }
+}
+
+fn socket_of(user_data: u64) -> SocketId {
+    SocketId { slot: (user_data >> 32) as u32 & 0xff_ffff, generation: user_data as u32 }
 }
 
 /// The ring of a shard. Must be made and used on the shard's thread. Sockets are reached through `Deref`.
@@ -202,17 +223,8 @@ impl Uring {
     /// memory may not be locked.
     pub fn new(options: UringOptions, wake: WakeHandle) -> io::Result<Self> {
         let queue = Queue::new(&wake)?;
-        let buffers = Buffers::register(
-            &queue,
-            options.receive_buffers,
-            options.receive_buffer_bytes,
-        )?;
-        Ok(Self {
-            sockets: Sockets::new(queue),
-            buffers: Some(buffers),
-            batch: Vec::new(),
-            wake,
-        })
+        let buffers = Buffers::register(&queue, options.receive_buffers, options.receive_buffer_bytes)?;
+        Ok(Self { sockets: Sockets::new(queue), buffers: Some(buffers), batch: Vec::new(), wake })
     }
 
     /// For other threads, and for the sleep.
@@ -253,12 +265,7 @@ impl Uring {
         }
     }
 
-    fn received(
-        &mut self,
-        socket: SocketId,
-        done: Completion,
-        on: &mut impl FnMut(&mut Sockets, Event<'_>),
-    ) {
+    fn received(&mut self, socket: SocketId, done: Completion, on: &mut impl FnMut(&mut Sockets, Event<'_>)) {
         if let (Some(id), Some(buffers)) = (done.buffer(), &mut self.buffers) {
             if done.result > 0 && self.sockets.is_open(socket) {
                 let bytes = buffers.received(id, done.result as usize);
@@ -289,9 +296,7 @@ impl Uring {
     /// every sleep.
     pub fn wake_at(&mut self, at: Instant, now: Instant) {
         let timer = (Kind::Timer as u64) << 56;
-        self.sockets
-            .queue
-            .wake_at(at, now, timer, Kind::Ignored as u64);
+        self.sockets.queue.wake_at(at, now, timer, Kind::Ignored as u64);
     }
 }
 
@@ -314,12 +319,8 @@ impl Drop for Uring {
         self.sockets.queue.enter();
         let mut closed = std::mem::take(&mut self.batch);
         self.sockets.queue.drain(&mut closed);
-        for done in closed
-            .iter()
-            .filter(|done| Kind::of(done.user_data) == Kind::Close)
-        {
-            self.sockets
-                .close_done(socket_of(done.user_data), &mut |_, _| {});
+        for done in closed.iter().filter(|done| Kind::of(done.user_data) == Kind::Close) {
+            self.sockets.close_done(socket_of(done.user_data), &mut |_, _| {});
         }
         let quiet = self.sockets.queue.cancel_all();
         if !quiet {

@@ -62,11 +62,7 @@ impl Queue {
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)?;
         ring.submitter().register_eventfd(wake.as_raw_fd())?;
-        let mut queue = Self {
-            ring,
-            timer: Box::new(Timespec::new()),
-            timer_at: None,
-        };
+        let mut queue = Self { ring, timer: Box::new(Timespec::new()), timer_at: None };
         queue.awake();
         Ok(queue)
     }
@@ -75,11 +71,7 @@ impl Queue {
     /// `entries` must point to `count` entries, page aligned, that outlive this queue.
     pub unsafe fn register_buffers(&self, entries: u64, count: u16, group: u16) -> io::Result<()> {
         // SAFETY: the caller's promise.
-        unsafe {
-            self.ring
-                .submitter()
-                .register_buf_ring_with_flags(entries, count, group, 0)
-        }
+        unsafe { self.ring.submitter().register_buf_ring_with_flags(entries, count, group, 0) }
     }
 
     /// Queues an operation; it starts with the next `enter`, or earlier when the queue is full.
@@ -116,11 +108,7 @@ impl Queue {
     fn enter_always(&mut self) {
         let queued = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed, so there is nothing that could be invalid.
-        let entered = unsafe {
-            self.ring
-                .submitter()
-                .enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None)
-        };
+        let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) };
         match entered {
             Ok(_) => {}
             Err(error) if is_transient(&error) => {}
@@ -156,16 +144,12 @@ impl Queue {
         if self.timer_at.is_some_and(|armed| armed <= at) {
             return;
         }
-        let wait = at
-            .saturating_duration_since(now)
-            .max(Duration::from_nanos(1));
+        let wait = at.saturating_duration_since(now).max(Duration::from_nanos(1));
         *self.timer = Timespec::from(wait);
         let timer: *const Timespec = &*self.timer;
         let entry = match self.timer_at {
             None => opcode::Timeout::new(timer).build().user_data(user_data),
-            Some(_) => opcode::TimeoutUpdate::new(user_data, timer)
-                .build()
-                .user_data(update_data),
+            Some(_) => opcode::TimeoutUpdate::new(user_data, timer).build().user_data(update_data),
         };
         self.timer_at = Some(at);
         // SAFETY: the kernel reads the boxed time at submission only; it lives as long as the queue. A later
@@ -189,10 +173,7 @@ impl Queue {
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
-    )
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
 /// A descriptor as operations name it.

@@ -25,6 +25,8 @@ impl Flags {
     pub const STARVED: Self = Self(1 << 7);
     /// EOF or an error: no more bytes will come.
     pub const ENDED: Self = Self(1 << 8);
+    /// The send in flight has met a full socket, and the owner knows.
+    pub const BLOCKED: Self = Self(1 << 9);
 
     /// Any of these: the kernel holds the descriptor or the bytes.
     pub const IN_KERNEL: Self = Self(
@@ -81,9 +83,7 @@ pub(super) struct Slot {
 
 impl Slot {
     pub fn unsent_bytes(&self) -> usize {
-        self.sending
-            .as_ref()
-            .map_or(0, |bytes| bytes.len() - self.sent as usize)
+        self.sending.as_ref().map_or(0, |bytes| bytes.len() - self.sent as usize)
     }
 }
 
@@ -103,26 +103,13 @@ impl Slots {
         let socket = &mut self.slots[slot as usize];
         socket.fd = fd;
         socket.phase = Phase::Open;
-        SocketId {
-            slot,
-            generation: socket.generation,
-        }
+        SocketId { slot, generation: socket.generation }
     }
 
     fn grow(&mut self) -> u32 {
-        assert!(
-            self.slots.len() < Self::SLOTS_MAX,
-            "a process has fewer descriptors"
-        );
+        assert!(self.slots.len() < Self::SLOTS_MAX, "a process has fewer descriptors");
         let (flags, phase) = (Flags::NONE, Phase::Free);
-        self.slots.push(Slot {
-            sending: None,
-            sent: 0,
-            fd: -1,
-            generation: 0,
-            flags,
-            phase,
-        });
+        self.slots.push(Slot { sending: None, sent: 0, fd: -1, generation: 0, flags, phase });
         self.slots.len() as u32 - 1
     }
 
@@ -151,6 +138,12 @@ impl Slots {
     /// Sockets that are not `Free`.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Sockets that are not `Free`.
+    pub fn in_use(&self) -> Vec<SocketId> {
+        let in_use = self.slots.iter().enumerate().filter(|(_, socket)| socket.phase != Phase::Free);
+        in_use.map(|(slot, socket)| SocketId { slot: slot as u32, generation: socket.generation }).collect()
     }
 
     pub fn all_mut(&mut self) -> &mut [Slot] {

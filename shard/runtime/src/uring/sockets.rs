@@ -64,11 +64,7 @@ impl Sockets {
     /// Starts accepting. The socket must be bound, listening and blocking; TCP_NODELAY set on it is
     /// inherited by what it accepts. Returns the number that `Event::Accepted` names.
     pub fn add_listener(&mut self, listener: OwnedFd) -> usize {
-        self.listeners.push(Some(Listener {
-            fd: listener,
-            accepting: false,
-            closing: false,
-        }));
+        self.listeners.push(Some(Listener { fd: listener, accepting: false, closing: false }));
         let index = self.listeners.len() - 1;
         self.resume_accept(index);
         index
@@ -101,19 +97,14 @@ impl Sockets {
             self.listeners[listener] = None;
             return;
         }
-        let cancel = opcode::AsyncCancel::new(listener_data(listener))
-            .build()
-            .user_data(Kind::Ignored as u64);
+        let cancel = opcode::AsyncCancel::new(listener_data(listener)).build().user_data(Kind::Ignored as u64);
         // SAFETY: no memory is named.
         unsafe { self.queue.push(&cancel) };
     }
 
     /// The listening socket itself, unless it has been closed.
     pub fn listener(&self, listener: usize) -> Option<BorrowedFd<'_>> {
-        self.listeners
-            .get(listener)?
-            .as_ref()
-            .map(|found| found.fd.as_fd())
+        self.listeners.get(listener)?.as_ref().map(|found| found.fd.as_fd())
     }
 
     /// Takes over a connected, blocking socket.
@@ -123,10 +114,7 @@ impl Sockets {
 
     /// For socket options and addresses. None once the socket is gone.
     pub fn borrow(&self, socket: SocketId) -> Option<BorrowedFd<'_>> {
-        let slot = self
-            .slots
-            .get(socket)
-            .filter(|slot| !slot.flags.any(Flags::CLOSING_DESCRIPTOR))?;
+        let slot = self.slots.get(socket).filter(|slot| !slot.flags.any(Flags::CLOSING_DESCRIPTOR))?;
         // SAFETY: open until the close that `CLOSING_DESCRIPTOR` announces, which needs `&mut self`.
         Some(unsafe { BorrowedFd::borrow_raw(slot.fd) })
     }
@@ -161,9 +149,7 @@ impl Sockets {
             return;
         }
         slot.flags.set(Flags::RECEIVING);
-        let entry = opcode::RecvMulti::new(fd(slot.fd), GROUP)
-            .build()
-            .user_data(user_data(Kind::Receive, socket));
+        let entry = opcode::RecvMulti::new(fd(slot.fd), GROUP).build().user_data(user_data(Kind::Receive, socket));
         // SAFETY: the descriptor stays open while RECEIVING is set; bytes go to the buffers of the group, which
         // outlive the ring.
         unsafe { self.queue.push(&entry) };
@@ -181,9 +167,7 @@ impl Sockets {
 
     fn cancel(&mut self, target: Kind, kind: Kind, socket: SocketId) {
         // By user data and not by descriptor, for which the kernel searches all armed operations.
-        let entry = opcode::AsyncCancel::new(user_data(target, socket))
-            .build()
-            .user_data(user_data(kind, socket));
+        let entry = opcode::AsyncCancel::new(user_data(target, socket)).build().user_data(user_data(kind, socket));
         // SAFETY: no memory is named.
         unsafe { self.queue.push(&entry) };
     }
@@ -227,11 +211,7 @@ impl Sockets {
     /// Sends `bytes`; `Event::Flushed` or `Event::SendFailed` follows. One send at a time: the last one must
     /// have been answered. Bytes for a socket that is gone or closing are dropped.
     pub fn send(&mut self, socket: SocketId, bytes: SendBytes) {
-        let Some(slot) = self
-            .slots
-            .get_mut(socket)
-            .filter(|slot| slot.phase == Phase::Open)
-        else {
+        let Some(slot) = self.slots.get_mut(socket).filter(|slot| slot.phase == Phase::Open) else {
             return self.pool.give_back_sent(bytes);
         };
         assert!(slot.sending.is_none(), "one send in flight per socket");
@@ -263,9 +243,7 @@ impl Sockets {
         };
         slot.flags.set(Flags::POLLING);
         let events = libc::POLLOUT as u32;
-        let entry = opcode::PollAdd::new(fd(slot.fd), events)
-            .build()
-            .user_data(user_data(Kind::Poll, socket));
+        let entry = opcode::PollAdd::new(fd(slot.fd), events).build().user_data(user_data(Kind::Poll, socket));
         // SAFETY: the descriptor stays open while POLLING is set; no memory is named.
         unsafe { self.queue.push(&entry) };
     }
@@ -289,6 +267,13 @@ impl Sockets {
             }
         }
         self.advance_close(socket);
+    }
+
+    /// Aborts every socket, open or closing.
+    pub fn abort_all(&mut self) {
+        for socket in self.slots.in_use() {
+            self.close(socket, Closing::Abort);
+        }
     }
 
     /// Makes the close free the kernel's send buffer at once instead of trying to deliver it.
@@ -373,9 +358,7 @@ impl Sockets {
             return;
         }
         slot.flags.set(Flags::CLOSING_DESCRIPTOR);
-        let entry = opcode::Close::new(fd(slot.fd))
-            .build()
-            .user_data(user_data(Kind::Close, socket));
+        let entry = opcode::Close::new(fd(slot.fd)).build().user_data(user_data(Kind::Close, socket));
         // SAFETY: this slot owns the descriptor, and no operation uses it any more.
         unsafe { self.queue.push(&entry) };
     }
@@ -398,22 +381,13 @@ impl Sockets {
         if done.more() {
             return;
         }
-        let harmless = matches!(
-            -done.result,
-            libc::ECONNABORTED | libc::EINTR | libc::ECANCELED
-        );
+        let harmless = matches!(-done.result, libc::ECONNABORTED | libc::EINTR | libc::ECANCELED);
         if closing {
             self.listeners[listener] = None;
         } else if done.result >= 0 || harmless {
             self.resume_accept(listener);
         } else {
-            on(
-                self,
-                Event::AcceptFailed {
-                    listener,
-                    error: done.error(),
-                },
-            );
+            on(self, Event::AcceptFailed { listener, error: done.error() });
         }
     }
 
@@ -457,17 +431,10 @@ impl Sockets {
 
     /// Whether received bytes are for the owner, or dropped because the socket is closing.
     pub(super) fn is_open(&self, socket: SocketId) -> bool {
-        self.slots
-            .get(socket)
-            .is_some_and(|slot| slot.phase == Phase::Open)
+        self.slots.get(socket).is_some_and(|slot| slot.phase == Phase::Open)
     }
 
-    pub(super) fn send_done(
-        &mut self,
-        socket: SocketId,
-        done: Completion,
-        on: &mut impl FnMut(&mut Self, Event<'_>),
-    ) {
+    pub(super) fn send_done(&mut self, socket: SocketId, done: Completion, on: &mut impl FnMut(&mut Self, Event<'_>)) {
         let Some(slot) = self.slots.get_mut(socket) else {
             return;
         };
@@ -480,10 +447,17 @@ impl Sockets {
             error if matches!(-error, libc::EAGAIN | libc::EINTR) => {}
             _ => return self.send_failed(socket, done.error(), on),
         }
-        if slot.unsent_bytes() > 0 {
-            return self.wait_for_space(socket);
-        }
         let open = slot.phase == Phase::Open;
+        if slot.unsent_bytes() > 0 {
+            let known = slot.flags.any(Flags::BLOCKED);
+            slot.flags.set(Flags::BLOCKED);
+            self.wait_for_space(socket);
+            if open && !known {
+                on(self, Event::Blocked { socket });
+            }
+            return;
+        }
+        slot.flags.clear(Flags::BLOCKED);
         if let Some(bytes) = slot.sending.take() {
             self.pool.give_back_sent(bytes);
         }
@@ -494,12 +468,7 @@ impl Sockets {
         }
     }
 
-    fn send_failed(
-        &mut self,
-        socket: SocketId,
-        error: io::Error,
-        on: &mut impl FnMut(&mut Self, Event<'_>),
-    ) {
+    fn send_failed(&mut self, socket: SocketId, error: io::Error, on: &mut impl FnMut(&mut Self, Event<'_>)) {
         let Some(slot) = self.slots.get_mut(socket) else {
             return;
         };
@@ -534,11 +503,7 @@ impl Sockets {
         self.advance_close(socket);
     }
 
-    pub(super) fn close_done(
-        &mut self,
-        socket: SocketId,
-        on: &mut impl FnMut(&mut Self, Event<'_>),
-    ) {
+    pub(super) fn close_done(&mut self, socket: SocketId, on: &mut impl FnMut(&mut Self, Event<'_>)) {
         let Some(slot) = self.slots.get_mut(socket) else {
             return;
         };

@@ -20,6 +20,7 @@ enum Seen {
     Received(SocketId, Vec<u8>),
     Ended(SocketId, bool),
     Flushed(SocketId),
+    Blocked(SocketId),
     SendFailed(SocketId),
     Closed(SocketId),
 }
@@ -32,10 +33,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self::with(UringOptions {
-            receive_buffers: 16,
-            receive_buffer_bytes: 256,
-        })
+        Self::with(UringOptions { receive_buffers: 16, receive_buffer_bytes: 256 })
     }
 
     fn with(options: UringOptions) -> Self {
@@ -43,11 +41,7 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
         uring.add_listener(listener.try_clone().unwrap().into());
-        Self {
-            uring,
-            listener,
-            seen: Vec::new(),
-        }
+        Self { uring, listener, seen: Vec::new() }
     }
 
     fn turn(&mut self) -> usize {
@@ -59,6 +53,7 @@ impl Rig {
                 Event::Received { socket, bytes } => Seen::Received(socket, bytes.to_vec()),
                 Event::Ended { socket, error } => Seen::Ended(socket, error.is_some()),
                 Event::Flushed { socket } => Seen::Flushed(socket),
+                Event::Blocked { socket } => Seen::Blocked(socket),
                 Event::SendFailed { socket, .. } => Seen::SendFailed(socket),
                 Event::Closed { socket } => Seen::Closed(socket),
             });
@@ -70,11 +65,7 @@ impl Rig {
     fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !done(self) {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "did not happen; seen {:?}",
-                self.seen
-            );
+            assert!(start.elapsed() < PATIENCE, "did not happen; seen {:?}", self.seen);
             self.turn();
             std::thread::yield_now();
         }
@@ -91,17 +82,9 @@ impl Rig {
         let peer = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let accepted = |seen: &Seen| {
-            if let Seen::Accepted(socket) = seen {
-                Some(*socket)
-            } else {
-                None
-            }
+            if let Seen::Accepted(socket) = seen { Some(*socket) } else { None }
         };
-        self.until(|rig| {
-            rig.seen[before..]
-                .iter()
-                .any(|seen| accepted(seen).is_some())
-        });
+        self.until(|rig| rig.seen[before..].iter().any(|seen| accepted(seen).is_some()));
         let socket = self.seen[before..].iter().find_map(accepted).unwrap();
         self.uring.start_receive(socket);
         (peer, socket)
@@ -140,9 +123,7 @@ fn pattern(bytes: usize) -> Vec<u8> {
 }
 
 fn soon() -> Closing {
-    Closing::Graceful {
-        give_up_at: Instant::now() + PATIENCE,
-    }
+    Closing::Graceful { give_up_at: Instant::now() + PATIENCE }
 }
 
 #[test]
@@ -165,11 +146,7 @@ fn bytes_arrive_in_order_over_many_buffers() {
 fn accepted_socket_has_nodelay() {
     let mut rig = Rig::new();
     let (_peer, socket) = rig.connect();
-    assert!(
-        SockRef::from(&rig.uring.borrow(socket).unwrap())
-            .tcp_nodelay()
-            .unwrap()
-    );
+    assert!(SockRef::from(&rig.uring.borrow(socket).unwrap()).tcp_nodelay().unwrap());
 }
 
 #[test]
@@ -179,19 +156,12 @@ fn shared_and_owned_bytes_are_sent_whole() {
     let shared: Rc<[u8]> = b"shared".as_slice().into();
     rig.uring.send(socket, SendBytes::Shared(shared.clone()));
     rig.until_seen(Seen::Flushed(socket));
-    assert_eq!(
-        Rc::strong_count(&shared),
-        1,
-        "released once it is in the kernel"
-    );
+    assert_eq!(Rc::strong_count(&shared), 1, "released once it is in the kernel");
     let mut owned = rig.uring.take_buffer();
     owned.extend_from_slice(b" owned");
     let memory = owned.as_ptr();
     rig.uring.send(socket, SendBytes::Owned(owned));
-    assert_eq!(
-        read_in_turns(&mut rig, &mut peer, 12).unwrap(),
-        b"shared owned"
-    );
+    assert_eq!(read_in_turns(&mut rig, &mut peer, 12).unwrap(), b"shared owned");
     rig.until(|rig| rig.uring.unsent_bytes(socket) == 0);
     let again = rig.uring.take_buffer();
     assert_eq!(again.as_ptr(), memory, "the buffer is reused");
@@ -201,15 +171,15 @@ fn shared_and_owned_bytes_are_sent_whole() {
 fn short_write_is_continued_when_the_peer_reads() {
     let mut rig = Rig::new();
     let (mut peer, socket) = rig.connect();
-    SockRef::from(&rig.uring.borrow(socket).unwrap())
-        .set_send_buffer_size(4096)
-        .unwrap();
+    SockRef::from(&rig.uring.borrow(socket).unwrap()).set_send_buffer_size(4096).unwrap();
     let sent = pattern(4 << 20);
     rig.uring.send(socket, SendBytes::Owned(sent.clone()));
     rig.until(|rig| rig.uring.unsent_bytes(socket) < sent.len());
     assert!(rig.uring.unsent_bytes(socket) > 0 && !rig.seen.contains(&Seen::Flushed(socket)));
     assert!(read_in_turns(&mut rig, &mut peer, sent.len()).unwrap() == sent);
     rig.until_seen(Seen::Flushed(socket));
+    let blocked = rig.seen.iter().filter(|seen| **seen == Seen::Blocked(socket));
+    assert_eq!(blocked.count(), 1);
 }
 
 #[test]
@@ -218,14 +188,9 @@ fn reset_with_a_send_in_flight_fails_the_send_and_ends_the_receive() {
     let (peer, socket) = rig.connect();
     rig.uring.send(socket, SendBytes::Owned(pattern(16 << 20)));
     rig.until(|rig| rig.uring.unsent_bytes(socket) < 16 << 20);
-    SockRef::from(&peer)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
-    rig.until(|rig| {
-        rig.seen.contains(&Seen::SendFailed(socket))
-            && rig.seen.contains(&Seen::Ended(socket, true))
-    });
+    rig.until(|rig| rig.seen.contains(&Seen::SendFailed(socket)) && rig.seen.contains(&Seen::Ended(socket, true)));
     rig.uring.close(socket, soon());
     rig.until_seen(Seen::Closed(socket));
     assert!(rig.uring.is_empty());
@@ -233,27 +198,17 @@ fn reset_with_a_send_in_flight_fails_the_send_and_ends_the_receive() {
 
 #[test]
 fn flooder_does_not_starve_the_others_of_buffers() {
-    let mut rig = Rig::with(UringOptions {
-        receive_buffers: 2,
-        receive_buffer_bytes: 64,
-    });
+    let mut rig = Rig::with(UringOptions { receive_buffers: 2, receive_buffer_bytes: 64 });
     let peers: Vec<_> = (0..8).map(|_| rig.connect()).collect();
     let flood = pattern(50_000);
     let writers: Vec<_> = peers
         .into_iter()
         .map(|(mut peer, socket)| {
             let flood = flood.clone();
-            (
-                std::thread::spawn(move || peer.write_all(&flood).map(|()| peer)),
-                socket,
-            )
+            (std::thread::spawn(move || peer.write_all(&flood).map(|()| peer)), socket)
         })
         .collect();
-    rig.until(|rig| {
-        writers
-            .iter()
-            .all(|(_, socket)| rig.received(*socket).len() == flood.len())
-    });
+    rig.until(|rig| writers.iter().all(|(_, socket)| rig.received(*socket).len() == flood.len()));
     for (writer, socket) in writers {
         writer.join().unwrap().unwrap();
         assert!(rig.received(socket) == flood);
@@ -303,19 +258,10 @@ fn graceful_close_delivers_the_last_bytes_then_fin_although_input_is_unread() {
     rig.uring.close(socket, soon());
     let got = read_in_turns(&mut rig, &mut peer, usize::MAX).expect("FIN and not RST");
     assert!(got == last);
-    assert!(
-        !rig.seen.contains(&Seen::Closed(socket)),
-        "waits for the peer's FIN"
-    );
+    assert!(!rig.seen.contains(&Seen::Closed(socket)), "waits for the peer's FIN");
     drop(peer);
     rig.until_seen(Seen::Closed(socket));
-    assert!(
-        !rig.seen
-            .iter()
-            .any(|seen| matches!(seen, Seen::Flushed(_) | Seen::Ended(..))),
-        "{:?}",
-        rig.seen
-    );
+    assert!(!rig.seen.iter().any(|seen| matches!(seen, Seen::Flushed(_) | Seen::Ended(..))), "{:?}", rig.seen);
 }
 
 #[test]
@@ -323,8 +269,7 @@ fn peer_that_never_answers_a_close_is_given_up() {
     let mut rig = Rig::new();
     let (mut peer, socket) = rig.connect();
     let now = Instant::now();
-    rig.uring
-        .close(socket, Closing::Graceful { give_up_at: now });
+    rig.uring.close(socket, Closing::Graceful { give_up_at: now });
     assert_eq!(read_in_turns(&mut rig, &mut peer, usize::MAX).unwrap(), b"");
     assert_eq!(rig.uring.next_closing_deadline(), Some(now));
     rig.uring.expire_closing(now);
@@ -336,12 +281,7 @@ fn deaf_peer_with_a_full_socket_is_given_up() {
     let mut rig = Rig::new();
     let (_peer, socket) = rig.connect();
     rig.uring.send(socket, SendBytes::Owned(pattern(16 << 20)));
-    rig.uring.close(
-        socket,
-        Closing::Graceful {
-            give_up_at: Instant::now(),
-        },
-    );
+    rig.uring.close(socket, Closing::Graceful { give_up_at: Instant::now() });
     rig.until(|rig| rig.uring.unsent_bytes(socket) < 16 << 20);
     rig.uring.expire_closing(Instant::now());
     rig.until_seen(Seen::Closed(socket));
@@ -354,10 +294,7 @@ fn abort_resets_the_peer() {
     let (mut peer, socket) = rig.connect();
     rig.uring.close(socket, Closing::Abort);
     rig.until_seen(Seen::Closed(socket));
-    assert_eq!(
-        peer.read(&mut [0]).unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -368,10 +305,7 @@ fn half_closed_peer_is_answered() {
     rig.until_seen(Seen::Ended(socket, false));
     rig.uring.send(socket, SendBytes::Owned(b"bye".to_vec()));
     rig.uring.close(socket, soon());
-    assert_eq!(
-        read_in_turns(&mut rig, &mut peer, usize::MAX).unwrap(),
-        b"bye"
-    );
+    assert_eq!(read_in_turns(&mut rig, &mut peer, usize::MAX).unwrap(), b"bye");
     rig.until_seen(Seen::Closed(socket));
 }
 
@@ -396,32 +330,14 @@ fn stale_completions_are_dropped() {
     let (_peer, socket) = rig.connect();
     rig.turn();
     rig.seen.clear();
-    let stale = SocketId {
-        generation: socket.generation.wrapping_sub(1),
-        ..socket
-    };
-    let nobody = SocketId {
-        slot: 999,
-        generation: 0,
-    };
+    let stale = SocketId { generation: socket.generation.wrapping_sub(1), ..socket };
+    let nobody = SocketId { slot: 999, generation: 0 };
     for target in [stale, nobody] {
-        let kinds = [
-            Kind::Receive,
-            Kind::Send,
-            Kind::Poll,
-            Kind::CancelReceive,
-            Kind::CancelPoll,
-            Kind::Close,
-        ];
+        let kinds = [Kind::Receive, Kind::Send, Kind::Poll, Kind::CancelReceive, Kind::CancelPoll, Kind::Close];
         for kind in kinds {
             for result in [-libc::ECANCELED, -libc::ECONNRESET, 0, 1] {
-                let done = Completion {
-                    user_data: user_data(kind, target),
-                    result,
-                    flags: 0,
-                };
-                rig.uring
-                    .dispatch(done, &mut |_, event| panic!("{event:?}"));
+                let done = Completion { user_data: user_data(kind, target), result, flags: 0 };
+                rig.uring.dispatch(done, &mut |_, event| panic!("{event:?}"));
             }
         }
     }
@@ -434,24 +350,15 @@ fn many_sockets_come_and_go_and_every_slot_is_free_in_the_end() {
     for round in 0..20 {
         let mut peers: Vec<_> = (0..20).map(|_| rig.connect()).collect();
         for (index, (peer, socket)) in peers.iter_mut().enumerate() {
-            rig.uring
-                .send(*socket, SendBytes::Owned(pattern(1 + index * 10_000)));
+            rig.uring.send(*socket, SendBytes::Owned(pattern(1 + index * 10_000)));
             let _ = peer.write_all(&pattern(index * 100));
-            let how = if (index + round) % 2 == 0 {
-                Closing::Abort
-            } else {
-                soon()
-            };
+            let how = if (index + round) % 2 == 0 { Closing::Abort } else { soon() };
             rig.uring.close(*socket, how);
         }
         drop(peers);
         rig.until(|rig| rig.uring.is_empty());
     }
-    let closed = rig
-        .seen
-        .iter()
-        .filter(|seen| matches!(seen, Seen::Closed(_)))
-        .count();
+    let closed = rig.seen.iter().filter(|seen| matches!(seen, Seen::Closed(_))).count();
     assert_eq!(closed, 400);
 }
 
@@ -486,9 +393,7 @@ fn sleep_ends_with_a_completion_a_wake_and_a_timer() {
         uring.awake();
     };
     let mut peer = None;
-    sleep(&mut uring, &|| {
-        drop(std::thread::spawn(move || TcpStream::connect(address).unwrap()).join())
-    });
+    sleep(&mut uring, &|| drop(std::thread::spawn(move || TcpStream::connect(address).unwrap()).join()));
     while peer.is_none() {
         uring.submit_and_collect(|_, event| {
             if let Event::Accepted { socket, .. } = event {

@@ -24,9 +24,7 @@ impl WakeHandle {
         }
         // SAFETY: the descriptor was made above and belongs to nobody else.
         let eventfd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self {
-            eventfd: Arc::new(File::from(eventfd)),
-        })
+        Ok(Self { eventfd: Arc::new(File::from(eventfd)) })
     }
 
     /// Ends the current sleep, or the next one at once. One system call: call it only for a sleeper.

@@ -1,0 +1,88 @@
+//! Goodbye: what still waits, the close frame, then the end of the socket.
+
+use std::time::Duration;
+
+use ringcast_proto::codes::Disconnect;
+use ringcast_proto::websocket;
+use ringcast_state::{ConnectionId, Frame, Frames};
+
+use super::{Connections, Io, Phase, Protocol};
+use crate::uring::Closing;
+
+/// Wait for the peer's end of the connection, behind our last byte. Source: the reference waits as long for the
+/// close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the close frame of a client that does not keep up: one try.
+const SLOW_GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
+
+impl Connections {
+    /// The state machine is done with a client.
+    pub(super) fn disconnect(&mut self, io: &mut Io<'_>, id: ConnectionId, why: &Disconnect, flush: bool) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        if !flush {
+            // What has begun is finished, for a frame cannot be broken off.
+            connection.output = None;
+        } else if let Some(frames) = io.shard.take_frames(id) {
+            let waiting = connection.output.get_or_insert_default();
+            match frames {
+                Frames::One(frame) => waiting.push_back(frame),
+                Frames::Many(mut frames) => {
+                    waiting.extend(frames.drain(..));
+                    io.shard.recycle(frames);
+                }
+            }
+        }
+        self.leave(io, id, close_frame(why));
+        if !flush {
+            self.set_deadline(id, io.now.at + SLOW_GOODBYE_TIMEOUT);
+        }
+    }
+
+    /// Reads no more, sends what waits and `last`, then closes.
+    pub(super) fn leave(&mut self, io: &mut Io<'_>, id: ConnectionId, last: Option<Vec<u8>>) {
+        let timeout = self.write_timeout(id).min(CLOSE_TIMEOUT);
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        connection.phase = Phase::Leaving;
+        if let Some(last) = last.filter(|last| !last.is_empty()) {
+            connection.output.get_or_insert_default().push_back(Frame::Owned(last));
+        }
+        self.set_deadline(id, io.now.at + timeout);
+        self.flush(io, id);
+    }
+
+    /// Closes once everything is in the hands of the ring, which sends it first.
+    pub(super) fn close_behind_last(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let (clock, stop_at) = (self.clock, self.stop_at);
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.output.is_some() {
+            return;
+        }
+        connection.phase = Phase::Closing;
+        connection.protocol = Protocol::None;
+        let patient_until = clock.instant(io.now.at + CLOSE_TIMEOUT);
+        let give_up_at = stop_at.map_or(patient_until, |stop_at| stop_at.min(patient_until));
+        io.sockets.close(id.into(), Closing::Graceful { give_up_at });
+        self.clear_deadline(id);
+    }
+}
+
+/// None for 3000, which is not told.
+fn close_frame(why: &Disconnect) -> Option<Vec<u8>> {
+    let code = u16::try_from(why.code).ok().filter(|_| why.code != Disconnect::CONNECTION_CLOSED.code)?;
+    let mut frame = Vec::with_capacity(why.reason.len() + 4);
+    websocket::encode_close(&mut frame, code, &why.reason);
+    Some(frame)
+}

@@ -1,0 +1,115 @@
+//! When a connection has had enough time: one deadline each, looked up in one heap.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use ringcast_state::{ConnectionId, Time};
+
+use super::{Connections, Io, NEVER, Phase, Protocol};
+use crate::http::exchange::Awaiting;
+
+/// From the first byte of a request, or the accept, to the end of its head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the body of a request of the server API.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an HTTP client may take no byte of a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Entries may be early, for a deadline that moves back leaves its entry where it is: so a connection has one
+/// entry as a rule, however many requests it serves.
+#[derive(Default)]
+pub struct Deadlines {
+    heap: BinaryHeap<Reverse<(Time, ConnectionId)>>,
+}
+
+impl Connections {
+    /// When `handle_timeout` wants to be called; may be early.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.deadlines.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    pub(super) fn set_deadline(&mut self, id: ConnectionId, at: Time) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        connection.deadline = at;
+        if at < connection.entry_at {
+            connection.entry_at = at;
+            self.deadlines.heap.push(Reverse((at, id)));
+        }
+    }
+
+    pub(super) fn clear_deadline(&mut self, id: ConnectionId) {
+        self.set_deadline(id, NEVER);
+    }
+
+    /// Ends what has taken too long.
+    pub fn handle_timeout(&mut self, io: &mut Io<'_>) {
+        while let Some(&Reverse((at, id))) = self.deadlines.heap.peek() {
+            if at > io.now.at {
+                return;
+            }
+            self.deadlines.heap.pop();
+            let Some(connection) = self.get_mut(id) else {
+                continue;
+            };
+            if connection.entry_at == at {
+                connection.entry_at = NEVER;
+            }
+            let deadline = connection.deadline;
+            if deadline > io.now.at {
+                self.set_deadline(id, deadline);
+            } else {
+                connection.deadline = NEVER;
+                self.expired(io, id);
+            }
+        }
+    }
+
+    fn expired(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Free | Phase::Closing => {}
+            Phase::Leaving => self.abort(io, id),
+            Phase::Open if connection.blocked => self.write_expired(io, id),
+            Phase::Open => match connection.protocol {
+                Protocol::Http(_) => self.leave(io, id, None),
+                Protocol::WebSocket(_) | Protocol::None => {}
+            },
+        }
+    }
+
+    /// How long a write may be stuck.
+    pub(super) fn write_timeout(&mut self, id: ConnectionId) -> Duration {
+        let of_clients = self.site.options.websocket.write_timeout;
+        match self.get_mut(id).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => RESPONSE_TIMEOUT,
+            Some(Protocol::WebSocket(_) | Protocol::None) | None => of_clients,
+        }
+    }
+
+    /// Sets the deadline of what an HTTP connection waits for now, if that is new.
+    pub(super) fn await_request(&mut self, io: &Io<'_>, id: ConnectionId, before: Awaiting, now: Awaiting) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.blocked {
+            return;
+        }
+        match now {
+            Awaiting::Request => self.set_deadline(id, io.now.at + IDLE_TIMEOUT),
+            Awaiting::Answer => self.clear_deadline(id),
+            Awaiting::Head | Awaiting::Body if now == before => {}
+            Awaiting::Head => self.set_deadline(id, io.now.at + HEAD_TIMEOUT),
+            Awaiting::Body => self.set_deadline(id, io.now.at + BODY_TIMEOUT),
+        }
+    }
+}

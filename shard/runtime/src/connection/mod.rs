@@ -1,0 +1,271 @@
+//! The connections of a shard: a table parallel to the sockets, no task and no timer each. An idle client holds
+//! this entry and nothing else here.
+
+mod batch;
+mod close;
+mod deadline;
+mod read;
+mod write;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use ringcast_proto::websocket::Decoder;
+use ringcast_state::{Action, ApiAnswer, ConnectionId, Frame, Now, Shard, Time};
+
+use crate::clock::Clock;
+use crate::http::Site;
+use crate::http::exchange::Exchange;
+use crate::options::Options;
+use crate::pool::Counters;
+use crate::uring::{Closing, Event, SocketId, Sockets};
+
+use deadline::Deadlines;
+
+/// What a connection acts upon, for the time of one call.
+pub(crate) struct Io<'a> {
+    pub sockets: &'a mut Sockets,
+    pub shard: &'a mut Shard,
+    pub now: Now,
+}
+
+/// All connections of a shard.
+pub(crate) struct Connections {
+    table: Vec<Connection>,
+    deadlines: Deadlines,
+    site: Site,
+    counters: Arc<Counters>,
+    shard: usize,
+    clock: Clock,
+    /// Set once the server stops: patience with everyone ends then.
+    stop_at: Option<Instant>,
+}
+
+/// Budget: 128 bytes, for this is what an idle client costs.
+struct Connection {
+    generation: u32,
+    phase: Phase,
+    /// A write is on its way; the next one waits for it.
+    sending: bool,
+    /// The write on its way met a full socket.
+    blocked: bool,
+    /// The state machine has been told of it, and not yet of its end.
+    known: bool,
+    /// `handle_flushed` is due once all frames taken have been written.
+    taken: bool,
+    /// The peer has sent its last byte.
+    ended: bool,
+    /// Counts the calls of the server API, so that a late answer is recognised.
+    calls: u32,
+    /// Bytes unsent at the last look at a blocked write.
+    unsent: usize,
+    /// When something must have happened; `NEVER` if nothing must.
+    deadline: Time,
+    /// Earliest entry in `Deadlines`.
+    entry_at: Time,
+    protocol: Protocol,
+    /// Frames that wait for the write before them: of our own, or taken from the state.
+    output: Option<VecDeque<Frame>>,
+}
+
+const NEVER: Time = Time(u64::MAX);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Free,
+    Open,
+    /// Nothing is read any more; the last bytes leave.
+    Leaving,
+    /// The socket is closing; only `Event::Closed` will come.
+    Closing,
+}
+
+#[derive(Default)]
+enum Protocol {
+    #[default]
+    None,
+    Http(Box<Http>),
+    WebSocket(Decoder),
+}
+
+/// Requests and what came of the next one.
+struct Http {
+    exchange: Exchange,
+    /// Bytes not used yet. Bound: a head, or `PIPELINED_BYTES_MAX` and a receive buffer.
+    input: Vec<u8>,
+    paused: bool,
+}
+
+impl Connection {
+    const FREE: Self = Self {
+        generation: 0,
+        phase: Phase::Free,
+        sending: false,
+        blocked: false,
+        known: false,
+        taken: false,
+        ended: false,
+        calls: 0,
+        unsent: 0,
+        deadline: NEVER,
+        entry_at: NEVER,
+        protocol: Protocol::None,
+        output: None,
+    };
+}
+
+impl Connections {
+    pub fn new(options: Arc<Options>, counters: Arc<Counters>, shard: usize, clock: Clock) -> Self {
+        Self {
+            table: Vec::new(),
+            deadlines: Deadlines::default(),
+            site: Site::new(options),
+            counters,
+            shard,
+            clock,
+            stop_at: None,
+        }
+    }
+
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let found = self.table.get_mut(id.slot as usize)?;
+        (found.generation == id.generation && found.phase != Phase::Free).then_some(found)
+    }
+
+    /// An event of the ring, other than a failed accept.
+    pub fn handle_event(&mut self, io: &mut Io<'_>, event: Event<'_>) {
+        match event {
+            Event::Accepted { listener, socket } => self.accepted(io, listener, socket),
+            Event::AcceptFailed { .. } => {}
+            Event::Received { socket, bytes } => self.received(io, socket.into(), bytes),
+            Event::Ended { socket, .. } => self.ended(io, socket.into()),
+            Event::Flushed { socket } => self.flushed(io, socket.into()),
+            Event::Blocked { socket } => self.blocked(io, socket.into()),
+            Event::SendFailed { socket, .. } => self.abort(io, socket.into()),
+            Event::Closed { socket } => self.closed(io, socket.into()),
+        }
+    }
+
+    fn accepted(&mut self, io: &mut Io<'_>, listener: usize, socket: SocketId) {
+        let slot = socket.slot as usize;
+        if slot >= self.table.len() {
+            self.table.resize_with(slot + 1, || Connection::FREE);
+        }
+        let exchange = Exchange::new(listener);
+        let http = Http { exchange, input: Vec::new(), paused: false };
+        self.table[slot] = Connection {
+            generation: socket.generation,
+            phase: Phase::Open,
+            protocol: Protocol::Http(Box::new(http)),
+            ..Connection::FREE
+        };
+        self.set_deadline(socket.into(), io.now.at + deadline::HEAD_TIMEOUT);
+        io.sockets.start_receive(socket);
+    }
+
+    /// What the state machines want done.
+    pub fn handle_action(&mut self, io: &mut Io<'_>, action: Action) {
+        match action {
+            Action::Disconnect { connection, disconnect, flush } => {
+                self.disconnect(io, connection, &disconnect, flush);
+            }
+            Action::PauseReceive { connection } => io.sockets.pause_receive(connection.into()),
+            Action::ResumeReceive { connection } => io.sockets.start_receive(connection.into()),
+        }
+    }
+
+    /// An answer of the server API.
+    pub fn handle_answer(&mut self, io: &mut Io<'_>, answer: ApiAnswer) {
+        let id = answer.call.connection;
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.phase != Phase::Open || connection.calls != answer.call.sequence {
+            return;
+        }
+        let Protocol::Http(http) = &mut connection.protocol else {
+            return;
+        };
+        let mut out = io.sockets.take_buffer();
+        let keep_alive = http.exchange.answer(answer.status, &answer.body, &mut out);
+        if keep_alive {
+            self.write(io, id, out);
+            self.serve_waiting(io, id);
+        } else {
+            self.leave(io, id, Some(out));
+        }
+    }
+
+    /// Stops: every client gets its goodbye from the state machine; HTTP connections end behind their request.
+    pub fn stop(&mut self, io: &mut Io<'_>, stop_at: Instant) {
+        self.stop_at = Some(stop_at);
+        for slot in 0..self.table.len() {
+            let connection = &mut self.table[slot];
+            let Protocol::Http(http) = &mut connection.protocol else {
+                continue;
+            };
+            http.exchange.serve_no_more();
+            let idle = !http.exchange.is_busy();
+            let id = ConnectionId { slot: slot as u32, generation: connection.generation };
+            if idle && connection.phase == Phase::Open {
+                self.leave(io, id, None);
+            }
+        }
+    }
+
+    /// The server does not wait any longer.
+    pub fn is_out_of_patience(&self, now: Instant) -> bool {
+        self.stop_at.is_some_and(|stop_at| stop_at <= now)
+    }
+
+    /// Stopping has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stop_at.is_some()
+    }
+
+    /// When patience ends.
+    pub fn stop_at(&self) -> Option<Instant> {
+        self.stop_at
+    }
+
+    /// Tells the state machine that a connection is gone, once.
+    fn forget(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if std::mem::take(&mut connection.known) {
+            self.counters.clients.fetch_sub(1, Ordering::Relaxed);
+            self.counters.clients_of_shard[self.shard].fetch_sub(1, Ordering::Relaxed);
+            io.shard.handle_close(io.now, id);
+        }
+    }
+
+    fn abort(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        connection.phase = Phase::Closing;
+        connection.output = None;
+        self.forget(io, id);
+        io.sockets.close(id.into(), Closing::Abort);
+    }
+
+    fn closed(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        self.forget(io, id);
+        if let Some(connection) = self.get_mut(id) {
+            *connection = Connection::FREE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_client_costs_at_most_128_bytes() {
+        assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
+    }
+}

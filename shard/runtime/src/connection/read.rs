@@ -1,0 +1,270 @@
+//! Bytes that came: requests, the upgrade, frames. A panic in here closes the one connection whose bytes
+//! they were.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+
+use ringcast_proto::codes::Disconnect;
+use ringcast_proto::websocket::{self, Decoder, Event, Opcode};
+use ringcast_state::{ApiCallId, ConnectionId, Frame};
+
+use super::{Connections, Http, Io, Phase, Protocol};
+use crate::http::exchange::{PIPELINED_BYTES_MAX, Step};
+use crate::transport::websocket::Upgrade;
+
+/// Pongs that wait for a write; a peer that floods us with pings gets no more answers than it reads.
+const PONGS_MAX: usize = 16;
+
+/// What serving a batch of bytes led to.
+enum Served {
+    /// Go on with HTTP.
+    Http,
+    /// Closing, behind what is in the output.
+    Leave,
+    /// Go on with frames.
+    Upgrade(Upgrade),
+}
+
+impl Connections {
+    pub(super) fn received(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: &mut [u8]) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let mut protocol = std::mem::take(&mut connection.protocol);
+        match &mut protocol {
+            Protocol::WebSocket(decoder) => {
+                self.decode(io, id, decoder, bytes);
+                self.put_back(id, protocol);
+            }
+            Protocol::Http(http) => {
+                if let Some(upgraded) = self.http_received(io, id, http, bytes) {
+                    protocol = upgraded;
+                }
+                self.put_back(id, protocol);
+            }
+            Protocol::None => {}
+        }
+    }
+
+    fn put_back(&mut self, id: ConnectionId, protocol: Protocol) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.protocol = protocol;
+        }
+    }
+
+    /// Frames of a client.
+    fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
+        let (mut pongs, mut goodbye) = (Vec::new(), None);
+        let decoded = catch_unwind(AssertUnwindSafe(|| {
+            decoder.decode(bytes, &mut |event| {
+                match event {
+                    Event::Text(message) | Event::Binary(message) => io.shard.handle_frame(io.now, id, message),
+                    Event::Ping(payload) => pongs.push(pong(payload)),
+                    Event::Pong(_) => {}
+                    Event::Close { code, .. } => {
+                        goodbye = Some(close_echo(code));
+                        return ControlFlow::Break(());
+                    }
+                }
+                ControlFlow::Continue(())
+            })
+        }));
+        match decoded {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                let (code, reason) = (u32::from(error.close_code()), error.to_string().into());
+                io.shard.disconnect(io.now, id, Disconnect { code, reason });
+            }
+            Err(_) => {
+                tracing::error!(connection = ?id, "panic while handling a client's message, the client is closed");
+                io.shard.disconnect(io.now, id, Disconnect::SERVER_ERROR);
+            }
+        }
+        if !pongs.is_empty() {
+            self.answer_pings(io, id, pongs);
+        }
+        if let Some(goodbye) = goodbye {
+            self.forget(io, id);
+            self.leave(io, id, Some(goodbye));
+        }
+    }
+
+    fn answer_pings(&mut self, io: &mut Io<'_>, id: ConnectionId, pongs: Vec<Vec<u8>>) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        let waiting = connection.output.get_or_insert_default();
+        let room = PONGS_MAX.saturating_sub(waiting.len());
+        waiting.extend(pongs.into_iter().take(room).map(Frame::Owned));
+        self.flush(io, id);
+    }
+
+    /// Bytes of an HTTP connection. Gives the protocol that follows an upgrade.
+    fn http_received(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnectionId,
+        http: &mut Http,
+        bytes: &mut [u8],
+    ) -> Option<Protocol> {
+        let before = http.exchange.awaiting();
+        let mut out = io.sockets.take_buffer();
+        // What waited and what came lie side by side, so that a request can be read from one piece.
+        let mut waited = std::mem::take(&mut http.input);
+        let input = if waited.is_empty() {
+            bytes
+        } else {
+            waited.extend_from_slice(bytes);
+            &mut waited[..]
+        };
+        let mut used = 0;
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve(io, id, http, input, &mut used, &mut out)));
+        let rest = &mut input[used..];
+        match served {
+            Ok(Served::Http) => {
+                http.input = rest.to_vec();
+                self.throttle(io, id, http);
+                self.write(io, id, out);
+                self.await_request(io, id, before, http.exchange.awaiting());
+                None
+            }
+            Ok(Served::Leave) => {
+                self.leave(io, id, Some(out));
+                None
+            }
+            Ok(Served::Upgrade(upgrade)) => {
+                self.write(io, id, out);
+                Some(self.open(io, id, upgrade, rest))
+            }
+            Err(_) => {
+                tracing::error!(connection = ?id, "panic while handling a request, its connection is closed");
+                self.abort(io, id);
+                None
+            }
+        }
+    }
+
+    fn serve(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnectionId,
+        http: &mut Http,
+        input: &[u8],
+        used: &mut usize,
+        out: &mut Vec<u8>,
+    ) -> Served {
+        // A response waits behind a write that the peer does not take: nothing more is served before that.
+        if self.get_mut(id).is_none_or(|connection| connection.output.is_some()) {
+            return Served::Http;
+        }
+        loop {
+            let room = || has_room(&self.counters.clients, self.site.options.connection_limit);
+            let (step_used, step) = http.exchange.step(&self.site, &input[*used..], out, room);
+            *used += step_used;
+            match step {
+                Step::Wait => return Served::Http,
+                // Responses that nobody reads do not pile up: the rest is served once they have left.
+                Step::Next if *used == input.len() || out.len() > PIPELINED_BYTES_MAX => {
+                    return Served::Http;
+                }
+                Step::Next => {}
+                Step::Close => return Served::Leave,
+                Step::Upgrade(upgrade) => return Served::Upgrade(upgrade),
+                Step::Call { method, body, transport_errors } => {
+                    let Some(connection) = self.table.get_mut(id.slot as usize) else {
+                        return Served::Leave;
+                    };
+                    connection.calls = connection.calls.wrapping_add(1);
+                    let call = ApiCallId { connection: id, sequence: connection.calls };
+                    let path = method.map(|method| method.as_str());
+                    io.shard.handle_api(io.now, call, path, &body, transport_errors);
+                    return Served::Http;
+                }
+            }
+        }
+    }
+
+    /// Serves what waited behind a request.
+    pub(super) fn serve_waiting(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        self.received(io, id, &mut []);
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.ended && connection.phase == Phase::Open && !self.is_answering(id) {
+            self.leave(io, id, None);
+        }
+    }
+
+    fn is_answering(&mut self, id: ConnectionId) -> bool {
+        match self.get_mut(id).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(http)) => http.exchange.is_answering(),
+            Some(Protocol::WebSocket(_) | Protocol::None) | None => false,
+        }
+    }
+
+    fn throttle(&mut self, io: &mut Io<'_>, id: ConnectionId, http: &mut Http) {
+        let full = http.input.len() > PIPELINED_BYTES_MAX;
+        if full != http.paused {
+            http.paused = full;
+            if full { io.sockets.pause_receive(id.into()) } else { io.sockets.start_receive(id.into()) }
+        }
+    }
+
+    /// The connection speaks the client protocol from now on; frames may have come with the request.
+    fn open(&mut self, io: &mut Io<'_>, id: ConnectionId, upgrade: Upgrade, frames: &mut [u8]) -> Protocol {
+        let Upgrade { mut decoder, transport } = upgrade;
+        self.clear_deadline(id);
+        self.counters.clients_of_shard[self.shard].fetch_add(1, Ordering::Relaxed);
+        if let Some(connection) = self.get_mut(id) {
+            connection.known = true;
+        }
+        io.shard.handle_open(io.now, id, transport);
+        if self.is_stopping() {
+            io.shard.disconnect(io.now, id, Disconnect::SHUTDOWN);
+        }
+        self.decode(io, id, &mut decoder, frames);
+        Protocol::WebSocket(decoder)
+    }
+
+    /// The peer sends no more. A client is gone with that; a request may still get its answer.
+    pub(super) fn ended(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        connection.ended = true;
+        if connection.phase == Phase::Open && !self.is_answering(id) {
+            self.forget(io, id);
+            self.leave(io, id, None);
+        }
+    }
+}
+
+/// Counts one more client connection of the node, if the limit allows; 0 is none.
+fn has_room(clients: &std::sync::atomic::AtomicUsize, limit: usize) -> bool {
+    let before = clients.fetch_add(1, Ordering::Relaxed);
+    let room = limit == 0 || before < limit;
+    if !room {
+        clients.fetch_sub(1, Ordering::Relaxed);
+    }
+    room
+}
+
+fn pong(payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(payload.len() + 2);
+    websocket::encode_frame(&mut frame, Opcode::Pong, payload);
+    frame
+}
+
+/// The peer's code again, as RFC 6455 asks.
+fn close_echo(code: Option<u16>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    match code {
+        Some(code) => websocket::encode_close(&mut frame, code, ""),
+        None => websocket::encode_frame(&mut frame, Opcode::Close, &[]),
+    }
+    frame
+}

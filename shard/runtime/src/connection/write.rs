@@ -1,0 +1,128 @@
+//! Bytes that go: one write at a time per connection, everything that waits in as few as possible.
+
+use ringcast_proto::codes::Disconnect;
+use ringcast_state::{ConnectionId, Frame, Frames};
+
+use super::{Connections, Io, Phase, Protocol, batch};
+use crate::uring::SendBytes;
+
+impl Connections {
+    /// Bytes of our own, such as a response; sent at once if nothing is on its way.
+    pub(super) fn write(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: Vec<u8>) {
+        let Some(connection) = self.get_mut(id).filter(|_| !bytes.is_empty()) else {
+            return io.sockets.recycle(bytes);
+        };
+        if connection.phase == Phase::Open && !connection.sending && connection.output.is_none() {
+            connection.sending = true;
+            return io.sockets.send(id.into(), SendBytes::Owned(bytes));
+        }
+        connection.output.get_or_insert_default().push_back(Frame::Owned(bytes));
+        self.flush(io, id);
+    }
+
+    /// Starts the next write, if there is something to write and nothing on its way.
+    pub fn flush(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if connection.sending || connection.phase == Phase::Closing {
+            return;
+        }
+        let leaving = connection.phase == Phase::Leaving;
+        match self.next_write(io, id) {
+            Some(bytes) => {
+                if let Some(connection) = self.get_mut(id) {
+                    connection.sending = true;
+                    io.sockets.send(id.into(), bytes);
+                }
+                if leaving {
+                    self.close_behind_last(io, id);
+                }
+            }
+            None if leaving => self.close_behind_last(io, id),
+            None => {}
+        }
+    }
+
+    fn next_write(&mut self, io: &mut Io<'_>, id: ConnectionId) -> Option<SendBytes> {
+        let connection = self.get_mut(id)?;
+        if let Some(waiting) = &mut connection.output {
+            let bytes = batch::next(waiting, || io.sockets.take_buffer());
+            if waiting.is_empty() {
+                connection.output = None;
+            }
+            if bytes.is_some() {
+                return bytes;
+            }
+        }
+        if !connection.known || connection.phase != Phase::Open {
+            return None;
+        }
+        let frames = io.shard.take_frames(id)?;
+        connection.taken = true;
+        let mut frames = match frames {
+            Frames::One(frame) => return Some(frame.into()),
+            Frames::Many(frames) => frames,
+        };
+        let mut bytes = batch::join(&mut frames, || io.sockets.take_buffer());
+        if bytes.is_none() {
+            let waiting = connection.output.insert(frames.drain(..).collect());
+            bytes = batch::next(waiting, || io.sockets.take_buffer());
+        }
+        io.shard.recycle(frames);
+        bytes
+    }
+
+    /// A write is through.
+    pub(super) fn flushed(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        connection.sending = false;
+        let was_blocked = std::mem::take(&mut connection.blocked);
+        let leaving = connection.phase == Phase::Leaving;
+        let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
+        let http = matches!(connection.protocol, Protocol::Http(_));
+        if was_blocked && !leaving {
+            self.clear_deadline(id);
+        }
+        let more = through && io.shard.handle_flushed(id);
+        if more || !through || leaving {
+            self.flush(io, id);
+        }
+        if http && !leaving {
+            // Requests that waited until their responses would be read.
+            self.serve_waiting(io, id);
+        }
+    }
+
+    /// The peer's window is full.
+    pub(super) fn blocked(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let unsent = io.sockets.unsent_bytes(id.into());
+        let timeout = self.write_timeout(id);
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        connection.blocked = true;
+        connection.unsent = unsent;
+        if connection.phase == Phase::Open {
+            self.set_deadline(id, io.now.at + timeout);
+        }
+    }
+
+    /// A write has been stuck for its time: if nothing of it moved, the peer is given up.
+    pub(super) fn write_expired(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let unsent = io.sockets.unsent_bytes(id.into());
+        let timeout = self.write_timeout(id);
+        let Some(connection) = self.get_mut(id) else {
+            return;
+        };
+        if unsent < std::mem::replace(&mut connection.unsent, unsent) {
+            self.set_deadline(id, io.now.at + timeout);
+        } else if connection.known {
+            io.shard.disconnect(io.now, id, Disconnect::WRITE_ERROR);
+        } else {
+            self.abort(io, id);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! One connection's requests and responses: takes bytes apart into requests, and says what to do with each.
+
+use std::borrow::Cow;
+
+use ringcast_proto::api::Method;
+use ringcast_proto::http::{self, ChunkedDecoder, Head, HttpError, Limits, Version};
+
+use super::{Route, Site};
+use crate::transport::websocket::{Upgrade, upgrade};
+use crate::transport::{asset, health, http_api};
+
+/// Bytes that may wait behind a request which is being answered; beyond, the connection is not read.
+pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
+
+/// First reservation for a body. What a header merely announces is not reserved.
+const BODY_RESERVE_BYTES: usize = 16 << 10;
+
+/// What is to be done. Bytes for the client are in the output already.
+pub enum Step<'a> {
+    /// More bytes are needed, or the answer of the last call.
+    Wait,
+    /// Responded; the next request may follow.
+    Next,
+    /// Responded; close behind it.
+    Close,
+    /// Call the server API, then `answer`.
+    Call {
+        /// None for the bare prefix.
+        method: Option<Method>,
+        /// Whole body.
+        body: Cow<'a, [u8]>,
+        /// Errors as HTTP statuses.
+        transport_errors: bool,
+    },
+    /// What follows is the client protocol.
+    Upgrade(Upgrade),
+}
+
+/// What a connection is waiting for, which decides how long it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaiting {
+    /// A request; none has begun.
+    Request,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// Our own answer.
+    Answer,
+}
+
+/// The HTTP side of a connection.
+pub struct Exchange {
+    listener: usize,
+    state: State,
+    keep_alive: bool,
+    /// The server stops: no request after this one.
+    last: bool,
+}
+
+enum State {
+    /// `parsed`: bytes of the head that were looked at and did not complete it.
+    Head {
+        parsed: usize,
+    },
+    Body(Box<Incoming>),
+    Answering,
+}
+
+/// A request of the server API whose body is coming.
+struct Incoming {
+    method: Option<Method>,
+    transport_errors: bool,
+    body: Vec<u8>,
+    length: Length,
+}
+
+enum Length {
+    Missing(usize),
+    Chunked(ChunkedDecoder),
+}
+
+impl Exchange {
+    /// A connection that has just been accepted.
+    pub fn new(listener: usize) -> Self {
+        Self { listener, state: State::Head { parsed: 0 }, keep_alive: true, last: false }
+    }
+
+    pub fn awaiting(&self) -> Awaiting {
+        match self.state {
+            State::Head { parsed: 0 } => Awaiting::Request,
+            State::Head { .. } => Awaiting::Head,
+            State::Body(_) => Awaiting::Body,
+            State::Answering => Awaiting::Answer,
+        }
+    }
+
+    /// A call of the server API has not been answered yet.
+    pub fn is_answering(&self) -> bool {
+        matches!(self.state, State::Answering)
+    }
+
+    /// A request has been accepted and not been answered yet.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.state, State::Answering | State::Body(_))
+    }
+
+    /// Closes behind the request that is being served.
+    pub fn serve_no_more(&mut self) {
+        self.last = true;
+    }
+
+    /// Takes the next step with the bytes that came; also tells how many of them it used up. `has_room` asks
+    /// whether another client connection is within the limit, and counts it.
+    pub fn step<'a>(
+        &mut self,
+        site: &Site,
+        input: &'a [u8],
+        out: &mut Vec<u8>,
+        has_room: impl FnOnce() -> bool,
+    ) -> (usize, Step<'a>) {
+        match &mut self.state {
+            State::Answering => (0, Step::Wait),
+            State::Body(incoming) => match incoming.take(input) {
+                Ok((used, None)) => (used, Step::Wait),
+                Ok((used, Some(call))) => {
+                    self.state = State::Answering;
+                    (used, call)
+                }
+                Err(error) => (input.len(), refuse(error, out)),
+            },
+            State::Head { parsed } => {
+                // A head comes whole, as a rule. One that comes byte by byte must not be read from its start
+                // with each of them.
+                let news = input.get(*parsed..).unwrap_or_default();
+                if *parsed > 0 && !news.contains(&b'\n') && input.len() < Limits::default().head_bytes_max {
+                    return (0, Step::Wait);
+                }
+                *parsed = input.len();
+                match http::parse_head(input, &Limits::default()) {
+                    Ok(None) => (0, Step::Wait),
+                    Ok(Some((head, used))) => self.begin(site, &head, &input[used..], used, out, has_room),
+                    Err(error) => (input.len(), refuse(error, out)),
+                }
+            }
+        }
+    }
+
+    fn begin<'a>(
+        &mut self,
+        site: &Site,
+        head: &Head<'a>,
+        rest: &'a [u8],
+        used: usize,
+        out: &mut Vec<u8>,
+        has_room: impl FnOnce() -> bool,
+    ) -> (usize, Step<'a>) {
+        // A body that nobody reads is left to the close.
+        let has_body = head.chunked() || head.content_length().is_some_and(|length| length > 0);
+        let mut reply = Reply { head, keep_alive: head.keep_alive() && !has_body && !self.last, out };
+        self.state = State::Head { parsed: 0 };
+        let step = match site.routes[self.listener].find(head.path()) {
+            None => reply.plain(404, "404 page not found\n"),
+            Some(Route::Health) => health::serve(&mut reply),
+            Some(Route::Asset(file)) => asset::serve(&file, &mut reply),
+            Some(Route::WebSocket) => upgrade(site, head, &mut reply, has_room),
+            Some(Route::Api(method)) => match http_api::check(&site.options.http_api, head) {
+                Err(status) => reply.empty(status),
+                Ok(transport_errors) => {
+                    self.keep_alive = head.keep_alive();
+                    let body_max = site.options.http_api.body_size_limit;
+                    return self.call(method, transport_errors, head, rest, used, body_max, out);
+                }
+            },
+        };
+        (used, step)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the second half of one function")]
+    fn call<'a>(
+        &mut self,
+        method: Option<Method>,
+        transport_errors: bool,
+        head: &Head<'a>,
+        rest: &'a [u8],
+        used: usize,
+        body_max: usize,
+        out: &mut Vec<u8>,
+    ) -> (usize, Step<'a>) {
+        let length = usize::try_from(head.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+        if length > body_max {
+            return (used, refuse(HttpError { status: 413, reason: "body over the size limit" }, out));
+        }
+        if !head.chunked() && length <= rest.len() {
+            self.state = State::Answering;
+            let body = Cow::Borrowed(&rest[..length]);
+            return (used + length, Step::Call { method, body, transport_errors });
+        }
+        if head.expect_continue() && rest.is_empty() {
+            http::write_continue(out);
+        }
+        let length = match head.chunked() {
+            true => Length::Chunked(ChunkedDecoder::new(body_max)),
+            false => Length::Missing(length),
+        };
+        let incoming = Incoming { method, transport_errors, body: Vec::new(), length };
+        self.state = State::Body(Box::new(incoming));
+        (used, Step::Next)
+    }
+
+    /// Writes the answer of the last call. Returns whether another request may follow.
+    pub fn answer(&mut self, status: u16, body: &[u8], out: &mut Vec<u8>) -> bool {
+        let keep_alive = self.keep_alive && !self.last;
+        // Errors of HTTP itself are told in plain text, as the reference does.
+        let content_type = match body.first() {
+            Some(b'{') => "application/json",
+            _ => "text/plain; charset=utf-8",
+        };
+        http::write_response(out, status, &[("Content-Type", content_type)], body, keep_alive);
+        self.state = State::Head { parsed: 0 };
+        keep_alive
+    }
+}
+
+impl Incoming {
+    fn take(&mut self, input: &[u8]) -> Result<(usize, Option<Step<'static>>), HttpError> {
+        let (used, done) = match &mut self.length {
+            Length::Missing(missing) => {
+                let used = input.len().min(*missing);
+                reserve(&mut self.body, used, *missing);
+                self.body.extend_from_slice(&input[..used]);
+                *missing -= used;
+                (used, *missing == 0)
+            }
+            Length::Chunked(decoder) => {
+                let used = decoder.decode(input, &mut self.body)?;
+                (used, decoder.is_done())
+            }
+        };
+        let body = if done { std::mem::take(&mut self.body) } else { Vec::new() };
+        let (method, transport_errors) = (self.method, self.transport_errors);
+        Ok((used, done.then_some(Step::Call { method, body: Cow::Owned(body), transport_errors })))
+    }
+}
+
+/// Doubles, but not beyond the announced end, so that a large body is not held twice.
+fn reserve(body: &mut Vec<u8>, now: usize, missing: usize) {
+    if body.capacity() - body.len() < now {
+        body.reserve_exact(missing.min(body.len().max(BODY_RESERVE_BYTES)).max(now));
+    }
+}
+
+fn refuse(error: HttpError, out: &mut Vec<u8>) -> Step<'static> {
+    tracing::debug!(status = error.status, reason = error.reason, "bad HTTP request");
+    let headers = [("Content-Type", "text/plain; charset=utf-8")];
+    let text = match error.status {
+        413 => "Request Entity Too Large\n",
+        _ => "Bad Request\n",
+    };
+    http::write_response(out, error.status, &headers, text.as_bytes(), false);
+    Step::Close
+}
+
+/// Writes the response to one request.
+pub struct Reply<'a, 'h> {
+    pub head: &'a Head<'h>,
+    pub keep_alive: bool,
+    pub out: &'a mut Vec<u8>,
+}
+
+impl Reply<'_, '_> {
+    /// A response with these headers; to HEAD without the body.
+    pub fn respond(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Step<'static> {
+        let mut headers = headers.to_vec();
+        if self.head.version() == Version::Http10 && self.keep_alive {
+            headers.push(("Connection", "keep-alive"));
+        }
+        if self.head.method() == "HEAD" {
+            let length = body.len().to_string();
+            headers.push(("Content-Length", &length));
+            if !self.keep_alive {
+                headers.push(("Connection", "close"));
+            }
+            http::write_response_head(self.out, status, &headers);
+        } else {
+            http::write_response(self.out, status, &headers, body, self.keep_alive);
+        }
+        if self.keep_alive { Step::Next } else { Step::Close }
+    }
+
+    /// A status and nothing else.
+    pub fn empty(&mut self, status: u16) -> Step<'static> {
+        self.respond(status, &[], b"")
+    }
+
+    /// Text.
+    pub fn plain(&mut self, status: u16, text: &str) -> Step<'static> {
+        self.respond(status, &[("Content-Type", "text/plain; charset=utf-8")], text.as_bytes())
+    }
+}

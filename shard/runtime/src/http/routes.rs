@@ -1,0 +1,114 @@
+//! From the path of a request to what serves it.
+
+use std::rc::Rc;
+
+use ringcast_proto::api::Method;
+
+use crate::options::{Asset, Endpoints, Options};
+
+/// What a path leads to.
+#[derive(Clone)]
+pub enum Route {
+    /// Upgrade to the client protocol.
+    WebSocket,
+    /// The server API; `None` is the bare prefix with its own request format.
+    Api(Option<Method>),
+    /// Is the server alive.
+    Health,
+    /// A static file.
+    Asset(Rc<Asset>),
+}
+
+/// The paths of one port.
+pub struct Routes {
+    exact: Vec<(String, Route)>,
+    /// Prefix of API methods, with its slash.
+    api: Option<String>,
+}
+
+impl Routes {
+    /// What `endpoints` and the prefixes in `options` say.
+    pub fn new(options: &Options, endpoints: Endpoints) -> Self {
+        let mut exact = Vec::new();
+        let mut add = |wanted: bool, prefix: &str, route: Route| {
+            if wanted {
+                exact.push((without_slash(prefix), route));
+            }
+        };
+        add(endpoints.websocket, &options.websocket.handler_prefix, Route::WebSocket);
+        add(endpoints.http_api, &options.http_api.handler_prefix, Route::Api(None));
+        add(endpoints.health, &options.health.handler_prefix, Route::Health);
+        for asset in options.assets.iter().filter(|_| endpoints.assets) {
+            exact.push((asset.path.clone(), Route::Asset(Rc::new(asset.clone()))));
+        }
+        let prefix = options.http_api.handler_prefix.trim_end_matches('/');
+        Self { exact, api: endpoints.http_api.then(|| format!("{prefix}/")) }
+    }
+
+    /// None: 404.
+    pub fn find(&self, path: &str) -> Option<Route> {
+        // Methods first: they are what is asked for most, and no other path can be one.
+        let method = self.api.as_ref().and_then(|prefix| Method::from_path(path.strip_prefix(prefix.as_str())?));
+        if let Some(method) = method {
+            return Some(Route::Api(Some(method)));
+        }
+        self.exact.iter().find(|(exact, _)| exact == path).map(|(_, route)| route.clone())
+    }
+}
+
+/// As the reference reads its prefixes: a slash at the end does not count, and nothing is the root.
+fn without_slash(prefix: &str) -> String {
+    match prefix.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        prefix => prefix.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Endpoints = Endpoints { websocket: true, http_api: true, health: true, assets: true };
+
+    #[track_caller]
+    fn check(endpoints: Endpoints, options: &Options, path: &str, want: &str) {
+        let found = match Routes::new(options, endpoints).find(path) {
+            None => "none".to_owned(),
+            Some(Route::WebSocket) => "websocket".to_owned(),
+            Some(Route::Api(None)) => "api".to_owned(),
+            Some(Route::Api(Some(method))) => method.as_str().to_owned(),
+            Some(Route::Health) => "health".to_owned(),
+            Some(Route::Asset(asset)) => asset.content_type.clone(),
+        };
+        assert_eq!(found, want, "{path}");
+    }
+
+    #[test]
+    fn paths_lead_to_their_endpoints() {
+        let page = Asset { path: "/".into(), content_type: "page".into(), bytes: Vec::new() };
+        let options = Options { assets: vec![page], ..Options::default() };
+        check(ALL, &options, "/connection/websocket", "websocket");
+        check(ALL, &options, "/connection/websocket/", "none");
+        check(ALL, &options, "/api", "api");
+        check(ALL, &options, "/api/publish", "publish");
+        check(ALL, &options, "/api/presence_stats", "presence_stats");
+        check(ALL, &options, "/api/nothing", "none");
+        check(ALL, &options, "/api/", "none");
+        check(ALL, &options, "/health", "health");
+        check(ALL, &options, "/", "page");
+        check(ALL, &options, "*", "none");
+        check(ALL, &options, "", "none");
+        check(Endpoints::default(), &options, "/api/publish", "none");
+        check(Endpoints::default(), &options, "/", "none");
+    }
+
+    #[test]
+    fn prefixes_are_configurable() {
+        let mut options = Options::default();
+        options.websocket.handler_prefix = "/ws/".into();
+        options.http_api.handler_prefix = "/".into();
+        check(ALL, &options, "/ws", "websocket");
+        check(ALL, &options, "/", "api");
+        check(ALL, &options, "/publish", "publish");
+    }
+}

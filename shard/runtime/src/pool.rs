@@ -1,0 +1,287 @@
+//! Starts the shards, one pinned thread each, and stops them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use glommio::{LocalExecutorBuilder, Placement};
+use ringcast_state::{Message, Seeds, ShardId};
+use socket2::Socket;
+
+use crate::clock::Clock;
+use crate::listen;
+use crate::options::Options;
+use crate::ring::{Doorbell, Endpoint, Mesh};
+use crate::start::{StartError, check_machine};
+use crate::turn::ShardLoop;
+use crate::uring::WakeHandle;
+
+/// Locked memory of an executor; glommio's default of 10 MiB serves disk I/O, which we have none of.
+const EXECUTOR_IO_MEMORY: usize = 64 << 10;
+
+/// Depth of the executor's own rings: they carry one read of an eventfd and a timer.
+const EXECUTOR_RING_DEPTH: usize = 32;
+
+/// What the rest of the program tells a shard.
+pub(crate) enum Control {
+    /// New options, in force from the next command on.
+    SetOptions(Arc<ringcast_state::Options>),
+    /// Say goodbye to everyone and end; abort what is left at the given moment.
+    Stop(Instant),
+}
+
+/// Counters that the shards share; touched when a connection comes or goes, never per message.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Client connections of the node.
+    pub clients: AtomicUsize,
+    /// The same per shard.
+    pub clients_of_shard: Vec<AtomicUsize>,
+}
+
+/// Everything a shard thread needs to begin.
+pub(crate) struct Setup {
+    pub id: ShardId,
+    pub shards: u16,
+    pub options: Arc<Options>,
+    pub state: Arc<ringcast_state::Options>,
+    pub seeds: Seeds,
+    pub clock: Clock,
+    pub wake: WakeHandle,
+    pub endpoint: Endpoint<Message>,
+    pub control: Receiver<Control>,
+    pub counters: Arc<Counters>,
+    /// One per `Options::listeners`, bound and not listening yet.
+    pub sockets: Vec<Socket>,
+}
+
+/// The running shards. Stop them with [`Pool::stop`]; dropping the pool does so, too, in haste.
+pub struct Pool {
+    shards: Vec<Running>,
+    addresses: Vec<SocketAddr>,
+    counters: Arc<Counters>,
+}
+
+struct Running {
+    control: Sender<Control>,
+    bell: Doorbell,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Checks the machine, binds, and starts the shards. On return all of them accept connections.
+    pub fn start(options: Options, state: ringcast_state::Options) -> Result<Self, StartError> {
+        check_machine()?;
+        let cpus = available_cpus();
+        let shards = if options.shards == 0 { cpus.len() } else { options.shards };
+        let bound = bind_all(&options, shards)?;
+        let setups = Setups::new(options, state, shards)?;
+        let addresses = bound.addresses;
+        let counters = setups.counters.clone();
+        let mut pool = Self { shards: Vec::with_capacity(shards), addresses, counters };
+        let (report, reports) = bounded(shards);
+        for (index, (setup, control)) in setups.finish(bound.sockets).into_iter().enumerate() {
+            let bell = setup.endpoint.bell().clone();
+            let thread = spawn(setup, cpus[index % cpus.len()], report.clone())?;
+            pool.shards.push(Running { control, bell, thread: Some(thread) });
+        }
+        for _ in 0..shards {
+            reports.recv().expect("a shard reports, or its panic has ended the process")?;
+        }
+        Ok(pool)
+    }
+
+    /// Where the listeners are, in the order of `Options::listeners`.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Client connections of each shard.
+    pub fn connections(&self) -> Vec<usize> {
+        self.counters.clients_of_shard.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// New options of the state machines, as after a reload.
+    pub fn set_options(&self, options: ringcast_state::Options) {
+        let options = Arc::new(options);
+        self.tell_all(|| Control::SetOptions(options.clone()));
+    }
+
+    /// Stops accepting, closes every client with 3001 and ends the shards. Waits at most `timeout`, key
+    /// `shutdown.timeout`. False if a shard has not ended by then.
+    ///
+    /// Patience with clients that do not answer the close is one second, or `timeout` if that is less.
+    pub fn stop(mut self, timeout: Duration) -> bool {
+        self.end(timeout)
+    }
+
+    fn end(&mut self, timeout: Duration) -> bool {
+        let now = Instant::now();
+        let patience = timeout.min(crate::turn::STOP_PATIENCE);
+        self.tell_all(|| Control::Stop(now + patience));
+        let give_up_at = now + timeout.max(patience) + crate::turn::STOP_PATIENCE;
+        let mut ended = true;
+        for shard in &mut self.shards {
+            let Some(thread) = shard.thread.take() else {
+                continue;
+            };
+            while !thread.is_finished() && Instant::now() < give_up_at {
+                thread::sleep(Duration::from_millis(1));
+            }
+            ended &= thread.is_finished() && thread.join().is_ok();
+        }
+        ended
+    }
+
+    fn tell_all(&self, message: impl Fn() -> Control) {
+        for shard in &self.shards {
+            // A shard that has ended needs no telling.
+            let _ = shard.control.send(message());
+            shard.bell.ring();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+/// CPUs that this process may use: its affinity mask, which a cpuset narrows. Never empty.
+pub fn available_cpus() -> Vec<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let cpus: Vec<_> = cores.into_iter().map(|core| core.id).collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+struct Bound {
+    /// Per shard, one of each listener.
+    sockets: Vec<Vec<Socket>>,
+    addresses: Vec<SocketAddr>,
+}
+
+fn bind_all(options: &Options, shards: usize) -> Result<Bound, StartError> {
+    let mut bound = Bound { sockets: (0..shards).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+    for listener in &options.listeners {
+        let sockets = listen::bind(&listener.listen, shards)?;
+        let address = listen::local_address(&sockets[0]);
+        bound.addresses.push(address.map_err(|source| StartError::Shard { shard: 0, source })?);
+        for (shard, socket) in sockets.into_iter().enumerate() {
+            bound.sockets[shard].push(socket);
+        }
+    }
+    Ok(bound)
+}
+
+/// What all shards get a share of.
+struct Setups {
+    options: Arc<Options>,
+    state: Arc<ringcast_state::Options>,
+    counters: Arc<Counters>,
+    wakes: Vec<WakeHandle>,
+    seeds: Vec<Seeds>,
+}
+
+impl Setups {
+    fn new(options: Options, state: ringcast_state::Options, shards: usize) -> Result<Self, StartError> {
+        let failed = |source| StartError::Shard { shard: 0, source };
+        let clients_of_shard = (0..shards).map(|_| AtomicUsize::new(0)).collect();
+        Ok(Self {
+            options: Arc::new(options),
+            state: Arc::new(state),
+            counters: Arc::new(Counters { clients_of_shard, ..Counters::default() }),
+            wakes: (0..shards).map(|_| WakeHandle::new()).collect::<io::Result<_>>().map_err(failed)?,
+            seeds: random_seeds(shards).map_err(failed)?,
+        })
+    }
+
+    fn finish(self, sockets: Vec<Vec<Socket>>) -> Vec<(Setup, Sender<Control>)> {
+        let shards = u16::try_from(sockets.len()).expect("fewer shards than 65536");
+        let bells: Vec<_> = self.wakes.iter().cloned().map(Doorbell::new).collect();
+        let clock = Clock::start();
+        let parts = Mesh::endpoints(&bells).into_iter().zip(self.wakes).zip(self.seeds).zip(sockets);
+        let setup = |(index, (((endpoint, wake), seeds), sockets))| {
+            let (sender, control) = unbounded();
+            let setup = Setup {
+                id: ShardId(index),
+                shards,
+                options: self.options.clone(),
+                state: self.state.clone(),
+                seeds,
+                clock,
+                wake,
+                endpoint,
+                control,
+                counters: self.counters.clone(),
+                sockets,
+            };
+            (setup, sender)
+        };
+        (0..shards).zip(parts).map(setup).collect()
+    }
+}
+
+fn random_seeds(shards: usize) -> io::Result<Vec<Seeds>> {
+    let mut random = File::open("/dev/urandom")?;
+    let mut home = [0; 8];
+    random.read_exact(&mut home)?;
+    let seeds = |_| {
+        let mut shard = [0; 32];
+        random.read_exact(&mut shard)?;
+        Ok(Seeds { home: u64::from_ne_bytes(home), shard })
+    };
+    (0..shards).map(seeds).collect()
+}
+
+type Report = Sender<Result<(), StartError>>;
+
+fn spawn(setup: Setup, cpu: usize, report: Report) -> Result<JoinHandle<()>, StartError> {
+    let shard = setup.id.index();
+    let thread = thread::Builder::new().name(format!("shard-{shard}"));
+    let spawned = thread.spawn(move || {
+        let _guard = EndProcessOnPanic { shard };
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+            .io_memory(EXECUTOR_IO_MEMORY)
+            .ring_depth(EXECUTOR_RING_DEPTH)
+            .make();
+        match executor {
+            Ok(executor) => executor.run(run(setup, report)),
+            Err(error) => {
+                let _ = report.send(Err(StartError::of_ring(shard, error.into())));
+            }
+        }
+    });
+    spawned.map_err(|source| StartError::Shard { shard, source })
+}
+
+async fn run(setup: Setup, report: Report) {
+    match ShardLoop::new(setup) {
+        Err(error) => {
+            let _ = report.send(Err(error));
+        }
+        Ok(shard) => {
+            let _ = report.send(Ok(()));
+            shard.run().await;
+        }
+    }
+}
+
+/// Half a server is worse than a restart: the other shards would wait for this one for ever.
+struct EndProcessOnPanic {
+    shard: usize,
+}
+
+impl Drop for EndProcessOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(shard = self.shard, "a shard has panicked, the process ends");
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Static files of the development mode.
+
+use crate::http::exchange::{Reply, Step};
+use crate::options::Asset;
+
+/// GET and HEAD.
+pub fn serve(file: &Asset, reply: &mut Reply<'_, '_>) -> Step<'static> {
+    match reply.head.method() {
+        "GET" | "HEAD" => {
+            let headers = [("Content-Type", file.content_type.as_str()), ("Cache-Control", "no-cache")];
+            reply.respond(200, &headers, &file.bytes)
+        }
+        _ => reply.respond(405, &[("Allow", "GET, HEAD")], b""),
+    }
+}

@@ -1,0 +1,6 @@
+//! One file per endpoint: what a request must fulfil, and what it gets.
+
+pub(crate) mod asset;
+pub(crate) mod health;
+pub(crate) mod http_api;
+pub(crate) mod websocket;

@@ -1,0 +1,215 @@
+//! The loop of a shard. One turn: messages of other shards, completions, timers, one write per connection that has
+//! output, messages to other shards. No step waits; between turns the shard sleeps if there is nothing to do.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use ringcast_proto::codes::Disconnect;
+use ringcast_state::{Message, Now, Shard, ShardId};
+
+use crate::accept::Acceptor;
+use crate::clock::Clock;
+use crate::connection::{Connections, Io};
+use crate::listen;
+use crate::pool::{Control, Setup};
+use crate::ring::Endpoint;
+use crate::sleep::Sleep;
+use crate::start::StartError;
+use crate::uring::{Event, Uring, WakeHandle};
+
+/// Messages taken of each ring per turn, so that nothing else waits long behind a busy shard.
+const MESSAGES_PER_RING: usize = 256;
+
+/// Wait before messages are offered again to a shard whose ring is full.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Longest wait at stop for clients that do not answer the close.
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// One shard at work.
+pub(crate) struct ShardLoop {
+    id: ShardId,
+    shards: u16,
+    state: Shard,
+    connections: Connections,
+    uring: Uring,
+    acceptor: Acceptor,
+    endpoint: Endpoint<Message>,
+    control: Receiver<Control>,
+    wake: WakeHandle,
+    clock: Clock,
+    /// Listeners, for the end.
+    listeners: usize,
+    /// Some shard's ring was full.
+    held_back: bool,
+}
+
+impl ShardLoop {
+    /// Makes the ring, on the thread that will use it, and starts to listen.
+    pub fn new(setup: Setup) -> Result<Self, StartError> {
+        let shard = setup.id.index();
+        let failed = |source| StartError::of_ring(shard, source);
+        let mut uring = Uring::new(setup.options.uring, setup.wake.clone()).map_err(failed)?;
+        let listeners = setup.sockets.len();
+        for socket in setup.sockets {
+            listen::listen(&socket)?;
+            uring.add_listener(socket.into());
+        }
+        let (now, _) = setup.clock.read();
+        Ok(Self {
+            id: setup.id,
+            shards: setup.shards,
+            state: Shard::new(setup.id, setup.shards, setup.state, setup.seeds, now),
+            connections: Connections::new(setup.options, setup.counters, shard, setup.clock),
+            uring,
+            acceptor: Acceptor::new(listeners).map_err(failed)?,
+            endpoint: setup.endpoint,
+            control: setup.control,
+            wake: setup.wake,
+            clock: setup.clock,
+            listeners,
+            held_back: false,
+        })
+    }
+
+    /// Until told to stop.
+    pub async fn run(mut self) {
+        let sleep = Sleep::new(&self.wake).expect("one more descriptor than at start");
+        while !self.has_ended() {
+            if self.turn() > 0 {
+                glommio::executor().yield_if_needed().await;
+            } else {
+                self.sleep(&sleep).await.expect("an eventfd can be read");
+            }
+        }
+    }
+
+    /// Everything that can be done now. Zero: nothing could.
+    fn turn(&mut self) -> usize {
+        let (now, instant) = self.clock.read();
+        let mut done = self.take_messages(now);
+        done += self.take_control(now);
+        done += self.take_completions(now, instant);
+        self.fire_timers(now, instant);
+        self.flush(now);
+        self.send_messages();
+        done
+    }
+
+    fn take_messages(&mut self, now: Now) -> usize {
+        let state = &mut self.state;
+        self.endpoint.drain(MESSAGES_PER_RING, |from, message| {
+            let from = u16::try_from(from).expect("fewer shards than 65536");
+            state.handle_message(now, ShardId(from), message);
+        })
+    }
+
+    fn take_control(&mut self, now: Now) -> usize {
+        let mut taken = 0;
+        while let Ok(control) = self.control.try_recv() {
+            taken += 1;
+            match control {
+                Control::SetOptions(options) => self.set_options(options),
+                Control::Stop(patient_until) => self.stop(now, patient_until),
+            }
+        }
+        taken
+    }
+
+    fn set_options(&mut self, options: Arc<ringcast_state::Options>) {
+        self.state.set_options(options);
+    }
+
+    fn stop(&mut self, now: Now, patient_until: Instant) {
+        for listener in 0..self.listeners {
+            self.uring.close_listener(listener);
+        }
+        self.state.disconnect_all(now, Disconnect::SHUTDOWN);
+        let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+        self.connections.stop(&mut io, patient_until);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.connections.is_stopping() && self.uring.is_empty()
+    }
+
+    fn take_completions(&mut self, now: Now, instant: Instant) -> usize {
+        let Self { uring, state, connections, acceptor, .. } = self;
+        uring.submit_and_collect(|sockets, event| {
+            if let Event::AcceptFailed { listener, error } = &event {
+                return acceptor.failed(sockets, *listener, error, instant);
+            }
+            connections.handle_event(&mut Io { sockets, shard: state, now }, event);
+        })
+    }
+
+    fn fire_timers(&mut self, now: Now, instant: Instant) {
+        if self.state.next_timeout().is_some_and(|at| at <= now.at) {
+            self.state.handle_timeout(now);
+        }
+        let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+        self.connections.handle_timeout(&mut io);
+        if self.connections.is_out_of_patience(instant) {
+            self.uring.abort_all();
+        }
+        self.uring.expire_closing(instant);
+        self.acceptor.resume_due(&mut self.uring, instant);
+    }
+
+    fn flush(&mut self, now: Now) {
+        let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+        while let Some(action) = io.shard.take_action() {
+            self.connections.handle_action(&mut io, action);
+        }
+        while let Some(answer) = io.shard.take_api_answer() {
+            self.connections.handle_answer(&mut io, answer);
+        }
+        while let Some(connection) = io.shard.take_dirty() {
+            self.connections.flush(&mut io, connection);
+        }
+    }
+
+    fn send_messages(&mut self) {
+        let Self { state, endpoint, .. } = self;
+        self.held_back = false;
+        for to in (0..self.shards).filter(|to| *to != self.id.0) {
+            let outbox = state.outbox(ShardId(to));
+            outbox.drain(|message| endpoint.push(usize::from(to), message));
+            self.held_back |= !outbox.is_empty();
+        }
+        self.endpoint.flush_wakes();
+    }
+
+    async fn sleep(&mut self, sleep: &Sleep) -> io::Result<()> {
+        let (now, instant) = self.clock.read();
+        if let Some(at) = self.next_due(now, instant) {
+            if at <= instant {
+                return Ok(());
+            }
+            self.uring.wake_at(at, instant);
+        }
+        self.endpoint.bell().prepare_sleep();
+        // The ring first: its call into the kernel must come last before the sleep.
+        let quiet = self.endpoint.is_empty() && self.control.is_empty() && self.uring.prepare_sleep();
+        if quiet {
+            sleep.until_woken().await?;
+        }
+        self.uring.awake();
+        self.endpoint.bell().awake();
+        Ok(())
+    }
+
+    fn next_due(&self, now: Now, instant: Instant) -> Option<Instant> {
+        let timers = self.state.next_timeout().into_iter().chain(self.connections.next_timeout());
+        let timers = timers.map(|at| self.clock.instant(at.max(now.at)));
+        let retry = self.held_back.then(|| instant + RETRY);
+        timers
+            .chain(self.uring.next_closing_deadline())
+            .chain(self.acceptor.next_resume())
+            .chain(self.connections.stop_at())
+            .chain(retry)
+            .min()
+    }
+}
