@@ -1,9 +1,10 @@
 //! The subscriber side: channels with clients on this shard, and handing publications to those clients.
 
+use crate::Variant;
 use crate::channel::{Position, Publication};
+use crate::filters::FilterId;
 use crate::message::ChannelName;
 use hashbrown::HashTable;
-use ringcast_proto::client::Encoding;
 use slab::Slab;
 use std::hash::BuildHasher;
 
@@ -34,13 +35,16 @@ pub(crate) struct HubChannel {
     top: Position,
 }
 
-/// A live subscription, as fan-out sees it: 8 bytes, for channels are walked from end to end.
+/// A live subscription, as fan-out sees it: 12 bytes, for channels are walked from end to end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscriber {
     pub(crate) slot: u32,
-    pub(crate) encoding: Encoding,
+    pub(crate) filter: Option<FilterId>,
+    pub(crate) variant: Variant,
     pub(crate) positioned: bool,
     pub(crate) join_leave: bool,
+    /// It holds the payload before the next one, so that it can use a patch.
+    pub(crate) has_base: bool,
 }
 
 impl Hub {
@@ -131,6 +135,13 @@ impl Hub {
 
     pub(crate) fn subscribers(&self, index: HubIndex) -> &[Subscriber] {
         &self.channels[index.0 as usize].subscribers
+    }
+
+    /// All subscribers hold the payload that they were just sent.
+    pub(crate) fn give_base(&mut self, index: HubIndex) {
+        for subscriber in &mut self.channels[index.0 as usize].subscribers {
+            subscriber.has_base = true;
+        }
     }
 
     /// Takes note of a publication. False when one before it is missing: positioned subscribers have insufficient state.

@@ -7,7 +7,7 @@
 //! [`Message::Unsubscribe`] from the same shard.
 
 use crate::channel::{Position, Publication};
-use crate::{ClientId, RequestId, ShardId, Time};
+use crate::{ClientId, RequestId, ShardId, Time, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Encoding};
 use ringcast_proto::codes::{Disconnect, ReplyError};
@@ -140,8 +140,8 @@ pub struct Subscribe {
     pub channel: ChannelName,
     /// Later than this nobody waits for the answer.
     pub deadline: Time,
-    /// How publications must be encoded for this subscriber.
-    pub encoding: Encoding,
+    /// In which form this subscriber gets publications.
+    pub variant: Variant,
     /// Who subscribes; present when `presence` or `join_leave` is.
     pub member: Option<Member>,
     /// Wants the position, and every offset from it on.
@@ -174,6 +174,8 @@ pub struct Recover {
     pub cache: bool,
     /// At most so many publications, `client.recovery_max_publication_limit`.
     pub limit: usize,
+    /// Send what was missed whole, for the subscriber filters it: a patch needs the publication before.
+    pub whole: bool,
 }
 
 /// See [`Message::Unsubscribe`].
@@ -182,7 +184,7 @@ pub struct Unsubscribe {
     /// Channel.
     pub channel: ChannelName,
     /// As in the `Subscribe`.
-    pub encoding: Encoding,
+    pub variant: Variant,
     /// As in the `Subscribe`.
     pub member: Option<Member>,
 }
@@ -204,6 +206,8 @@ pub struct Publish {
     pub tags: BTreeMap<String, String>,
     /// Not kept in history.
     pub skip_history: bool,
+    /// Subscribers that can may get the difference to the publication before.
+    pub delta: bool,
     /// Empty for none.
     pub idempotency_key: String,
     /// Version; 0 for none.

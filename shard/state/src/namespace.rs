@@ -69,6 +69,13 @@ pub enum RecoveryMode {
     Cache,
 }
 
+/// How a publication may be sent as the difference to the one before; an element of key `allowed_delta_types`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeltaType {
+    /// `fossil`: the delta format of the Fossil version control system.
+    Fossil,
+}
+
 /// Options of the channels of a namespace. Each field is the configuration key of its name; all are off by default.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each is the key of the same name in the configuration's documentation")]
@@ -87,6 +94,9 @@ pub struct ChannelOptions {
     pub allow_recovery: bool,
     pub force_recovery_mode: RecoveryMode,
     pub auto_cache_recover: bool,
+    pub allowed_delta_types: Vec<DeltaType>,
+    pub delta_publish: bool,
+    pub allow_tags_filter: bool,
     pub allow_subscribe_for_anonymous: bool,
     pub allow_subscribe_for_client: bool,
     pub allow_publish_for_anonymous: bool,
@@ -194,6 +204,9 @@ impl ChannelOptions {
         allow_recovery: false,
         force_recovery_mode: RecoveryMode::Stream,
         auto_cache_recover: false,
+        allowed_delta_types: Vec::new(),
+        delta_publish: false,
+        allow_tags_filter: false,
         allow_subscribe_for_anonymous: false,
         allow_subscribe_for_client: false,
         allow_publish_for_anonymous: false,

@@ -3,6 +3,7 @@
 use crate::api::{Acting, Calls, Gathering, Origin};
 use crate::channel::{Context, Homes};
 use crate::client::{Client, Clients, Phase, Scratch, Subscribing};
+use crate::filters::Filters;
 use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
 use crate::message::{ChannelName, Message};
@@ -16,6 +17,7 @@ use crate::{ConnectionId, Now, Options, RequestId, ShardId, Time};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, Encoding, Reply};
 use ringcast_proto::codes::{Disconnect, ReplyError};
+use ringcast_proto::delta;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::rc::Rc;
@@ -110,6 +112,7 @@ pub struct Shard {
     pub(crate) hub: Hub,
     pub(crate) homes: Homes,
     pub(crate) users: Users,
+    pub(crate) filters: Filters,
     pub(crate) pending: Pending<Waiting>,
     pub(crate) calls: Calls,
     pub(crate) post: Post,
@@ -124,6 +127,7 @@ pub struct Shard {
     home_hasher: foldhash::fast::FixedState,
     shards: u16,
     fired: Vec<Timer>,
+    delta_table: delta::Table,
 }
 
 /// Who waits for the answer to a question that this shard asked.
@@ -161,7 +165,8 @@ impl Shard {
         assert!(id.0 < shards, "shard {} of {shards}", id.0);
         let mut random = Random::new(seeds.shard);
         let mut hash_seed = || u64::from(random.next_u32()) << 32 | u64::from(random.next_u32());
-        let (hub, homes, users) = (Hub::new(hash_seed()), Homes::new(hash_seed()), Users::new(hash_seed()));
+        let (hub, homes) = (Hub::new(hash_seed()), Homes::new(hash_seed()));
+        let (users, filters) = (Users::new(hash_seed()), Filters::new(hash_seed()));
         let mut scratch = Scratch::default();
         let pings = [Encoding::Json, Encoding::Protobuf].map(|encoding| {
             let encode = |out: &mut Vec<u8>| wire::encode_reply(encoding, &Reply::Ping, out);
@@ -172,6 +177,7 @@ impl Shard {
             hub,
             homes,
             users,
+            filters,
             pending: Pending::new(),
             calls: Calls::default(),
             post: Post::new(id, shards, options.limits.outbox_max_size),
@@ -185,6 +191,7 @@ impl Shard {
             home_hasher: foldhash::fast::FixedState::with_seed(seeds.home),
             shards,
             fired: Vec::new(),
+            delta_table: delta::Table::default(),
             options,
         }
     }
@@ -325,6 +332,7 @@ impl Shard {
             post: &mut self.post,
             random: &mut self.random,
             wheel: &mut self.wheel,
+            delta_table: &mut self.delta_table,
             from,
         };
         act(&mut self.homes, &mut context);

@@ -41,6 +41,7 @@ impl Shard {
             let publish = PublishRequest {
                 channel,
                 skip_history: request.skip_history,
+                delta: request.delta,
                 tags: request.tags.clone(),
                 idempotency_key: request.idempotency_key.clone(),
                 version: request.version,

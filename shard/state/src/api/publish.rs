@@ -28,6 +28,7 @@ impl Shard {
     }
 
     pub(super) fn send_publish(&mut self, now: Now, waiting: RequestId, request: PublishRequest, data: Bytes) {
+        let delta_publish = self.options.channel.resolve_known(&request.channel).1.delta_publish;
         let channel = self.channel_name(request.channel);
         let home = self.home(&channel);
         let publish = message::Publish {
@@ -38,6 +39,7 @@ impl Shard {
             info: None,
             tags: request.tags,
             skip_history: request.skip_history,
+            delta: request.delta || delta_publish,
             idempotency_key: request.idempotency_key,
             version: request.version,
             version_epoch: request.version_epoch,

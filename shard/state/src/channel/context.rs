@@ -5,6 +5,7 @@ use crate::post::Post;
 use crate::random::Random;
 use crate::wheel::Wheel;
 use crate::{Now, Options, ShardId};
+use ringcast_proto::delta;
 
 /// Time, options and ways out, for the length of one message.
 pub(crate) struct Context<'a> {
@@ -13,6 +14,7 @@ pub(crate) struct Context<'a> {
     pub(crate) post: &'a mut Post,
     pub(crate) random: &'a mut Random,
     pub(crate) wheel: &'a mut Wheel,
+    pub(crate) delta_table: &'a mut delta::Table,
     /// The shard whose message it is.
     pub(crate) from: ShardId,
 }

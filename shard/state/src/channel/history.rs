@@ -1,6 +1,7 @@
 //! Questions about a channel: history and presence.
 
 use super::{Context, Homes, Position, retention};
+use crate::Variant;
 use crate::message::{Ask, AskHistory, Message, Publications};
 use ringcast_proto::codes::ReplyError;
 
@@ -26,10 +27,11 @@ impl Homes {
             return Err(ReplyError::UNRECOVERABLE_POSITION);
         }
         let limit = ask.limit.unwrap_or(usize::MAX);
+        let form = Variant::new(ask.encoding, false).whole();
         let publications = if ask.reverse {
-            stream.before(since.map(|since| since.offset), limit, ask.encoding)
+            stream.before(since.map(|since| since.offset), limit, form)
         } else {
-            stream.after(since.map_or(0, |since| since.offset), limit, ask.encoding)
+            stream.after(since.map_or(0, |since| since.offset), limit, form)
         };
         channel.arm(index, context.wheel);
         Ok(Publications { top, publications })

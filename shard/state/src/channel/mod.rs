@@ -49,6 +49,8 @@ pub(crate) struct HomeChannel {
     presence: Option<Box<Presence>>,
     stream: Option<Box<Stream>>,
     results: Option<Box<Results>>,
+    /// The last publication went past the stream: subscribers do not hold the payload that the stream ends with.
+    is_base_lost: bool,
     /// When the wheel will ask for this channel; `None` when it will not.
     timer_at: Option<Time>,
     /// Tells the uses of a slab place apart.
@@ -92,6 +94,7 @@ impl Homes {
             presence: None,
             stream: None,
             results: None,
+            is_base_lost: false,
             timer_at: None,
             generation: random.next_u32(),
         });

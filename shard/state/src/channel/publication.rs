@@ -1,26 +1,28 @@
-//! A publication with its encodings.
+//! A publication with its encoded forms.
 
 use super::Epoch;
+use crate::variant::{Form, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, Encoding};
+use ringcast_proto::delta;
 use std::sync::Arc;
 
 /// What was published, and what of it is encoded already. Immutable, so shards share it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Publication {
     /// Position in the stream; 0 when it is in none.
     pub offset: u64,
     /// Epoch of the stream; empty when it is in none.
     pub epoch: Epoch,
     content: wire::Publication,
-    json: Encoded,
-    protobuf: Encoded,
+    forms: [Encoded; Form::COUNT],
 }
 
-/// One encoding of a publication, without the envelope that names the channel.
-#[derive(Clone, Debug)]
+/// One encoded form of a publication, without the envelope that names the channel.
+#[derive(Clone, Debug, Default)]
 pub enum Encoded {
-    /// Nobody needed it yet.
+    /// Nobody needed it yet; for a patch: it would not be shorter, or there is nothing to patch.
+    #[default]
     Absent,
     /// The encoded message.
     Body(Bytes),
@@ -30,29 +32,60 @@ pub enum Encoded {
 
 impl Publication {
     pub(crate) fn new(content: wire::Publication, epoch: Epoch) -> Self {
-        Publication { offset: content.offset, epoch, content, json: Encoded::Absent, protobuf: Encoded::Absent }
+        Publication { offset: content.offset, epoch, content, forms: Default::default() }
     }
 
-    /// The same with this encoding present.
-    pub(crate) fn encode(&mut self, encoding: Encoding) {
-        let slot = match encoding {
-            Encoding::Json => &mut self.json,
-            Encoding::Protobuf => &mut self.protobuf,
+    /// Makes a form present that carries the payload whole.
+    pub(crate) fn encode(&mut self, form: Form) {
+        if !self.is_absent(form) {
+            return;
+        }
+        self.forms[form as usize] = match form {
+            Form::Json | Form::Protobuf => encoded(form.encoding(), &self.content),
+            Form::JsonText => match json_string(&self.content.data) {
+                Some(data) => encoded(Encoding::Json, &self.reduced(data, false)),
+                None => Encoded::Impossible,
+            },
+            Form::JsonPatch | Form::ProtobufPatch => return,
         };
-        if let Encoded::Absent = slot {
-            *slot = match wire::encode_publication(encoding, &self.content) {
-                Ok(body) => Encoded::Body(body),
-                Err(_) => Encoded::Impossible,
-            };
+    }
+
+    /// Makes the patch form of a delta variant present, if a patch against `base` is shorter than the payload.
+    pub(crate) fn encode_patch(&mut self, variant: Variant, base: &[u8], table: &mut delta::Table) {
+        let Some(form) = variant.patch().filter(|form| self.is_absent(*form)) else { return };
+        let mut patch = Vec::new();
+        delta::encode(base, &self.content.data, table, &mut patch);
+        if patch.len() >= self.content.data.len() {
+            return;
+        }
+        let data = match form.encoding() {
+            Encoding::Protobuf => Some(patch.into()),
+            Encoding::Json => json_string(&patch),
+        };
+        // What cannot be written as text is sent whole.
+        if let Some(data) = data {
+            self.forms[form as usize] = encoded(form.encoding(), &self.reduced(data, true));
         }
     }
 
-    /// One encoding; `Absent` only when the home knew of no receiver for it.
-    pub fn encoded(&self, encoding: Encoding) -> &Encoded {
-        match encoding {
-            Encoding::Json => &self.json,
-            Encoding::Protobuf => &self.protobuf,
-        }
+    /// As delta subscribers see it: without version.
+    fn reduced(&self, data: Bytes, delta: bool) -> wire::Publication {
+        wire::Publication { data, delta, version: 0, ..self.content.clone() }
+    }
+
+    fn is_absent(&self, form: Form) -> bool {
+        matches!(self.forms[form as usize], Encoded::Absent)
+    }
+
+    /// One form.
+    pub fn encoded(&self, form: Form) -> &Encoded {
+        &self.forms[form as usize]
+    }
+
+    /// The form for a subscriber: a patch if it holds the payload before and there is one, else whole.
+    pub(crate) fn form_for(&self, variant: Variant, has_base: bool) -> Form {
+        let patch = variant.patch().filter(|form| has_base && !self.is_absent(*form));
+        patch.unwrap_or(variant.whole())
     }
 
     /// Payload, publisher and tags.
@@ -62,27 +95,34 @@ impl Publication {
 
     /// Bytes that it holds, roughly.
     pub(crate) fn weight(&self) -> usize {
-        let encoded = |e: &Encoded| if let Encoded::Body(bytes) = e { bytes.len() } else { 0 };
-        self.content.data.len() + encoded(&self.json) + encoded(&self.protobuf)
+        let body = |form: &Encoded| if let Encoded::Body(bytes) = form { bytes.len() } else { 0 };
+        self.content.data.len() + self.forms.iter().map(body).sum::<usize>()
     }
 }
 
-/// Makes sure that a stored publication carries `encoding`; a new copy takes its place if it was shared without.
-pub(crate) fn ensure_encoded(stored: &mut Arc<Publication>, encoding: Encoding) {
-    if !matches!(stored.encoded(encoding), Encoded::Absent) {
-        return;
+fn encoded(encoding: Encoding, content: &wire::Publication) -> Encoded {
+    match wire::encode_publication(encoding, content) {
+        Ok(body) => Encoded::Body(body),
+        Err(_) => Encoded::Impossible,
     }
-    if let Some(alone) = Arc::get_mut(stored) {
-        alone.encode(encoding);
-        return;
+}
+
+fn json_string(text: &[u8]) -> Option<Bytes> {
+    let mut out = Vec::with_capacity(text.len() + 16);
+    delta::json_string(text, &mut out).ok()?;
+    Some(out.into())
+}
+
+/// Makes sure that a stored publication carries a whole form; a new copy takes its place if it was shared without.
+pub(crate) fn ensure_encoded(stored: &mut Arc<Publication>, form: Form) {
+    if stored.is_absent(form) {
+        Arc::make_mut(stored).encode(form);
     }
-    let mut copy = Publication {
-        offset: stored.offset,
-        epoch: stored.epoch.clone(),
-        content: stored.content.clone(),
-        json: stored.json.clone(),
-        protobuf: stored.protobuf.clone(),
-    };
-    copy.encode(encoding);
-    *stored = Arc::new(copy);
+}
+
+/// The same for the patch against `base`, the payload before it.
+pub(crate) fn ensure_patched(stored: &mut Arc<Publication>, variant: Variant, base: &[u8], table: &mut delta::Table) {
+    if variant.patch().is_some_and(|form| stored.is_absent(form)) {
+        Arc::make_mut(stored).encode_patch(variant, base, table);
+    }
 }

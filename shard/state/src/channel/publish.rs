@@ -2,8 +2,9 @@
 
 use super::publication::Publication;
 use super::{Context, Epoch, Homes, Position, Results, retention};
+use crate::Variant;
 use crate::message::{Message, Publish};
-use ringcast_proto::client::{self as wire, Encoding};
+use ringcast_proto::client as wire;
 use std::sync::Arc;
 
 impl Homes {
@@ -25,7 +26,7 @@ impl Homes {
         if retention.is_none() && !has_key {
             if let Some(index) = self.find(&publish.channel) {
                 let publication = Publication::new(content(&publish, 0), Epoch::default());
-                self.channels[index].fan_out(context, publication);
+                self.channels[index].fan_out(context, publication, None);
             }
             return Position::default();
         }
@@ -39,7 +40,7 @@ impl Homes {
         }
         let position = match retention {
             None => {
-                channel.fan_out(context, Publication::new(content(&publish, 0), Epoch::default()));
+                channel.fan_out(context, Publication::new(content(&publish, 0), Epoch::default()), None);
                 Position::default()
             }
             Some(retention) => {
@@ -48,8 +49,10 @@ impl Homes {
                     return stream.position();
                 }
                 let (offset, epoch) = (stream.next_offset(), stream.position().epoch);
+                let base = stream.latest_data().filter(|_| publish.delta).map(<[u8]>::to_vec);
                 let publication = Publication::new(content(&publish, offset), epoch);
-                let publication = channel.fan_out(context, publication);
+                let base = base.filter(|_| !channel.is_base_lost);
+                let publication = channel.fan_out(context, publication, base.as_deref());
                 let stream = channel.stream(retention, now, context.random);
                 stream.append(publication, retention, now);
                 stream.position()
@@ -67,13 +70,21 @@ impl Homes {
 }
 
 impl super::HomeChannel {
-    /// Encodes the publication for those who listen and sends it to them.
-    fn fan_out(&self, context: &mut Context<'_>, mut publication: Publication) -> Arc<Publication> {
-        for encoding in [Encoding::Json, Encoding::Protobuf] {
-            if self.listeners.needs(encoding) {
-                publication.encode(encoding);
+    /// Encodes the publication for those who listen and sends it to them; as a patch of `base`, too, for those who can
+    /// use one.
+    fn fan_out(
+        &mut self,
+        context: &mut Context<'_>,
+        mut publication: Publication,
+        base: Option<&[u8]>,
+    ) -> Arc<Publication> {
+        for variant in Variant::ALL.into_iter().filter(|variant| self.listeners.needs(*variant)) {
+            publication.encode(variant.whole());
+            if let Some(base) = base {
+                publication.encode_patch(variant, base, context.delta_table);
             }
         }
+        self.is_base_lost = publication.offset == 0;
         let publication = Arc::new(publication);
         let deliver = || Message::Deliver { channel: self.name.clone(), publication: Arc::clone(&publication) };
         self.listeners.send(context.post, deliver);

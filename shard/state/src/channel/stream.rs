@@ -1,9 +1,9 @@
 //! The history of a channel: offsets, epoch, publications by size and age. Source: behaviour §3.
 
 use super::Epoch;
-use super::publication::{Publication, ensure_encoded};
-use crate::Time;
-use ringcast_proto::client::Encoding;
+use super::publication::{Publication, ensure_encoded, ensure_patched};
+use crate::{Form, Time, Variant};
+use ringcast_proto::delta;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,27 +115,51 @@ impl Stream {
     }
 
     /// Up to `limit` publications after `since`, oldest first.
-    pub(crate) fn after(&mut self, since: u64, limit: usize, encoding: Encoding) -> Vec<Arc<Publication>> {
+    pub(crate) fn after(&mut self, since: u64, limit: usize, form: Form) -> Vec<Arc<Publication>> {
         let start = self.index_after(since);
         let end = start.saturating_add(limit).min(self.publications.len());
-        self.read(start..end, encoding)
+        self.read(start..end, form)
     }
 
     /// Up to `limit` publications before `before` (or from the top), newest first.
-    pub(crate) fn before(&mut self, before: Option<u64>, limit: usize, encoding: Encoding) -> Vec<Arc<Publication>> {
+    pub(crate) fn before(&mut self, before: Option<u64>, limit: usize, form: Form) -> Vec<Arc<Publication>> {
         let end = match before {
             Some(offset) => self.index_after(offset.saturating_sub(1)),
             None => self.publications.len(),
         };
-        let mut found = self.read(end.saturating_sub(limit)..end, encoding);
+        let mut found = self.read(end.saturating_sub(limit)..end, form);
         found.reverse();
         found
     }
 
     /// The newest one.
-    pub(crate) fn latest(&mut self, encoding: Encoding) -> Option<Arc<Publication>> {
+    pub(crate) fn latest(&mut self, form: Form) -> Option<Arc<Publication>> {
         let len = self.publications.len();
-        self.read(len.saturating_sub(1)..len, encoding).pop()
+        self.read(len.saturating_sub(1)..len, form).pop()
+    }
+
+    /// Payload of the newest one, which the next may be a patch of.
+    pub(crate) fn latest_data(&self) -> Option<&[u8]> {
+        self.publications.back().map(|latest| &*latest.content().data)
+    }
+
+    /// As `after`, each but the first patched against the one before.
+    pub(crate) fn patched_after(
+        &mut self,
+        since: u64,
+        limit: usize,
+        variant: Variant,
+        table: &mut delta::Table,
+    ) -> Vec<Arc<Publication>> {
+        let mut found = self.after(since, limit, variant.whole());
+        let start = self.index_after(since);
+        for at in 1..found.len() {
+            let base = found[at - 1].content().data.clone();
+            let stored = &mut self.publications[start + at];
+            ensure_patched(stored, variant, &base, table);
+            found[at] = Arc::clone(stored);
+        }
+        found
     }
 
     /// Index of the first kept publication with an offset above `offset`.
@@ -145,10 +169,10 @@ impl Stream {
         usize::try_from(skipped).unwrap_or(usize::MAX).min(self.publications.len())
     }
 
-    fn read(&mut self, range: std::ops::Range<usize>, encoding: Encoding) -> Vec<Arc<Publication>> {
+    fn read(&mut self, range: std::ops::Range<usize>, form: Form) -> Vec<Arc<Publication>> {
         let kept = self.publications.range_mut(range);
         kept.map(|stored| {
-            ensure_encoded(stored, encoding);
+            ensure_encoded(stored, form);
             Arc::clone(stored)
         })
         .collect()

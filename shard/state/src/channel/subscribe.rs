@@ -16,7 +16,7 @@ impl Homes {
             self.active += 1;
         }
         // Counted even when it comes too late: the unsubscribe that follows will be, too.
-        channel.listeners.add(context.from, subscribe.encoding);
+        channel.listeners.add(context.from, subscribe.variant);
         if subscribe.deadline < now {
             return;
         }
@@ -31,7 +31,9 @@ impl Homes {
         if let (Some(retention), true) = (retention, subscribe.positioned) {
             let stream = channel.stream(retention, now, context.random);
             top = Some(stream.position());
-            recovery = subscribe.recover.as_ref().map(|wish| recover::recover(stream, wish, subscribe.encoding));
+            let variant = subscribe.variant;
+            recovery =
+                subscribe.recover.as_ref().map(|wish| recover::recover(stream, wish, variant, context.delta_table));
             channel.arm(index, context.wheel);
         }
         let name = channel.name.clone();
@@ -50,7 +52,7 @@ impl Homes {
     pub(crate) fn unsubscribe(&mut self, context: &mut Context<'_>, unsubscribe: Unsubscribe) {
         let index = self.find(&unsubscribe.channel).expect("a counted subscriber keeps its channel alive");
         let channel = &mut self.channels[index];
-        channel.listeners.remove(context.from, unsubscribe.encoding);
+        channel.listeners.remove(context.from, unsubscribe.variant);
         if channel.listeners.subscribers() == 0 {
             self.active -= 1;
         }

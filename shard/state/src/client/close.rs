@@ -37,7 +37,7 @@ impl Shard {
         while let Some(client) = self.clients.get_mut(connection)
             && let Some(subscription) = client.subscriptions.pop()
         {
-            self.give_up(connection, &subscription);
+            self.give_up(&subscription);
         }
         self.leave_user(now, connection);
     }

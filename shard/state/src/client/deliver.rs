@@ -1,31 +1,34 @@
-//! Handing what the home sent to the subscribers on this shard: encoded once per encoding, queued for each.
+//! Handing what the home sent to the subscribers on this shard: encoded once per form, queued for each.
 
 use super::write::Scratch;
 use crate::channel::{Encoded, Publication};
+use crate::filters::Verdicts;
 use crate::hub::{HubIndex, Subscriber};
 use crate::shard::Shard;
-use crate::{ConnectionId, Framing, Now};
-use ringcast_proto::client::{self as wire, ClientInfo, Encoding, InvalidJson, Push, PushBody, Reply};
+use crate::{ConnectionId, Form, Framing, Now, Variant};
+use ringcast_proto::client::{self as wire, ClientInfo, InvalidJson, Push, PushBody, Reply};
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
 use std::rc::Rc;
 
-/// One message for many, built when the first subscriber needs it.
+/// One message for many in its forms, each built when the first subscriber needs it.
 #[derive(Default)]
-struct Shared {
-    json: Option<Option<Rc<[u8]>>>,
-    protobuf: Option<Option<Rc<[u8]>>>,
-}
+struct Shared([Option<Option<Rc<[u8]>>>; Form::COUNT]);
 
 impl Shared {
     /// The frame for a subscriber; `None` when its encoding cannot carry the message.
     #[inline]
-    fn get(&mut self, encoding: Encoding, build: impl FnOnce() -> Option<Rc<[u8]>>) -> Option<&Rc<[u8]>> {
-        let slot = match encoding {
-            Encoding::Json => &mut self.json,
-            Encoding::Protobuf => &mut self.protobuf,
-        };
-        slot.get_or_insert_with(build).as_ref()
+    fn get(&mut self, form: Form, build: impl FnOnce() -> Option<Rc<[u8]>>) -> Option<&Rc<[u8]>> {
+        self.0[form as usize].get_or_insert_with(build).as_ref()
     }
+}
+
+/// How a round through the subscribers went.
+#[derive(Default)]
+struct Round {
+    /// Slots that could not be served.
+    failed: Vec<(u32, Disconnect)>,
+    /// Some subscriber reads deltas.
+    any_delta: bool,
 }
 
 impl Shard {
@@ -39,14 +42,30 @@ impl Shard {
                 return;
             }
         }
-        self.send_to_subscribers(
-            now,
-            index,
-            |_| true,
-            |scratch, encoding| {
-                scratch.share(Framing::WebSocket, encoding, |out| encode(encoding, channel, publication, out))
-            },
-        );
+        let Shard { hub, filters, clients, scratch, options, .. } = self;
+        let bytes_max = options.client.queue_max_size;
+        let mut verdicts = Verdicts::new(filters, &publication.content().tags);
+        let mut shared = Shared::default();
+        let mut round = Round::default();
+        for subscriber in hub.subscribers(index) {
+            let is_delta = subscriber.variant.is_delta();
+            // Deltas need every publication, so the filter of a delta subscriber is not applied; the reference does the same.
+            if subscriber.filter.is_some_and(|filter| !is_delta && !verdicts.wants(filter)) {
+                continue;
+            }
+            round.any_delta |= is_delta;
+            let form = publication.form_for(subscriber.variant, subscriber.has_base);
+            let build = || share(scratch, form, |out| encode(form, channel, publication, out));
+            match shared.get(form, build) {
+                None => round.failed.push((subscriber.slot, Disconnect::INAPPROPRIATE_PROTOCOL)),
+                Some(frame) if clients.push_shared(subscriber.slot, frame, bytes_max) => {}
+                Some(_) => round.failed.push((subscriber.slot, Disconnect::SLOW)),
+            }
+        }
+        if round.any_delta {
+            self.hub.give_base(index);
+        }
+        self.close_failed(now, round);
     }
 
     /// Somebody joined or left.
@@ -55,14 +74,20 @@ impl Shard {
         let info = Some(info.clone());
         let body = if joined { PushBody::Join(wire::Join { info }) } else { PushBody::Leave(wire::Leave { info }) };
         let push = Reply::Push(Push { channel: channel.to_owned(), body, id: 0 });
-        self.send_to_subscribers(
-            now,
-            index,
-            |subscriber| subscriber.join_leave,
-            |scratch, encoding| {
-                scratch.share(Framing::WebSocket, encoding, |out| wire::encode_reply(encoding, &push, out))
-            },
-        );
+        let Shard { hub, clients, scratch, options, .. } = self;
+        let mut shared = Shared::default();
+        let mut round = Round::default();
+        for subscriber in hub.subscribers(index).iter().filter(|subscriber| subscriber.join_leave) {
+            let encoding = subscriber.variant.encoding();
+            let form = Variant::new(encoding, false).whole();
+            let build = || share(scratch, form, |out| wire::encode_reply(encoding, &push, out));
+            match shared.get(form, build) {
+                None => round.failed.push((subscriber.slot, Disconnect::INAPPROPRIATE_PROTOCOL)),
+                Some(frame) if clients.push_shared(subscriber.slot, frame, options.client.queue_max_size) => {}
+                Some(_) => round.failed.push((subscriber.slot, Disconnect::SLOW)),
+            }
+        }
+        self.close_failed(now, round);
     }
 
     /// Deliveries were lost on the way here: everybody must come again and recover.
@@ -72,28 +97,8 @@ impl Shard {
         }
     }
 
-    /// One queue operation per subscriber and nothing more.
-    fn send_to_subscribers(
-        &mut self,
-        now: Now,
-        index: HubIndex,
-        wants: impl Fn(&Subscriber) -> bool,
-        build: impl Fn(&mut Scratch, Encoding) -> Option<Rc<[u8]>>,
-    ) {
-        let mut shared = Shared::default();
-        let bytes_max = self.options.client.queue_max_size;
-        let mut failed: Vec<(u32, Disconnect)> = Vec::new();
-        for subscriber in self.hub.subscribers(index).iter().filter(|subscriber| wants(subscriber)) {
-            let encoding = subscriber.encoding;
-            let Some(frame) = shared.get(encoding, || build(&mut self.scratch, encoding)) else {
-                failed.push((subscriber.slot, Disconnect::INAPPROPRIATE_PROTOCOL));
-                continue;
-            };
-            if !self.clients.push_shared(subscriber.slot, frame, bytes_max) {
-                failed.push((subscriber.slot, Disconnect::SLOW));
-            }
-        }
-        for (slot, disconnect) in failed {
+    fn close_failed(&mut self, now: Now, round: Round) {
+        for (slot, disconnect) in round.failed {
             let connection = self.clients.at(slot).connection;
             self.close(now, connection, disconnect);
         }
@@ -109,24 +114,29 @@ impl Shard {
     }
 }
 
+fn share(
+    scratch: &mut Scratch,
+    form: Form,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), InvalidJson>,
+) -> Option<Rc<[u8]>> {
+    scratch.share(Framing::WebSocket, form.encoding(), encode)
+}
+
 /// The push of a publication. The first of a stream names the epoch, for subscribers that began without one.
-fn encode(encoding: Encoding, channel: &str, publication: &Publication, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
-    if publication.offset == 1 {
+fn encode(form: Form, channel: &str, publication: &Publication, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
+    let encoding = form.encoding();
+    if publication.offset == 1 && matches!(form, Form::Json | Form::Protobuf) {
         let mut content = publication.content().clone();
         content.epoch = publication.epoch.to_string();
         let push = Push { channel: channel.to_owned(), body: PushBody::Pub(content), id: 0 };
         return wire::encode_reply(encoding, &Reply::Push(push), out);
     }
-    match publication.encoded(encoding) {
+    match publication.encoded(form) {
         Encoded::Body(body) => {
             wire::encode_publication_push(encoding, channel, body, out);
             Ok(())
         }
-        Encoded::Absent => {
-            debug_assert!(false, "the home counts subscribers before it delivers to them");
-            let push = Push { channel: channel.to_owned(), body: PushBody::Pub(publication.content().clone()), id: 0 };
-            wire::encode_reply(encoding, &Reply::Push(push), out)
-        }
+        Encoded::Absent => unreachable!("the home counts subscribers before it delivers to them"),
         Encoded::Impossible => Err(InvalidJson),
     }
 }

@@ -29,6 +29,7 @@ impl Shard {
         if !self.may_publish(client, &request.channel, options) {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
+        let delta = options.delta_publish;
         let info = Arc::new(self.publisher_info(client, &request.channel));
         let channel = self.channel_name(request.channel);
         let home = self.home(&channel);
@@ -40,6 +41,7 @@ impl Shard {
             info: Some(info),
             tags: BTreeMap::new(),
             skip_history: false,
+            delta,
             idempotency_key: String::new(),
             version: 0,
             version_epoch: String::new(),

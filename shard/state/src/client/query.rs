@@ -8,7 +8,7 @@ use crate::channel::Position;
 use crate::message::{Ask, AskHistory, Message, Publications};
 use crate::namespace::ChannelOptions;
 use crate::shard::{Shard, Waiting};
-use crate::{ConnectionId, Now};
+use crate::{ConnectionId, Now, Variant};
 use ringcast_proto::client::{
     self as wire, ClientInfo, HistoryRequest, HistoryResult, InvalidJson, PresenceResult, PresenceStatsResult,
     ReplyResult, RpcResult,
@@ -126,7 +126,7 @@ impl Shard {
                 let result = HistoryResult { offset, epoch, ..HistoryResult::default() };
                 self.write_with(now, connection, |encoding, out| {
                     let publications = read.publications.iter().map(AsRef::as_ref);
-                    let bodies = bodies(publications, encoding).ok_or(InvalidJson)?;
+                    let bodies = bodies(publications, Variant::new(encoding, false)).ok_or(InvalidJson)?;
                     wire::encode_history_result(encoding, id, &result, &bodies, out);
                     Ok::<(), InvalidJson>(())
                 });

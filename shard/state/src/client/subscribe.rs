@@ -6,14 +6,16 @@ use super::subscription::{Detail, State, Subscription};
 use super::write::bodies;
 use super::{Grant, Refusal};
 use crate::auth::{SubscriptionToken, TokenError, verify_subscription};
+use crate::channel::Publication;
 use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
-use crate::namespace::ChannelOptions;
+use crate::namespace::{ChannelOptions, DeltaType};
 use crate::shard::{Shard, Waiting};
-use crate::{ConnectionId, Now, RequestId};
+use crate::{ConnectionId, Now, RequestId, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, InvalidJson, PushBody, SubscribeRequest, SubscribeResult};
 use ringcast_proto::codes::{Disconnect, ReplyError, Unsubscribe};
+use ringcast_proto::filter::validate;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +74,7 @@ pub(crate) struct Subscribing {
     reject_unrecovered: bool,
     push_join_leave: bool,
     recoverable: bool,
+    delta: bool,
     /// Seconds, when the client has to refresh.
     ttl: Option<u32>,
     data: Bytes,
@@ -87,7 +90,7 @@ impl Shard {
     ) -> Outcome {
         let channel = &*request.channel;
         let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
-        if channel.is_empty() {
+        if channel.is_empty() || !matches!(&*request.delta, "" | "fossil") {
             return Err(Disconnect::BAD_REQUEST.into());
         }
         if channel.len() > self.options.channel.max_length {
@@ -132,6 +135,16 @@ impl Shard {
         let reads_history = self.may_read_history(&client.user, true, options);
         grant.positioned |= request.positioned && (options.allow_positioning || reads_history);
         grant.recoverable |= request.recoverable && (options.allow_recovery || reads_history);
+        if !request.delta.is_empty() {
+            // The only type there is; another one was refused before.
+            grant.delta = options.allowed_delta_types.contains(&DeltaType::Fossil);
+        }
+        if let Some(filter) = &request.tf {
+            if !options.allow_tags_filter {
+                return Err(ReplyError::BAD_REQUEST.into());
+            }
+            grant.filter = Some(validate(filter).map_err(|_| ReplyError::BAD_REQUEST)?);
+        }
         let sees_presence = self.may_read_presence(&client.user, true, options);
         grant.push_join_leave |= request.join_leave && options.join_leave && sees_presence;
         grant.auto_cache_recover = options.auto_cache_recover && grant.recoverable && grant.cache;
@@ -193,6 +206,7 @@ impl Shard {
             reject_unrecovered: wish.reject_unrecovered,
             push_join_leave: grant.push_join_leave,
             recoverable: grant.recoverable,
+            delta: grant.delta,
             ttl,
             data: grant.data.clone(),
         };
@@ -206,15 +220,17 @@ impl Shard {
             presence: grant.presence,
             join_leave: grant.join_leave,
         });
-        let has_detail = member.is_some() || ttl.is_some() || !grant.info.is_empty();
+        let filter = grant.filter.map(|filter| self.filters.enter(filter));
+        let has_detail = member.is_some() || ttl.is_some() || filter.is_some() || !grant.info.is_empty();
         let grace = self.options.client.expired_sub_close_delay;
         let detail = has_detail.then(|| {
             let expire_at = ttl.map(|ttl| now.at + Duration::from_secs(ttl.into()) + grace);
-            Box::new(Detail { member: member.clone(), info: grant.info.clone(), expire_at })
+            Box::new(Detail { member: member.clone(), info: grant.info.clone(), filter, expire_at })
         });
         let state = State::Subscribing(request);
-        let encoding = client.encoding;
-        client.subscriptions.insert(Subscription { channel: index, state, is_positioned, is_server_side, detail });
+        let variant = Variant::new(client.encoding, grant.delta);
+        let subscription = Subscription { channel: index, state, is_positioned, is_server_side, variant, detail };
+        client.subscriptions.insert(subscription);
 
         let recovers = wish.recover && grant.recoverable || grant.auto_cache_recover;
         let recover = recovers.then_some(Recover {
@@ -222,9 +238,10 @@ impl Shard {
             epoch: wish.epoch,
             cache: grant.cache,
             limit: self.options.client.recovery_max_publication_limit,
+            whole: filter.is_some(),
         });
         let subscribe =
-            message::Subscribe { request, channel, deadline, encoding, member, positioned: is_positioned, recover };
+            message::Subscribe { request, channel, deadline, variant, member, positioned: is_positioned, recover };
         self.post.send(home, Message::Subscribe(Box::new(subscribe)));
     }
 
@@ -272,9 +289,11 @@ impl Shard {
         let Some(subscription) = client.subscriptions.get_mut(index) else { return };
         let subscriber = Subscriber {
             slot: connection.slot,
-            encoding: client.encoding,
+            filter: subscription.filter(),
+            variant: subscription.variant,
             positioned: answer.top.is_some(),
             join_leave: subscribing.push_join_leave,
+            has_base: answer.recovery.as_ref().is_some_and(|recovery| recovery.recovered),
         };
         subscription.state = State::Live(self.hub.join(index, subscriber, answer.top.clone()));
     }
@@ -296,6 +315,7 @@ impl Shard {
             positioned: is_positioned,
             recoverable: subscribing.recoverable,
             data: subscribing.data.clone(),
+            delta: subscribing.delta,
             ..SubscribeResult::default()
         };
         if let Some(top) = subscribed.top {
@@ -307,9 +327,14 @@ impl Shard {
         if recovery.recovered {
             result.offset = subscribing.offset;
         }
-        let publications = recovery.publications.iter().map(AsRef::as_ref);
+        let filter = client.subscriptions.get(index).and_then(|subscription| subscription.filter());
+        let is_wanted = |publication: &&Publication| {
+            filter.is_none_or(|filter| self.filters.matches(filter, &publication.content().tags))
+        };
+        let publications = recovery.publications.iter().map(AsRef::as_ref).filter(is_wanted);
         if matches!(subscribing.reply, SubscribeReply::Command { .. }) {
-            let bodies = bodies(publications, client.encoding).ok_or(InvalidJson)?;
+            let variant = Variant::new(client.encoding, subscribing.delta);
+            let bodies = bodies(publications, variant).ok_or(InvalidJson)?;
             return Ok((result, bodies));
         }
         result.publications = publications.map(|publication| publication.content().clone()).collect();
@@ -341,7 +366,7 @@ impl Shard {
         }
         let Some(client) = self.clients.get_mut(connection) else { return };
         if let Some(subscription) = client.subscriptions.remove(index) {
-            self.give_up(connection, &subscription);
+            self.give_up(&subscription);
         }
         match waiting.reply {
             SubscribeReply::Command { id } => {

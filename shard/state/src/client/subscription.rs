@@ -1,10 +1,12 @@
 //! What a connection is subscribed to, and under which terms.
 
+use crate::filters::FilterId;
 use crate::hub::HubIndex;
 use crate::message::{Member, Overrides};
 use crate::namespace::{ChannelOptions, RecoveryMode};
-use crate::{RequestId, Time};
+use crate::{RequestId, Time, Variant};
 use bytes::Bytes;
+use ringcast_proto::filter::Filter;
 
 /// One subscription of one connection.
 #[derive(Debug)]
@@ -13,6 +15,7 @@ pub(crate) struct Subscription {
     pub(crate) state: State,
     pub(crate) is_positioned: bool,
     pub(crate) is_server_side: bool,
+    pub(crate) variant: Variant,
     /// What most subscriptions do not have.
     pub(crate) detail: Option<Box<Detail>>,
 }
@@ -33,6 +36,8 @@ pub(crate) struct Detail {
     pub(crate) member: Option<Member>,
     /// Channel info of the client, which goes with what it publishes.
     pub(crate) info: Bytes,
+    /// Which publications the client wants.
+    pub(crate) filter: Option<FilterId>,
     /// When it is ended unless refreshed, the delay of grace included.
     pub(crate) expire_at: Option<Time>,
 }
@@ -40,6 +45,10 @@ pub(crate) struct Detail {
 impl Subscription {
     pub(crate) fn member(&self) -> Option<&Member> {
         self.detail.as_ref()?.member.as_ref()
+    }
+
+    pub(crate) fn filter(&self) -> Option<FilterId> {
+        self.detail.as_ref()?.filter
     }
 
     pub(crate) fn expire_at(&self) -> Option<Time> {
@@ -119,6 +128,10 @@ pub(crate) struct Grant {
     pub(crate) data: Bytes,
     /// Unix seconds.
     pub(crate) expire_at: Option<i64>,
+    /// Publications as deltas.
+    pub(crate) delta: bool,
+    /// Which publications the client wants.
+    pub(crate) filter: Option<Filter>,
 }
 
 impl Grant {

@@ -28,7 +28,7 @@ impl Shard {
             return false;
         }
         let Some(subscription) = client.subscriptions.remove(index) else { return false };
-        self.give_up(connection, &subscription);
+        self.give_up(&subscription);
         true
     }
 
@@ -61,7 +61,7 @@ impl Shard {
     }
 
     /// Takes a subscription that the client no longer holds out of the hub, and has the home forget it.
-    pub(super) fn give_up(&mut self, connection: ConnectionId, subscription: &Subscription) {
+    pub(super) fn give_up(&mut self, subscription: &Subscription) {
         let index = subscription.channel;
         if let State::Live(place) = subscription.state
             && let Some(moved) = self.hub.leave(index, place)
@@ -69,13 +69,14 @@ impl Shard {
             let moved = self.clients.at_mut(moved).subscriptions.get_mut(index);
             moved.expect("a subscriber in the hub has the subscription").state = State::Live(place);
         }
-        if let Some(client) = self.clients.get(connection) {
-            let channel = self.hub.name(index).clone();
-            let (encoding, member) = (client.encoding, subscription.member().cloned());
-            let home = self.home(&channel);
-            let unsubscribe = message::Unsubscribe { channel, encoding, member };
-            self.post.send(home, Message::Unsubscribe(Box::new(unsubscribe)));
+        if let Some(filter) = subscription.filter() {
+            self.filters.exit(filter);
         }
+        let channel = self.hub.name(index).clone();
+        let home = self.home(&channel);
+        let (variant, member) = (subscription.variant, subscription.member().cloned());
+        let unsubscribe = message::Unsubscribe { channel, variant, member };
+        self.post.send(home, Message::Unsubscribe(Box::new(unsubscribe)));
         self.hub.exit(index);
     }
 }

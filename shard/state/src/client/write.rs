@@ -2,7 +2,7 @@
 
 use crate::channel::{Encoded, Publication};
 use crate::shard::Shard;
-use crate::{ConnectionId, Framing, Now};
+use crate::{ConnectionId, Framing, Now, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, Encoding, Push, PushBody, Reply, ReplyResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
@@ -81,14 +81,17 @@ impl Shard {
     }
 }
 
-/// The encoded bodies of publications, as reply encoders take them; `None` when one cannot be encoded so.
+/// The encoded bodies of publications, as reply encoders take them, in the forms that the home made for this reader: each
+/// but the first may be a patch of the one before. `None` when one cannot be encoded so.
 pub(crate) fn bodies<'a>(
     publications: impl IntoIterator<Item = &'a Publication>,
-    encoding: Encoding,
+    variant: Variant,
 ) -> Option<Vec<Bytes>> {
-    let body = |publication: &Publication| match publication.encoded(encoding) {
+    let body = |(number, publication): (usize, &Publication)| match publication
+        .encoded(publication.form_for(variant, number > 0))
+    {
         Encoded::Body(body) => Some(body.clone()),
         Encoded::Absent | Encoded::Impossible => None,
     };
-    publications.into_iter().map(body).collect()
+    publications.into_iter().enumerate().map(body).collect()
 }
