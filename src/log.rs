@@ -113,15 +113,8 @@ impl Logs {
             .lossy(true)
             .thread_name("log")
             .finish(output);
-        let logs = Logs {
-            dropped: writer.error_counter(),
-            _writer: guard,
-        };
-        let lines = Lines {
-            level,
-            on_terminal,
-            writer,
-        };
+        let logs = Logs { dropped: writer.error_counter(), _writer: guard };
+        let lines = Lines { level, on_terminal, writer };
         let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
         Ok(logs)
@@ -156,10 +149,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 fn json_line(level: Level, event: &Event<'_>, unix_seconds: u64) -> String {
-    let mut fields = JsonFields {
-        text: format!("{{\"level\":\"{}\"", level.name()),
-        message: String::new(),
-    };
+    let mut fields = JsonFields { text: format!("{{\"level\":\"{}\"", level.name()), message: String::new() };
     event.record(&mut fields);
     let JsonFields { mut text, message } = fields;
     text.push_str(",\"time\":\"");
@@ -174,12 +164,7 @@ fn terminal_line(level: Level, event: &Event<'_>, unix_seconds: u64) -> String {
     let mut fields = TerminalFields::default();
     event.record(&mut fields);
     let time = utc::date_and_time(unix_seconds);
-    format!(
-        "\x1b[90m{time}\x1b[0m [{}] {}{}\n",
-        level.on_terminal(),
-        fields.message,
-        fields.text
-    )
+    format!("\x1b[90m{time}\x1b[0m [{}] {}{}\n", level.on_terminal(), fields.message, fields.text)
 }
 
 /// Appends a string as JSON.
@@ -244,11 +229,7 @@ impl Visit for TerminalFields {
         }
         let colour = if field.name() == "error" { "31" } else { "36" };
         let quoted = value.contains([' ', '"']) || value.is_empty();
-        let value = if quoted {
-            format!("{value:?}")
-        } else {
-            value.escape_debug().to_string()
-        };
+        let value = if quoted { format!("{value:?}") } else { value.escape_debug().to_string() };
         let _ = write!(self.text, " \x1b[{colour}m{}=\x1b[0m{value}", field.name());
     }
 
@@ -279,10 +260,7 @@ mod tests {
     #[track_caller]
     fn check(format: fn(Level, &Event<'_>, u64) -> String, log: fn(), want: &str) {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let capture = Capture {
-            lines: lines.clone(),
-            format,
-        };
+        let capture = Capture { lines: lines.clone(), format };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(capture), log);
         assert_eq!(lines.lock().expect("not poisoned").concat(), want);
     }

@@ -46,20 +46,14 @@ const FLAGS: &[(&str, Option<char>)] = &[
 pub fn arguments() -> impl Iterator<Item = Arg> {
     FLAGS.iter().map(|&(path, letter)| {
         let key = keys::at(path).expect("flags are keys of the table");
-        let flag = Arg::new(path)
-            .long(path)
-            .help(key.about)
-            .value_name(value_name(key));
+        let flag = Arg::new(path).long(path).help(key.about).value_name(value_name(key));
         let flag = match letter {
             Some(letter) => flag.short(letter),
             None => flag,
         };
         match key.kind {
             // A flag without a value switches on.
-            Kind::Bool => flag
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("true"),
+            Kind::Bool => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
             _ => flag,
         }
     })
@@ -68,10 +62,7 @@ pub fn arguments() -> impl Iterator<Item = Arg> {
 /// The flags that were given: path of the key and text.
 pub fn given(matches: &ArgMatches) -> Vec<(String, String)> {
     let text = |path: &str| matches.get_one::<String>(path).cloned();
-    FLAGS
-        .iter()
-        .filter_map(|(path, _)| Some(((*path).to_owned(), text(path)?)))
-        .collect()
+    FLAGS.iter().filter_map(|(path, _)| Some(((*path).to_owned(), text(path)?))).collect()
 }
 
 fn value_name(key: &Key) -> &'static str {
@@ -79,5 +70,42 @@ fn value_name(key: &Key) -> &'static str {
         Kind::Bool => "bool",
         Kind::Int => "int",
         _ => "string",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::commands;
+
+    fn flags_of(line: &str) -> Option<Vec<(String, String)>> {
+        let arguments = std::iter::once("ringcast").chain(line.split_whitespace());
+        let matches = commands::all().try_get_matches_from(arguments).ok()?;
+        Some(given(&matches))
+    }
+
+    #[track_caller]
+    fn check(line: &str, want: &[(&str, &str)]) {
+        let own = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
+        let want: Vec<_> = want.iter().map(own).collect();
+        assert_eq!(flags_of(line), Some(want), "{line}");
+    }
+
+    #[test]
+    fn flags_set_keys() {
+        check("", &[]);
+        check("-p 9000", &[("http_server.port", "9000")]);
+        check("--http_server.port=9000 -a ::1", &[("http_server.port", "9000"), ("http_server.address", "::1")]);
+        check("--health.enabled", &[("health.enabled", "true")]);
+        check("--health.enabled=false", &[("health.enabled", "false")]);
+        check("-p 1 -p 2", &[("http_server.port", "2")]);
+        check("--client.insecure --config x.json", &[("client.insecure", "true")]);
+    }
+
+    #[test]
+    fn what_is_no_flag_is_refused() {
+        for line in ["--nonsense", "nonsense", "--http_server.port", "-x", "gentoken --ttl soon"] {
+            assert_eq!(flags_of(line), None, "{line}");
+        }
     }
 }

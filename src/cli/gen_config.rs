@@ -2,8 +2,8 @@
 
 use super::Failure;
 use crate::config::{self, EXTENSIONS};
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::Engine as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -26,10 +26,7 @@ struct Secrets {
 /// Writes the file; its extension picks the format. One that exists is left alone.
 pub fn run(file: &Path) -> Result<String, Failure> {
     if file.exists() {
-        return Err(format!(
-            "error: output config file already exists: {}",
-            file.display()
-        ));
+        return Err(format!("error: output config file already exists: {}", file.display()));
     }
     let text = match config::extension(file).as_deref() {
         Some("json") => json(&secrets()?),
@@ -37,9 +34,7 @@ pub fn run(file: &Path) -> Result<String, Failure> {
         Some("yaml" | "yml") => yaml(&secrets()?),
         _ => {
             let list = EXTENSIONS.join(", ");
-            return Err(format!(
-                "error: output config file must have one of supported extensions: {list}"
-            ));
+            return Err(format!("error: output config file must have one of supported extensions: {list}"));
         }
     };
     write(file, &text).map_err(|error| format!("error: {}: {error}", file.display()))?;
@@ -48,11 +43,7 @@ pub fn run(file: &Path) -> Result<String, Failure> {
 
 /// Creates the file, readable to its owner alone.
 fn write(file: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     file.write_all(text.as_bytes())
 }
 
@@ -67,19 +58,12 @@ fn secrets() -> Result<Secrets, Failure> {
 
 fn secret<const BYTES: usize>() -> Result<String, Failure> {
     let mut bytes = [0; BYTES];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| "error: the system has no random numbers".to_owned())?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "error: the system has no random numbers".to_owned())?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 fn json(secrets: &Secrets) -> String {
-    let Secrets {
-        token,
-        password,
-        admin,
-        api,
-    } = secrets;
+    let Secrets { token, password, admin, api } = secrets;
     format!(
         r#"{{
   "client": {{
@@ -102,12 +86,7 @@ fn json(secrets: &Secrets) -> String {
 }
 
 fn toml(secrets: &Secrets) -> String {
-    let Secrets {
-        token,
-        password,
-        admin,
-        api,
-    } = secrets;
+    let Secrets { token, password, admin, api } = secrets;
     format!(
         r#"[client]
   allowed_origins = []
@@ -127,12 +106,7 @@ fn toml(secrets: &Secrets) -> String {
 }
 
 fn yaml(secrets: &Secrets) -> String {
-    let Secrets {
-        token,
-        password,
-        admin,
-        api,
-    } = secrets;
+    let Secrets { token, password, admin, api } = secrets;
     format!(
         r#"client:
   token:

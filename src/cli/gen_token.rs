@@ -1,16 +1,17 @@
 //! `gentoken`, `gensubtoken`: tokens to try things with, signed by HMAC with SHA-256.
 
 use super::Failure;
-use crate::config::{View, duration};
+use crate::config::{duration, View};
 use crate::utc;
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::Engine as _;
 use ring::hmac;
 use serde_json::Value;
 use std::path::PathBuf;
 
 const NO_KEY: &str = "only supports generating HMAC-signed tokens, but no HMAC secret key is set in the configuration";
-const OWN_TOOLING: &str = "if you use RSA/ECDSA/JWKS token verification you need to generate the JWT with your own tooling";
+const OWN_TOOLING: &str =
+    "if you use RSA/ECDSA/JWKS token verification you need to generate the JWT with your own tooling";
 
 /// Flags of both commands.
 #[derive(Debug)]
@@ -32,9 +33,7 @@ pub fn connection_token(request: &Request) -> Result<String, Failure> {
     let loaded = super::load(&request.file)?;
     let options = loaded.settings.view().object("client").object("token");
     if options.text("hmac_secret_key").is_empty() {
-        return Err(format!(
-            "error: gentoken {NO_KEY} (client.token.hmac_secret_key) – {OWN_TOOLING}"
-        ));
+        return Err(format!("error: gentoken {NO_KEY} (client.token.hmac_secret_key) – {OWN_TOOLING}"));
     }
     let token = token(request, options);
     Ok(answer(request, &token, ""))
@@ -48,22 +47,14 @@ pub fn subscription_token(request: &Request) -> Result<String, Failure> {
     }
     let client = loaded.settings.view().object("client");
     let own = client.object("subscription_token");
-    let options = if own.bool("enabled") {
-        own
-    } else {
-        client.object("token")
-    };
+    let options = if own.bool("enabled") { own } else { client.object("token") };
     if options.text("hmac_secret_key").is_empty() {
         return Err(format!(
             "error: gensubtoken {NO_KEY} (client.subscription_token.token.hmac_secret_key, or client.token.hmac_secret_key when subscription token is not separately configured) – {OWN_TOOLING}"
         ));
     }
     let token = token(request, options);
-    Ok(answer(
-        request,
-        &token,
-        &format!(" and channel \"{}\"", request.channel),
-    ))
+    Ok(answer(request, &token, &format!(" and channel \"{}\"", request.channel)))
 }
 
 fn answer(request: &Request, token: &str, channel: &str) -> String {
@@ -106,9 +97,7 @@ fn claims(request: &Request, user_id_claim: &str, unix_seconds: u64) -> String {
         claims.retain(|(name, _)| *name != user_id_claim);
         claims.push((user_id_claim, request.user.as_str().into()));
     }
-    let pairs = claims
-        .iter()
-        .map(|(name, value)| format!("{}:{value}", Value::from(*name)));
+    let pairs = claims.iter().map(|(name, value)| format!("{}:{value}", Value::from(*name)));
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
 }
 
@@ -125,34 +114,16 @@ mod tests {
     use super::*;
 
     fn request(user: &str, channel: &str, ttl_seconds: i64) -> Request {
-        Request {
-            file: PathBuf::new(),
-            user: user.to_owned(),
-            channel: channel.to_owned(),
-            ttl_seconds,
-            quiet: false,
-        }
+        Request { file: PathBuf::new(), user: user.to_owned(), channel: channel.to_owned(), ttl_seconds, quiet: false }
     }
 
     #[test]
     fn claims_hold_what_was_asked_for() {
         let cases = [
-            (
-                request("42", "", 60),
-                "",
-                r#"{"sub":"42","exp":160,"iat":100}"#,
-            ),
+            (request("42", "", 60), "", r#"{"sub":"42","exp":160,"iat":100}"#),
             (request("", "", -1), "", r#"{"iat":100}"#),
-            (
-                request("a\"b", "ch1", 0),
-                "",
-                r#"{"sub":"a\"b","iat":100,"channel":"ch1"}"#,
-            ),
-            (
-                request("42", "", -1),
-                "uid",
-                r#"{"sub":"42","iat":100,"uid":"42"}"#,
-            ),
+            (request("a\"b", "ch1", 0), "", r#"{"sub":"a\"b","iat":100,"channel":"ch1"}"#),
+            (request("42", "", -1), "uid", r#"{"sub":"42","iat":100,"uid":"42"}"#),
         ];
         for (request, user_id_claim, want) in cases {
             assert_eq!(claims(&request, user_id_claim, 100), want);
@@ -162,10 +133,7 @@ mod tests {
     #[test]
     fn the_signature_is_that_of_jwt_io() {
         assert_eq!(
-            sign(
-                r#"{"sub":"1234567890","name":"John Doe","iat":1516239022}"#,
-                "your-256-bit-secret"
-            ),
+            sign(r#"{"sub":"1234567890","name":"John Doe","iat":1516239022}"#, "your-256-bit-secret"),
             "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
         );
     }

@@ -44,19 +44,14 @@ fn line_end(text: &str) -> (&str, &str) {
 }
 
 /// Name and value at the head of the text, and what follows.
-fn assignment<'a>(
-    text: &'a str,
-    known: &BTreeMap<String, String>,
-) -> Option<(&'a str, String, &'a str)> {
+fn assignment<'a>(text: &'a str, known: &BTreeMap<String, String>) -> Option<(&'a str, String, &'a str)> {
     let text = match text.strip_prefix("export") {
         Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
         _ => text,
     };
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))?;
     let (name, rest) = text.split_at(end);
-    let rest = rest
-        .trim_start_matches([' ', '\t'])
-        .strip_prefix(['=', ':'])?;
+    let rest = rest.trim_start_matches([' ', '\t']).strip_prefix(['=', ':'])?;
     if name.is_empty() {
         return None;
     }
@@ -66,10 +61,7 @@ fn assignment<'a>(
         (value.to_owned(), line_end(after).1)
     } else if let Some(quoted) = rest.strip_prefix('"') {
         let end = closing_quote(quoted)?;
-        (
-            expand(&unescape(&quoted[..end]), known),
-            line_end(&quoted[end + 1..]).1,
-        )
+        (expand(&unescape(&quoted[..end]), known), line_end(&quoted[end + 1..]).1)
     } else {
         let (line, after) = line_end(rest);
         (expand(bare(line), known), after)
@@ -92,10 +84,7 @@ fn bare(line: &str) -> &str {
     if line.starts_with('#') {
         return "";
     }
-    let comment = [" #", "\t#"]
-        .iter()
-        .filter_map(|mark| line.find(mark))
-        .min();
+    let comment = [" #", "\t#"].iter().filter_map(|mark| line.find(mark)).min();
     line[..comment.unwrap_or(line.len())].trim()
 }
 
@@ -142,9 +131,7 @@ fn reference(text: &str) -> (Option<&str>, &str) {
     if let Some((name, after)) = text.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
         return (Some(name), after);
     }
-    let end = text
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
     match end {
         0 => (None, text),
         _ => (Some(&text[..end]), &text[end..]),
@@ -164,14 +151,8 @@ mod tests {
 
     #[test]
     fn assignments_come_in_many_forms() {
-        check(
-            "A=1\nB = 2 \r\nexport C=3",
-            Ok(&[("A", "1"), ("B", "2"), ("C", "3")]),
-        );
-        check(
-            "# note\n\nA=1 # one\nB=a#b\nC=#none\nD:",
-            Ok(&[("A", "1"), ("B", "a#b"), ("C", ""), ("D", "")]),
-        );
+        check("A=1\nB = 2 \r\nexport C=3", Ok(&[("A", "1"), ("B", "2"), ("C", "3")]));
+        check("# note\n\nA=1 # one\nB=a#b\nC=#none\nD:", Ok(&[("A", "1"), ("B", "a#b"), ("C", ""), ("D", "")]));
         check("A='a $B \\n # c' # note", Ok(&[("A", "a $B \\n # c")]));
         check(r#"A="a\nb\"c\\" # note"#, Ok(&[("A", "a\nb\"c\\")]));
         check("A=\"one\ntwo\"\nB=3", Ok(&[("A", "one\ntwo"), ("B", "3")]));

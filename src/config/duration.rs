@@ -42,9 +42,7 @@ pub fn parse(text: &str) -> Option<i64> {
 fn parse_part(text: &str) -> Option<(i128, &str)> {
     let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, rest) = text.split_at(number_end);
-    let unit_end = rest
-        .find(|c: char| c.is_ascii_digit() || c == '.')
-        .unwrap_or(rest.len());
+    let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(unit_end);
     let scale = i128::from(UNITS.iter().find(|(name, _)| *name == unit)?.1);
 
@@ -52,15 +50,8 @@ fn parse_part(text: &str) -> Option<(i128, &str)> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return None;
     }
-    let whole: i128 = if whole.is_empty() {
-        0
-    } else {
-        i128::from(whole.parse::<i64>().ok()?)
-    };
-    Some((
-        whole.checked_mul(scale)? + fraction_of(fraction, scale),
-        rest,
-    ))
+    let whole: i128 = if whole.is_empty() { 0 } else { i128::from(whole.parse::<i64>().ok()?) };
+    Some((whole.checked_mul(scale)? + fraction_of(fraction, scale), rest))
 }
 
 /// `scale` times the digits after the point; digits below a nanosecond are dropped.
@@ -132,9 +123,7 @@ mod tests {
 
     #[test]
     fn what_is_no_span_is_refused() {
-        let broken = [
-            "", "-", "+", "5", "s", ".s", "1.2.3s", "1 s", "1d", "1S", "5s3", "ns", "1e3s",
-        ];
+        let broken = ["", "-", "+", "5", "s", ".s", "1.2.3s", "1 s", "1d", "1S", "5s3", "ns", "1e3s"];
         broken.iter().for_each(|text| check(text, None));
         check("2562047h47m16.854775808s", None);
         check("99999999999999999999h", None);

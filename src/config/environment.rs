@@ -31,10 +31,7 @@ impl std::fmt::Display for DotenvError {
         match self {
             DotenvError::Unreadable(error) => write!(out, "cannot read .env: {error}"),
             DotenvError::Line(line) => {
-                write!(
-                    out,
-                    "line {line} of .env: expected NAME=value, with quotes closed"
-                )
+                write!(out, "line {line} of .env: expected NAME=value, with quotes closed")
             }
         }
     }
@@ -44,12 +41,7 @@ impl Environment {
     /// The process's own variables. Bytes that are no UTF-8 are replaced.
     pub fn of_process() -> Self {
         let variables = std::env::vars_os()
-            .filter_map(|(name, value)| {
-                Some((
-                    name.into_string().ok()?,
-                    value.to_string_lossy().into_owned(),
-                ))
-            })
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
             .collect();
         Environment { variables }
     }
@@ -81,12 +73,10 @@ impl Environment {
     /// `_VAR_`, which values may refer to, nor what Kubernetes adds for a service.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str).filter(|name| {
-            PREFIXES
-                .iter()
-                .any(|prefix| match name.strip_prefix(prefix) {
-                    Some(rest) => !rest.starts_with("VAR_") && !is_kubernetes(rest),
-                    None => false,
-                })
+            PREFIXES.iter().any(|prefix| match name.strip_prefix(prefix) {
+                Some(rest) => !rest.starts_with("VAR_") && !is_kubernetes(rest),
+                None => false,
+            })
         })
     }
 
@@ -126,9 +116,7 @@ impl<const N: usize> From<&[(&str, &str); N]> for Environment {
 impl From<&[(&str, &str)]> for Environment {
     fn from(variables: &[(&str, &str)]) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Environment {
-            variables: variables.iter().map(own).collect(),
-        }
+        Environment { variables: variables.iter().map(own).collect() }
     }
 }
 
@@ -140,18 +128,14 @@ fn next_reference(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 fn is_var(name: &str, prefix: &str) -> bool {
-    name.strip_prefix(prefix)
-        .is_some_and(|rest| rest.starts_with("VAR_"))
+    name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with("VAR_"))
 }
 
 /// Whether the rest of a name looks like what Kubernetes sets for a service of that name.
 fn is_kubernetes(rest: &str) -> bool {
-    ["PORT", "SERVICE_"].iter().any(|word| {
-        rest.starts_with(word)
-            || rest
-                .match_indices(word)
-                .any(|(at, _)| rest[..at].ends_with('_'))
-    })
+    ["PORT", "SERVICE_"]
+        .iter()
+        .any(|word| rest.starts_with(word) || rest.match_indices(word).any(|(at, _)| rest[..at].ends_with('_')))
 }
 
 #[cfg(test)]
@@ -163,10 +147,7 @@ mod tests {
         let both = Environment::from(&[("RINGCAST_A", "ours"), ("CENTRIFUGO_A", "theirs")]);
         assert_eq!(both.setting("A"), Some(("RINGCAST_A".to_owned(), "ours")));
         let empty = Environment::from(&[("RINGCAST_A", ""), ("CENTRIFUGO_A", "theirs")]);
-        assert_eq!(
-            empty.setting("A"),
-            Some(("CENTRIFUGO_A".to_owned(), "theirs"))
-        );
+        assert_eq!(empty.setting("A"), Some(("CENTRIFUGO_A".to_owned(), "theirs")));
         assert_eq!(empty.setting("B"), None);
     }
 
@@ -182,25 +163,14 @@ mod tests {
             "HOME",
         ];
         let set = Environment::from(&names.map(|name| (name, "x")));
-        assert_eq!(
-            set.names().collect::<Vec<_>>(),
-            ["CENTRIFUGO_FOO", "RINGCAST_BAR"]
-        );
+        assert_eq!(set.names().collect::<Vec<_>>(), ["CENTRIFUGO_FOO", "RINGCAST_BAR"]);
     }
 
     #[test]
     fn references_are_expanded() {
-        let set = Environment::from(&[
-            ("CENTRIFUGO_VAR_A", "1"),
-            ("RINGCAST_VAR_B", "2"),
-            ("HOME", "/"),
-        ]);
+        let set = Environment::from(&[("CENTRIFUGO_VAR_A", "1"), ("RINGCAST_VAR_B", "2"), ("HOME", "/")]);
         let check = |text: &str, want: Result<&str, &str>| {
-            assert_eq!(
-                set.expand(text),
-                want.map(String::from).map_err(String::from),
-                "{text}"
-            );
+            assert_eq!(set.expand(text), want.map(String::from).map_err(String::from), "{text}");
         };
         check("a${CENTRIFUGO_VAR_A}b${RINGCAST_VAR_B}c", Ok("a1b2c"));
         check("${HOME} ${ $} }", Ok("${HOME} ${ $} }"));
@@ -212,9 +182,6 @@ mod tests {
     fn a_dotenv_file_fills_what_is_not_set() {
         let mut set = Environment::from(&[("A", "process")]);
         set.add_assignments("A=file\nB=file").expect("assignments");
-        assert_eq!(
-            (set.get("A"), set.get("B")),
-            (Some("process"), Some("file"))
-        );
+        assert_eq!((set.get("A"), set.get("B")), (Some("process"), Some("file")));
     }
 }

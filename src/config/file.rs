@@ -40,11 +40,7 @@ impl std::fmt::Display for FileError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             FileError::Unreadable { path, source } => {
-                write!(
-                    out,
-                    "error reading config file {}: {source}",
-                    path.display()
-                )
+                write!(out, "error reading config file {}: {source}", path.display())
             }
             FileError::Extension { path } => write!(
                 out,
@@ -53,18 +49,10 @@ impl std::fmt::Display for FileError {
                 EXTENSIONS.join(", ")
             ),
             FileError::Syntax { path, message } => {
-                write!(
-                    out,
-                    "error reading config file {}: {message}",
-                    path.display()
-                )
+                write!(out, "error reading config file {}: {message}", path.display())
             }
             FileError::NoObject { path } => {
-                write!(
-                    out,
-                    "config file {} does not hold an object",
-                    path.display()
-                )
+                write!(out, "config file {} does not hold an object", path.display())
             }
         }
     }
@@ -72,29 +60,20 @@ impl std::fmt::Display for FileError {
 
 /// Reads a file; `None` when there is none.
 pub fn read(path: &Path) -> Result<Option<Map<String, Value>>, FileError> {
-    let parse = parser(path).ok_or_else(|| FileError::Extension {
-        path: path.to_owned(),
-    })?;
+    let extension = extension(path).filter(|extension| EXTENSIONS.contains(&extension.as_str()));
+    let extension = extension.ok_or_else(|| FileError::Extension { path: path.to_owned() })?;
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
-            return Err(FileError::Unreadable {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(FileError::Unreadable { path: path.to_owned(), source });
         }
     };
-    match parse(&text) {
+    match parse(&extension, &text) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(Value::Null) => Ok(Some(Map::new())),
-        Ok(_) => Err(FileError::NoObject {
-            path: path.to_owned(),
-        }),
-        Err(message) => Err(FileError::Syntax {
-            path: path.to_owned(),
-            message,
-        }),
+        Ok(_) => Err(FileError::NoObject { path: path.to_owned() }),
+        Err(message) => Err(FileError::Syntax { path: path.to_owned(), message }),
     }
 }
 
@@ -103,16 +82,12 @@ pub fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-type Parser = fn(&str) -> Result<Value, String>;
-
-fn parser(path: &Path) -> Option<Parser> {
-    match extension(path)?.as_str() {
-        "json" => Some(|text| serde_json::from_str(text).map_err(|error| error.to_string())),
-        "toml" => Some(|text| toml::from_str(text).map_err(|error| error.to_string())),
-        "yaml" | "yml" => {
-            Some(|text| serde_saphyr::from_str(text).map_err(|error| error.to_string()))
-        }
-        _ => None,
+/// Parses the text of a file whose name has this extension; the message of the parser on failure.
+pub fn parse(extension: &str, text: &str) -> Result<Value, String> {
+    match extension {
+        "toml" => toml::from_str(text).map_err(|error| error.to_string()),
+        "yaml" | "yml" => serde_saphyr::from_str(text).map_err(|error| error.to_string()),
+        _ => serde_json::from_str(text).map_err(|error| error.to_string()),
     }
 }
 
@@ -123,34 +98,17 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, text: &str, want: Option<Value>) {
-        let parse = parser(Path::new(name)).expect("a known extension");
-        assert_eq!(parse(text).ok(), want, "{name}: {text}");
+        let extension = extension(Path::new(name)).expect("a known extension");
+        assert_eq!(parse(&extension, text).ok(), want, "{name}: {text}");
     }
 
     #[test]
     fn the_same_in_three_formats() {
-        let want =
-            Some(json!({"client": {"ping_interval": "5s", "allowed_origins": ["*"]}, "shards": 2}));
-        check(
-            "a.json",
-            r#"{"client": {"ping_interval": "5s", "allowed_origins": ["*"]}, "shards": 2}"#,
-            want.clone(),
-        );
-        check(
-            "a.toml",
-            "shards = 2\n[client]\nping_interval = \"5s\"\nallowed_origins = [\"*\"]\n",
-            want.clone(),
-        );
-        check(
-            "a.YAML",
-            "client:\n  ping_interval: 5s\n  allowed_origins: ['*']\nshards: 2\n",
-            want.clone(),
-        );
-        check(
-            "a.yml",
-            "{client: {ping_interval: 5s, allowed_origins: ['*']}, shards: 2}",
-            want,
-        );
+        let want = Some(json!({"client": {"ping_interval": "5s", "allowed_origins": ["*"]}, "shards": 2}));
+        check("a.json", r#"{"client": {"ping_interval": "5s", "allowed_origins": ["*"]}, "shards": 2}"#, want.clone());
+        check("a.toml", "shards = 2\n[client]\nping_interval = \"5s\"\nallowed_origins = [\"*\"]\n", want.clone());
+        check("a.YAML", "client:\n  ping_interval: 5s\n  allowed_origins: ['*']\nshards: 2\n", want.clone());
+        check("a.yml", "{client: {ping_interval: 5s, allowed_origins: ['*']}, shards: 2}", want);
     }
 
     #[test]

@@ -4,23 +4,20 @@ use super::environment::Environment;
 use super::keys::{self, Group, Key, Kind};
 use super::notices::UnknownKey;
 use super::settings::Settings;
-use super::{LoadError, nearest, value};
+use super::{nearest, value, LoadError};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Lists whose elements can be overridden by variables that hold the element's name.
-const NAMED_LISTS: [&str; 4] = [
-    "channel.namespaces",
-    "rpc.namespaces",
-    "proxies",
-    "consumers",
-];
+const NAMED_LISTS: [&str; 4] = ["channel.namespaces", "rpc.namespaces", "proxies", "consumers"];
 
 /// The sources as one, and what in them nobody asked for.
 #[derive(Debug)]
 pub struct Merged {
     /// A value for every key.
     pub settings: Settings,
+    /// What the file alone sets: zero where it is silent.
+    pub file: Settings,
     /// Keys of the file that the table does not hold, in order.
     pub unknown_keys: Vec<UnknownKey>,
     /// Variables with our prefix that set nothing.
@@ -33,13 +30,9 @@ pub fn merge(
     environment: &Environment,
     flags: &[(String, String)],
 ) -> Result<Merged, LoadError> {
-    let mut merge = Merge {
-        environment,
-        flags,
-        known_variables: BTreeSet::new(),
-        unknown_keys: Vec::new(),
-    };
+    let mut merge = Merge { environment, flags, known_variables: BTreeSet::new(), unknown_keys: Vec::new() };
     let mut root = merge.read_object(keys::ROOT, &Value::Object(file), "")?;
+    let file = Settings::new(root.clone());
     merge.apply_variables(keys::ROOT, &mut root, "", "")?;
     for path in NAMED_LISTS {
         merge.apply_element_variables(path, &mut root)?;
@@ -49,11 +42,10 @@ pub fn merge(
 
     merge.unknown_keys.sort();
     let known = &merge.known_variables;
-    let unknown = environment
-        .names()
-        .filter(|name| !known.contains(without_prefix(name)));
+    let unknown = environment.names().filter(|name| !known.contains(without_prefix(name)));
     Ok(Merged {
         settings: Settings::new(root),
+        file,
         unknown_variables: unknown.map(str::to_owned).collect(),
         unknown_keys: merge.unknown_keys,
     })
@@ -70,22 +62,13 @@ struct Merge<'a> {
 impl Merge<'_> {
     /// Reads an object of the file: every key of the group gets a value of its kind, its zero
     /// where the file is silent. `path` ends in a dot or is empty.
-    fn read_object(
-        &mut self,
-        group: Group,
-        raw: &Value,
-        path: &str,
-    ) -> Result<Map<String, Value>, LoadError> {
+    fn read_object(&mut self, group: Group, raw: &Value, path: &str) -> Result<Map<String, Value>, LoadError> {
         let empty = Map::new();
         let raw = match raw {
             Value::Object(object) => object,
             Value::Null => &empty,
             other => {
-                return Err(bad_key(
-                    path.trim_end_matches('.'),
-                    other,
-                    Kind::Object(group),
-                ));
+                return Err(bad_key(path.trim_end_matches('.'), other, Kind::Object(group)));
             }
         };
         let mut object = zeros(group);
@@ -111,14 +94,11 @@ impl Merge<'_> {
                 Kind::Object(group) => Value::Object(zeros(group)),
                 _ => value::zero(kind),
             }),
-            Kind::Object(group) => self
-                .read_object(group, raw, &format!("{path}."))
-                .map(Value::Object),
+            Kind::Object(group) => self.read_object(group, raw, &format!("{path}.")).map(Value::Object),
             Kind::List(group) => {
                 let elements = raw.as_array().ok_or_else(|| bad_key(path, raw, kind))?;
                 let read = |(index, raw): (usize, &Value)| {
-                    self.read_object(group, raw, &format!("{path}.[{index}]."))
-                        .map(Value::Object)
+                    self.read_object(group, raw, &format!("{path}.[{index}].")).map(Value::Object)
                 };
                 elements.iter().enumerate().map(read).collect()
             }
@@ -137,9 +117,7 @@ impl Merge<'_> {
         for key in keys::each(group) {
             let variable = format!("{prefix}{}", key.name.to_uppercase());
             let path = format!("{path}{}", key.name);
-            if let (Kind::Object(nested), Some(Value::Object(inner))) =
-                (key.kind, object.get_mut(key.name))
-            {
+            if let (Kind::Object(nested), Some(Value::Object(inner))) = (key.kind, object.get_mut(key.name)) {
                 self.apply_variables(nested, inner, &format!("{path}."), &format!("{variable}_"))?;
             } else if !self.is_flag(&path) {
                 if let Some((name, text)) = self.environment.setting(&variable) {
@@ -164,26 +142,15 @@ impl Merge<'_> {
     }
 
     /// Overrides keys of the elements of a list: `CHANNEL_NAMESPACES_<NAME>_<KEY>`.
-    fn apply_element_variables(
-        &mut self,
-        path: &str,
-        root: &mut Map<String, Value>,
-    ) -> Result<(), LoadError> {
+    fn apply_element_variables(&mut self, path: &str, root: &mut Map<String, Value>) -> Result<(), LoadError> {
         let Some(Kind::List(group)) = keys::at(path).map(|key| key.kind) else {
             return Ok(());
         };
         let Some(Value::Array(elements)) = locate(root, path) else {
             return Ok(());
         };
-        for (index, element) in elements
-            .iter_mut()
-            .filter_map(Value::as_object_mut)
-            .enumerate()
-        {
-            let name = element
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+        for (index, element) in elements.iter_mut().filter_map(Value::as_object_mut).enumerate() {
+            let name = element.get("name").and_then(Value::as_str).unwrap_or_default();
             let name = name.to_uppercase().replace(['.', '-'], "_");
             let prefix = format!("{}_{name}_", path.to_uppercase().replace('.', "_"));
             self.apply_variables(group, element, &format!("{path}.[{index}]."), &prefix)?;
@@ -198,13 +165,8 @@ impl Merge<'_> {
     fn apply_flags(&self, root: &mut Map<String, Value>) -> Result<(), LoadError> {
         for (path, text) in self.flags {
             let key = keys::at(path).expect("flags are made from keys of the table");
-            let value = value::read_str(key.kind, text).ok_or_else(|| {
-                bad(
-                    format!("flag --{path}"),
-                    &Value::from(text.as_str()),
-                    key.kind,
-                )
-            })?;
+            let value = value::read_str(key.kind, text)
+                .ok_or_else(|| bad(format!("flag --{path}"), &Value::from(text.as_str()), key.kind))?;
             *locate(root, path).expect("every key has a value") = value;
         }
         Ok(())
@@ -212,12 +174,7 @@ impl Merge<'_> {
 
     /// Fills in defaults where a value is zero and no flag wanted it so, and expands references
     /// to variables in maps.
-    fn finish(
-        &self,
-        group: Group,
-        object: &mut Map<String, Value>,
-        path: &str,
-    ) -> Result<(), LoadError> {
+    fn finish(&self, group: Group, object: &mut Map<String, Value>, path: &str) -> Result<(), LoadError> {
         for key in keys::each(group) {
             let path = format!("{path}{}", key.name);
             let value = object.get_mut(key.name).expect("every key has a value");
@@ -246,13 +203,8 @@ impl Merge<'_> {
     fn expand(&self, map: &mut Value, path: &str) -> Result<(), LoadError> {
         let map = map.as_object_mut().expect("an object by its kind");
         for text in map.values_mut() {
-            let expanded = self
-                .environment
-                .expand(text.as_str().expect("a string by its kind"));
-            *text = Value::from(expanded.map_err(|variable| LoadError::NoVariable {
-                key: path.to_owned(),
-                variable,
-            })?);
+            let expanded = self.environment.expand(text.as_str().expect("a string by its kind"));
+            *text = Value::from(expanded.map_err(|variable| LoadError::NoVariable { key: path.to_owned(), variable })?);
         }
         Ok(())
     }
@@ -264,9 +216,7 @@ fn zeros(group: Group) -> Map<String, Value> {
         Kind::Object(nested) => Value::Object(zeros(nested)),
         kind => value::zero(kind),
     };
-    keys::each(group)
-        .map(|key| (key.name.to_owned(), zero(key)))
-        .collect()
+    keys::each(group).map(|key| (key.name.to_owned(), zero(key))).collect()
 }
 
 /// The value at a path of objects.
@@ -279,10 +229,7 @@ fn locate<'a>(root: &'a mut Map<String, Value>, path: &str) -> Option<&'a mut Va
 
 fn without_prefix(name: &str) -> &str {
     let prefixes = super::environment::PREFIXES;
-    prefixes
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-        .unwrap_or(name)
+    prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
 fn bad_key(path: &str, raw: &Value, kind: Kind) -> LoadError {
@@ -290,11 +237,7 @@ fn bad_key(path: &str, raw: &Value, kind: Kind) -> LoadError {
 }
 
 fn bad(place: String, raw: &Value, kind: Kind) -> LoadError {
-    LoadError::BadValue {
-        place,
-        value: value::show(raw),
-        expected: kind.expected(),
-    }
+    LoadError::BadValue { place, value: value::show(raw), expected: kind.expected() }
 }
 
 #[cfg(test)]
@@ -309,19 +252,11 @@ mod tests {
     }
 
     fn case(file: Value) -> Case<'static> {
-        Case {
-            file,
-            variables: &[],
-            flags: &[],
-        }
+        Case { file, variables: &[], flags: &[] }
     }
 
     fn merged(case: &Case<'_>) -> Result<Merged, LoadError> {
-        let flags: Vec<_> = case
-            .flags
-            .iter()
-            .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
-            .collect();
+        let flags: Vec<_> = case.flags.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
         let file = case.file.as_object().expect("an object").clone();
         merge(file, &Environment::from(case.variables), &flags)
     }
@@ -347,10 +282,7 @@ mod tests {
         let file = json!({"http_server": {"port": 1}, "shards": 1, "log": {"level": "debug"}});
         let all = Case {
             file: file.clone(),
-            variables: &[
-                ("CENTRIFUGO_HTTP_SERVER_PORT", "2"),
-                ("RINGCAST_SHARDS", "2"),
-            ],
+            variables: &[("CENTRIFUGO_HTTP_SERVER_PORT", "2"), ("RINGCAST_SHARDS", "2")],
             flags: &[("http_server.port", "3")],
         };
         check(&all, "http_server.port", json!(3));
@@ -364,10 +296,7 @@ mod tests {
     fn our_variables_win_over_the_old_names() {
         let both = Case {
             file: json!({}),
-            variables: &[
-                ("CENTRIFUGO_NODE_NAME", "old"),
-                ("RINGCAST_NODE_NAME", "new"),
-            ],
+            variables: &[("CENTRIFUGO_NODE_NAME", "old"), ("RINGCAST_NODE_NAME", "new")],
             flags: &[],
         };
         check(&both, "node.name", json!("new"));
@@ -386,11 +315,7 @@ mod tests {
             "engine": {"type": ""},
             "channel": {"namespaces": null},
         });
-        check(
-            &case(file.clone()),
-            "client.ping_interval",
-            json!(25 * SECOND),
-        );
+        check(&case(file.clone()), "client.ping_interval", json!(25 * SECOND));
         check(&case(file.clone()), "client.channel_limit", json!(128));
         check(&case(file.clone()), "engine.type", json!("memory"));
         check(&case(file), "channel.namespaces", json!([]));
@@ -398,11 +323,7 @@ mod tests {
 
     #[test]
     fn a_zero_in_a_flag_is_meant() {
-        let flags = Case {
-            file: json!({}),
-            variables: &[],
-            flags: &[("http_server.port", "0")],
-        };
+        let flags = Case { file: json!({}), variables: &[], flags: &[("http_server.port", "0")] };
         check(&flags, "http_server.port", json!(0));
         let flags = Case {
             file: json!({"health": {"enabled": true}}),
@@ -420,33 +341,19 @@ mod tests {
                 {"name": "news"},
             ]}}),
             variables: &[
-                (
-                    "CENTRIFUGO_CHANNEL_NAMESPACES_CHAT_ROOM_A_HISTORY_TTL",
-                    "60s",
-                ),
+                ("CENTRIFUGO_CHANNEL_NAMESPACES_CHAT_ROOM_A_HISTORY_TTL", "60s"),
                 ("RINGCAST_CHANNEL_NAMESPACES_NEWS_PRESENCE", "true"),
                 ("CENTRIFUGO_CHANNEL_WITHOUT_NAMESPACE_PRESENCE", "1"),
             ],
             flags: &[],
         };
-        check(
-            &names,
-            "channel.namespaces.0.history_ttl",
-            json!(60 * SECOND),
-        );
+        check(&names, "channel.namespaces.0.history_ttl", json!(60 * SECOND));
         check(&names, "channel.namespaces.0.history_size", json!(1));
-        check(
-            &names,
-            "channel.namespaces.0.publish_proxy_name",
-            json!("default"),
-        );
+        check(&names, "channel.namespaces.0.publish_proxy_name", json!("default"));
         check(&names, "channel.namespaces.0.presence", json!(false));
         check(&names, "channel.namespaces.1.presence", json!(true));
         check(&names, "channel.without_namespace.presence", json!(true));
-        assert_eq!(
-            merged(&names).expect("merged").unknown_variables,
-            Vec::<String>::new()
-        );
+        assert_eq!(merged(&names).expect("merged").unknown_variables, Vec::<String>::new());
     }
 
     #[test]
@@ -454,41 +361,20 @@ mod tests {
         let lists = Case {
             file: json!({"channel": {"namespaces": [{"name": "old"}]}}),
             variables: &[
-                (
-                    "CENTRIFUGO_CHANNEL_NAMESPACES",
-                    r#"[{"name":"new","history_ttl":"5s"}]"#,
-                ),
+                ("CENTRIFUGO_CHANNEL_NAMESPACES", r#"[{"name":"new","history_ttl":"5s"}]"#),
                 ("CENTRIFUGO_CHANNEL_NAMESPACES_NEW_HISTORY_SIZE", "7"),
                 ("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "http://a http://b"),
-                (
-                    "CENTRIFUGO_CLIENT_PROXY_CONNECT_HTTP_STATIC_HEADERS",
-                    r#"{"X-A":"${CENTRIFUGO_VAR_A}"}"#,
-                ),
+                ("CENTRIFUGO_CLIENT_PROXY_CONNECT_HTTP_STATIC_HEADERS", r#"{"X-A":"${CENTRIFUGO_VAR_A}"}"#),
                 ("CENTRIFUGO_VAR_A", "secret"),
             ],
             flags: &[],
         };
         check(&lists, "channel.namespaces.0.name", json!("new"));
-        check(
-            &lists,
-            "channel.namespaces.0.history_ttl",
-            json!(5 * SECOND),
-        );
+        check(&lists, "channel.namespaces.0.history_ttl", json!(5 * SECOND));
         check(&lists, "channel.namespaces.0.history_size", json!(7));
-        check(
-            &lists,
-            "client.allowed_origins",
-            json!(["http://a", "http://b"]),
-        );
-        check(
-            &lists,
-            "client.proxy.connect.http.static_headers",
-            json!({"X-A": "secret"}),
-        );
-        assert_eq!(
-            merged(&lists).expect("merged").unknown_variables,
-            Vec::<String>::new()
-        );
+        check(&lists, "client.allowed_origins", json!(["http://a", "http://b"]));
+        check(&lists, "client.proxy.connect.http.static_headers", json!({"X-A": "secret"}));
+        assert_eq!(merged(&lists).expect("merged").unknown_variables, Vec::<String>::new());
     }
 
     #[test]
@@ -501,10 +387,7 @@ mod tests {
             &case(json!({"channel": {"namespaces": [{"history_size": "many"}]}})),
             "key channel.namespaces.[0].history_size is \"many\", expected a whole number",
         );
-        check_error(
-            &case(json!({"client": []})),
-            "key client is a list, expected an object",
-        );
+        check_error(&case(json!({"client": []})), "key client is a list, expected an object");
         check_error(
             &case(json!({"channel": {"namespaces": {"name": "a"}}})),
             "key channel.namespaces is an object, expected a list of objects",
@@ -514,27 +397,15 @@ mod tests {
             "key channel.namespaces.[0] is \"a\", expected an object",
         );
         check_error(
-            &Case {
-                file: json!({}),
-                variables: &[("RINGCAST_SHARDS", "two")],
-                flags: &[],
-            },
+            &Case { file: json!({}), variables: &[("RINGCAST_SHARDS", "two")], flags: &[] },
             "variable RINGCAST_SHARDS is \"two\", expected a whole number",
         );
         check_error(
-            &Case {
-                file: json!({}),
-                variables: &[("CENTRIFUGO_CONSUMERS", "kafka")],
-                flags: &[],
-            },
+            &Case { file: json!({}), variables: &[("CENTRIFUGO_CONSUMERS", "kafka")], flags: &[] },
             "variable CENTRIFUGO_CONSUMERS is \"kafka\", expected a list of objects",
         );
         check_error(
-            &Case {
-                file: json!({}),
-                variables: &[],
-                flags: &[("health.enabled", "maybe")],
-            },
+            &Case { file: json!({}), variables: &[], flags: &[("health.enabled", "maybe")] },
             "flag --health.enabled is \"maybe\", expected true or false",
         );
         check_error(
@@ -551,26 +422,16 @@ mod tests {
                 "client": {"ping_intervall": "1s"},
                 "channel": {"namespaces": [{"name": "a", "historysize": 1}]},
             }),
-            variables: &[
-                ("CENTRIFUGO_FOO", "x"),
-                ("RINGCAST_SHARDS", "1"),
-                ("HOME", "/"),
-            ],
+            variables: &[("CENTRIFUGO_FOO", "x"), ("RINGCAST_SHARDS", "1"), ("HOME", "/")],
             flags: &[],
         };
         let merged = merged(&unknown).expect("merged");
-        let keys: Vec<_> = merged
-            .unknown_keys
-            .iter()
-            .map(|key| (key.path.as_str(), key.nearest.as_deref().unwrap_or("-")))
-            .collect();
+        let keys: Vec<_> =
+            merged.unknown_keys.iter().map(|key| (key.path.as_str(), key.nearest.as_deref().unwrap_or("-"))).collect();
         assert_eq!(
             keys,
             [
-                (
-                    "channel.namespaces.[0].historysize",
-                    "channel.namespaces.[0].history_size"
-                ),
+                ("channel.namespaces.[0].historysize", "channel.namespaces.[0].history_size"),
                 ("client.ping_intervall", "client.ping_interval"),
                 ("zzzz", "-"),
             ]

@@ -4,11 +4,13 @@
 //! then flags; each wins over the ones before it. As in Centrifugo, a zero in a file or variable
 //! (`0`, `""`, `false`, an empty list) counts as not set for a key whose default is not zero.
 
+pub mod document;
 mod dotenv;
 pub mod duration;
 mod environment;
 mod file;
 pub mod keys;
+pub mod lower;
 mod merge;
 mod nearest;
 mod notices;
@@ -17,7 +19,7 @@ mod validate;
 mod value;
 
 pub use environment::Environment;
-pub use file::{EXTENSIONS, extension};
+pub use file::{extension, EXTENSIONS};
 pub use notices::Notices;
 pub use settings::{Settings, View};
 pub use validate::validate;
@@ -27,8 +29,8 @@ use std::path::Path;
 /// Where values come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
-    /// The file; one that is missing sets nothing.
-    pub file: &'a Path,
+    /// The file, if any; one that is missing sets nothing.
+    pub file: Option<&'a Path>,
     /// The environment.
     pub environment: &'a Environment,
     /// Flags of the command line: path of a key and the text given for it.
@@ -40,6 +42,8 @@ pub struct Sources<'a> {
 pub struct Loaded {
     /// A value for every key.
     pub settings: Settings,
+    /// What the file alone sets: zero where it is silent.
+    pub file: Settings,
     /// Whether the file was there.
     pub file_found: bool,
     /// What an operator should be told.
@@ -73,18 +77,11 @@ impl std::fmt::Display for LoadError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LoadError::File(error) => error.fmt(out),
-            LoadError::BadValue {
-                place,
-                value,
-                expected,
-            } => {
+            LoadError::BadValue { place, value, expected } => {
                 write!(out, "{place} is {value}, expected {expected}")
             }
             LoadError::NoVariable { key, variable } => {
-                write!(
-                    out,
-                    "key {key}: environment variable {variable:?} not found"
-                )
+                write!(out, "key {key}: environment variable {variable:?} not found")
             }
         }
     }
@@ -92,18 +89,11 @@ impl std::fmt::Display for LoadError {
 
 /// Reads and merges all sources.
 pub fn load(sources: Sources<'_>) -> Result<Loaded, LoadError> {
-    let file = file::read(sources.file).map_err(LoadError::File)?;
+    let file = sources.file.map(file::read).transpose().map_err(LoadError::File)?.flatten();
     let file_found = file.is_some();
     let merged = merge::merge(file.unwrap_or_default(), sources.environment, sources.flags)?;
     let unsupported = notices::unsupported(&merged.settings);
-    let notices = Notices {
-        unknown_keys: merged.unknown_keys,
-        unknown_variables: merged.unknown_variables,
-        unsupported,
-    };
-    Ok(Loaded {
-        settings: merged.settings,
-        file_found,
-        notices,
-    })
+    let notices =
+        Notices { unknown_keys: merged.unknown_keys, unknown_variables: merged.unknown_variables, unsupported };
+    Ok(Loaded { settings: merged.settings, file: merged.file, file_found, notices })
 }

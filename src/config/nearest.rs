@@ -22,8 +22,7 @@ pub fn nearest(name: &str, parent: &str, group: Group) -> Option<String> {
             best = Some(score);
         }
     });
-    best.filter(|(distance, ..)| *distance <= typing_errors_max(name))
-        .map(|(.., path)| path)
+    best.filter(|(distance, ..)| *distance <= typing_errors_max(name)).map(|(.., path)| path)
 }
 
 /// A third of a name may be mistyped, up to three letters.
@@ -36,14 +35,8 @@ fn typing_errors_max(name: &str) -> usize {
 fn distance_to(name: &str, path: &str) -> usize {
     let last = path.rsplit('.').next().unwrap_or(path);
     let flat = path.replace('.', "_");
-    let tail = flat
-        .get(flat.len().saturating_sub(name.len())..)
-        .unwrap_or(&flat);
-    [last, &flat, tail]
-        .iter()
-        .map(|candidate| strsim::damerau_levenshtein(name, candidate))
-        .min()
-        .unwrap_or(usize::MAX)
+    let tail = flat.get(flat.len().saturating_sub(name.len())..).unwrap_or(&flat);
+    [last, &flat, tail].iter().map(|candidate| strsim::damerau_levenshtein(name, candidate)).min().unwrap_or(usize::MAX)
 }
 
 /// Every key that is not inside of a list, by path.
@@ -63,9 +56,7 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, want: Option<&str>) {
-        let (parent, name) = path
-            .rsplit_once('.')
-            .map_or(("", path), |(a, b)| (&path[..=a.len()], b));
+        let (parent, name) = path.rsplit_once('.').map_or(("", path), |(a, b)| (&path[..=a.len()], b));
         let group = match keys::at(parent.trim_end_matches('.')).map(|key| key.kind) {
             Some(Kind::Object(group) | Kind::List(group)) => group,
             _ => keys::ROOT,
@@ -84,14 +75,8 @@ mod tests {
     #[test]
     fn a_key_in_the_wrong_place_is_found_elsewhere() {
         check("allowed_origins", Some("client.allowed_origins"));
-        check(
-            "token_hmac_secret_key",
-            Some("client.token.hmac_secret_key"),
-        );
-        check(
-            "client.message_size_limit",
-            Some("websocket.message_size_limit"),
-        );
+        check("token_hmac_secret_key", Some("client.token.hmac_secret_key"));
+        check("client.message_size_limit", Some("websocket.message_size_limit"));
     }
 
     #[test]

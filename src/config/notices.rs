@@ -75,7 +75,7 @@ fn is_set(key: &Key, value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, merge};
+    use crate::config::{merge, Environment};
     use serde_json::json;
 
     #[track_caller]
@@ -88,35 +88,20 @@ mod tests {
     #[test]
     fn only_what_was_set_is_named() {
         check(json!({}), &[]);
-        check(
-            json!({"engine": {"type": "memory"}, "client": {"insecure": true}}),
-            &[],
-        );
+        check(json!({"engine": {"type": "memory"}, "client": {"insecure": true}}), &[]);
         check(json!({"websocket": {"use_write_buffer_pool": true}}), &[]);
         check(json!({"engine": {"type": "redis"}}), &["engine.type"]);
     }
 
     #[test]
     fn a_section_is_named_once() {
-        check(
-            json!({"consumers": [{"name": "a", "type": "kafka"}, {"name": "b", "type": "kafka"}]}),
-            &["consumers"],
-        );
-        check(
-            json!({"webtransport": {"enabled": true, "handler_prefix": "/wt"}}),
-            &["webtransport"],
-        );
+        check(json!({"consumers": [{"name": "a", "type": "kafka"}, {"name": "b", "type": "kafka"}]}), &["consumers"]);
+        check(json!({"webtransport": {"enabled": true, "handler_prefix": "/wt"}}), &["webtransport"]);
     }
 
     #[test]
     fn sections_that_are_off_are_passed_over() {
-        check(
-            json!({"webtransport": {"enabled": false, "handler_prefix": "/wt"}}),
-            &[],
-        );
-        check(
-            json!({"client": {"proxy": {"connect": {"endpoint": "http://a"}}}}),
-            &[],
-        );
+        check(json!({"webtransport": {"enabled": false, "handler_prefix": "/wt"}}), &[]);
+        check(json!({"client": {"proxy": {"connect": {"endpoint": "http://a"}}}}), &[]);
     }
 }

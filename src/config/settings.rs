@@ -43,9 +43,7 @@ impl<'a> View<'a> {
     /// A list of objects.
     pub fn list(self, name: &str) -> impl Iterator<Item = View<'a>> {
         let elements = self.value(name).as_array().unwrap_or_else(|| wrong(name));
-        elements.iter().map(|element| View {
-            object: element.as_object().expect("lists are merged from objects"),
-        })
+        elements.iter().map(|element| View { object: element.as_object().expect("lists are merged from objects") })
     }
 
     /// True or false.

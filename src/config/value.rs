@@ -6,7 +6,7 @@
 
 use super::duration;
 use super::keys::{Key, Kind};
-use serde_json::{Map, Value, json};
+use serde_json::{json, Map, Value};
 
 /// Reads a value found in a file, or inside of JSON from the environment. `None` when it cannot
 /// be one of this kind. Objects and lists of objects are not read here.
@@ -181,11 +181,7 @@ mod tests {
         check(Kind::Texts, json!(["a", 1]), Some(json!(["a", "1"])));
         check(Kind::Texts, json!(""), Some(json!([])));
         check(Kind::Map, json!({"X-A": "b"}), Some(json!({"X-A": "b"})));
-        check(
-            Kind::Map,
-            json!([{"key": "X.A", "value": "b"}]),
-            Some(json!({"X.A": "b"})),
-        );
+        check(Kind::Map, json!([{"key": "X.A", "value": "b"}]), Some(json!({"X.A": "b"})));
     }
 
     #[test]
@@ -204,11 +200,7 @@ mod tests {
         check(Kind::Texts, json!([{}]), None);
         check(Kind::Map, json!({"a": 1}), None);
         check(Kind::Map, json!([{"key": "a"}]), None);
-        check(
-            Kind::Map,
-            json!([{"key": "a", "value": "1"}, {"key": "a", "value": "2"}]),
-            None,
-        );
+        check(Kind::Map, json!([{"key": "a", "value": "1"}, {"key": "a", "value": "2"}]), None);
     }
 
     #[test]
@@ -226,10 +218,7 @@ mod tests {
 
     #[test]
     fn long_values_are_shortened_in_messages() {
-        assert_eq!(
-            show(&json!("ä".repeat(100))),
-            format!("\"{}...", "ä".repeat(59))
-        );
+        assert_eq!(show(&json!("ä".repeat(100))), format!("\"{}...", "ä".repeat(59)));
         assert_eq!(show(&json!({"password": "secret"})), "an object");
     }
 }

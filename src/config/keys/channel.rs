@@ -1,8 +1,6 @@
 //! Keys of channels and namespaces.
 
-use super::pro::{
-    PRO_CHANNEL_OPTIONS, PRO_CHANNEL_PROXY, PRO_MAP, PRO_NAMESPACE, PRO_SHARED_POLL_OPTIONS,
-};
+use super::pro::{PRO_CHANNEL_OPTIONS, PRO_CHANNEL_PROXY, PRO_MAP, PRO_NAMESPACE, PRO_SHARED_POLL_OPTIONS};
 use super::proxy::PROXY;
 use super::{Key, Kind::*, Support};
 

@@ -206,37 +206,25 @@ mod tests {
     #[test]
     fn no_object_names_a_key_twice() {
         let mut seen = BTreeSet::new();
-        walk(ROOT, "", &mut |path, _| {
-            assert!(seen.insert(path.to_owned()), "{path} twice")
-        });
+        walk(ROOT, "", &mut |path, _| assert!(seen.insert(path.to_owned()), "{path} twice"));
         assert!(seen.len() > 1000, "{} keys", seen.len());
     }
 
     #[test]
     fn every_default_is_a_value_of_its_kind() {
         walk(ROOT, "", &mut |path, key| {
-            assert!(
-                value::default(key).is_some(),
-                "{path}: {:?} is no {:?}",
-                key.default,
-                key.kind
-            );
+            assert!(value::default(key).is_some(), "{path}: {:?} is no {:?}", key.default, key.kind);
         });
     }
 
     #[test]
     fn every_key_says_what_it_is() {
-        walk(ROOT, "", &mut |path, key| {
-            assert!(key.about.len() > 2, "{path}")
-        });
+        walk(ROOT, "", &mut |path, key| assert!(key.about.len() > 2, "{path}"));
     }
 
     #[test]
     fn keys_are_found_by_path() {
-        assert_eq!(
-            at("client.token.audience").map(|key| key.name),
-            Some("audience")
-        );
+        assert_eq!(at("client.token.audience").map(|key| key.name), Some("audience"));
         assert_eq!(at("http_server.port").map(|key| key.default), Some("8000"));
         assert!(at("client.token.audience.deeper").is_none());
         assert!(at("clients").is_none());

@@ -1,9 +1,6 @@
 //! Rules of channel options and namespaces.
 
-use super::{
-    DEFAULT_PROXY, NAME, NAME_PATTERN, Verdict, check_proxy, check_whole_seconds, inside, one_of,
-    refuse,
-};
+use super::{check_proxy, check_whole_seconds, inside, one_of, refuse, Verdict, DEFAULT_PROXY, NAME, NAME_PATTERN};
 use crate::config::duration;
 use crate::config::settings::View;
 use regex::Regex;
@@ -19,26 +16,16 @@ pub struct Rules<'a> {
 impl<'a> Rules<'a> {
     /// The rules of one configuration.
     pub fn new(root: View<'a>, proxy_names: &'a [&'a str]) -> Self {
-        Rules {
-            root,
-            channel: root.object("channel"),
-            proxy_names,
-        }
+        Rules { root, channel: root.object("channel"), proxy_names }
     }
 
     /// Checks every namespace, and what refers to one.
     pub fn check_namespaces(&self) -> Verdict {
-        let personal = self
-            .root
-            .object("client")
-            .object("subscribe_to_user_personal_channel");
+        let personal = self.root.object("client").object("subscribe_to_user_personal_channel");
         let single_connection = personal.bool("single_connection");
         let personal_namespace = personal.text("personal_channel_namespace");
         let mut personal_found = !personal.bool("enabled") || personal_namespace.is_empty();
-        if personal_found
-            && single_connection
-            && !self.channel.object("without_namespace").bool("presence")
-        {
+        if personal_found && single_connection && !self.channel.object("without_namespace").bool("presence") {
             return refuse("presence must be enabled on top level to maintain single connection");
         }
         let mut names = Vec::new();
@@ -47,22 +34,17 @@ impl<'a> Rules<'a> {
             if names.contains(&name) {
                 return Err(format!("namespace name must be unique: {name}"));
             }
-            self.check_namespace(namespace)
-                .map_err(|reason| format!("namespace {name}: {reason}"))?;
+            self.check_namespace(namespace).map_err(|reason| format!("namespace {name}: {reason}"))?;
             if name == personal_namespace {
                 personal_found = true;
                 if single_connection && !namespace.bool("presence") {
-                    return Err(format!(
-                        "presence must be enabled for namespace {name} to maintain single connection"
-                    ));
+                    return Err(format!("presence must be enabled for namespace {name} to maintain single connection"));
                 }
             }
             names.push(name);
         }
         if !personal_found {
-            return Err(format!(
-                "namespace for user personal channel not found: {personal_namespace}"
-            ));
+            return Err(format!("namespace for user personal channel not found: {personal_namespace}"));
         }
         Ok(())
     }
@@ -70,9 +52,7 @@ impl<'a> Rules<'a> {
     fn check_namespace(&self, namespace: View<'_>) -> Verdict {
         let name = namespace.text("name");
         if !NAME.is_match(name) {
-            return Err(format!(
-                "invalid namespace name – {name} (must match {NAME_PATTERN} regular expression)"
-            ));
+            return Err(format!("invalid namespace name – {name} (must match {NAME_PATTERN} regular expression)"));
         }
         self.check_options(namespace)
     }
@@ -114,9 +94,7 @@ impl<'a> Rules<'a> {
         }
         let cache = options.text("force_recovery_mode") == "cache";
         if options.bool("auto_cache_recover") && !(force_recovery && cache) {
-            return refuse(
-                "auto_cache_recover requires force_recovery and force_recovery_mode set to cache",
-            );
+            return refuse("auto_cache_recover requires force_recovery and force_recovery_mode set to cache");
         }
         Ok(())
     }
@@ -150,30 +128,13 @@ impl<'a> Rules<'a> {
 
     fn check_subscription_type(&self, options: View<'_>) -> Verdict {
         let kind = options.text("subscription_type");
-        one_of(
-            kind,
-            &[
-                "",
-                "stream",
-                "map",
-                "map_clients",
-                "map_users",
-                "shared_poll",
-            ],
-        )
-        .map_err(|name| format!("unknown subscription_type: {name:?}"))?;
+        one_of(kind, &["", "stream", "map", "map_clients", "map_users", "shared_poll"])
+            .map_err(|name| format!("unknown subscription_type: {name:?}"))?;
         if kind != "shared_poll" {
             return Ok(());
         }
-        if self
-            .root
-            .object("shared_poll")
-            .text("hmac_secret_key")
-            .is_empty()
-        {
-            return refuse(
-                "shared_poll.hmac_secret_key is required when subscription_type is \"shared_poll\"",
-            );
+        if self.root.object("shared_poll").text("hmac_secret_key").is_empty() {
+            return refuse("shared_poll.hmac_secret_key is required when subscription_type is \"shared_poll\"");
         }
         let poll = options.object("shared_poll");
         let proxy = poll.text("proxy_name");
@@ -207,15 +168,10 @@ impl<'a> Rules<'a> {
         };
         let target_options = match target {
             "" => Some(self.channel.object("without_namespace")),
-            name => self
-                .channel
-                .list("namespaces")
-                .find(|other| other.text("name") == name),
+            name => self.channel.list("namespaces").find(|other| other.text("name") == name),
         };
         let Some(target_options) = target_options else {
-            return Err(format!(
-                "{key} {prefix:?}: namespace {target:?} does not exist"
-            ));
+            return Err(format!("{key} {prefix:?}: namespace {target:?} does not exist"));
         };
         match target_options.text("subscription_type") {
             found if found == kind => Ok(()),
@@ -228,11 +184,8 @@ impl<'a> Rules<'a> {
 
 /// Fails for a `publication_data_format` that is none.
 pub fn check_data_format(object: View<'_>, key: &str) -> Verdict {
-    one_of(
-        object.text("publication_data_format"),
-        &["", "json", "json_object", "binary"],
-    )
-    .map_err(|name| format!("unknown {key}: \"{name}\""))
+    one_of(object.text("publication_data_format"), &["", "json", "json_object", "binary"])
+        .map_err(|name| format!("unknown {key}: \"{name}\""))
 }
 
 /// Options that take one of a few words, or a pattern.
@@ -242,26 +195,15 @@ fn check_names(options: View<'_>) -> Verdict {
         let line = error.to_string().replace('\n', " ");
         format!("invalid channel regex {pattern}: {line}")
     })?;
-    let others = [
-        "subscribe_proxy_enabled",
-        "publish_proxy_enabled",
-        "sub_refresh_proxy_enabled",
-    ];
-    if options.bool("subscribe_stream_proxy_enabled") && others.iter().any(|key| options.bool(key))
-    {
-        return refuse(
-            "can't use subscribe stream proxy together with subscribe, publish or sub refresh proxies",
-        );
+    let others = ["subscribe_proxy_enabled", "publish_proxy_enabled", "sub_refresh_proxy_enabled"];
+    if options.bool("subscribe_stream_proxy_enabled") && others.iter().any(|key| options.bool(key)) {
+        return refuse("can't use subscribe stream proxy together with subscribe, publish or sub refresh proxies");
     }
     for delta in options.texts("allowed_delta_types") {
-        one_of(delta, &["fossil"])
-            .map_err(|name| format!("unknown allowed delta type: \"{name}\""))?;
+        one_of(delta, &["fossil"]).map_err(|name| format!("unknown allowed delta type: \"{name}\""))?;
     }
-    one_of(
-        options.text("force_recovery_mode"),
-        &["", "stream", "cache"],
-    )
-    .map_err(|name| format!("unknown recovery mode: \"{name}\""))?;
+    one_of(options.text("force_recovery_mode"), &["", "stream", "cache"])
+        .map_err(|name| format!("unknown recovery mode: \"{name}\""))?;
     check_data_format(options, "publication_data_format")
 }
 
@@ -272,9 +214,7 @@ fn check_map(options: View<'_>) -> Verdict {
     check_map_key(map)?;
     let mode = map.text("mode");
     one_of(mode, &["", "ephemeral", "recoverable", "persistent"]).map_err(|name| {
-        format!(
-            "unknown map.mode: {name:?} (valid: \"ephemeral\", \"recoverable\", \"persistent\")"
-        )
+        format!("unknown map.mode: {name:?} (valid: \"ephemeral\", \"recoverable\", \"persistent\")")
     })?;
     if is_map && mode.is_empty() {
         return refuse("map.mode is required when subscription_type is a map type");
@@ -289,9 +229,7 @@ fn check_map(options: View<'_>) -> Verdict {
         }
     }
     if mode == "persistent" && key_ttl != 0 {
-        return refuse(
-            "map.key_ttl must not be set when map.mode is \"persistent\" (entries don't expire)",
-        );
+        return refuse("map.key_ttl must not be set when map.mode is \"persistent\" (entries don't expire)");
     }
     if mode == "persistent" && (kind == "map_clients" || kind == "map_users") {
         return Err(format!(
@@ -300,18 +238,15 @@ fn check_map(options: View<'_>) -> Verdict {
     }
     check_map_stream(map, mode)?;
     if map.bool("remove_client_on_unsubscribe") && !is_map {
-        return refuse(
-            "map.remove_client_on_unsubscribe requires subscription_type to be a map type",
-        );
+        return refuse("map.remove_client_on_unsubscribe requires subscription_type to be a map type");
     }
     Ok(())
 }
 
 fn check_map_key(map: View<'_>) -> Verdict {
     let client_key = map.text("client_key");
-    one_of(client_key, &["", "client_id", "user_id"]).map_err(|name| {
-        format!("unknown map.client_key: {name:?} (valid: \"client_id\", \"user_id\")")
-    })?;
+    one_of(client_key, &["", "client_id", "user_id"])
+        .map_err(|name| format!("unknown map.client_key: {name:?} (valid: \"client_id\", \"user_id\")"))?;
     for event in ["publish", "remove"] {
         if !client_key.is_empty() && map.bool(&format!("{event}_proxy_enabled")) {
             return Err(format!(
@@ -354,22 +289,17 @@ fn check_page_sizes(map: View<'_>) -> Verdict {
             return Err(format!("map.{key} must not be negative"));
         }
     }
-    for (low, high, words) in [
-        ("min_page_size", "max_page_size", "exceed"),
-        ("default_page_size", "max_page_size", "exceed"),
-    ] {
+    for (low, high, words) in
+        [("min_page_size", "max_page_size", "exceed"), ("default_page_size", "max_page_size", "exceed")]
+    {
         let (low_size, high_size) = (map.int(low), map.int(high));
         if low_size > 0 && high_size > 0 && low_size > high_size {
-            return Err(format!(
-                "map.{low} ({low_size}) must not {words} map.{high} ({high_size})"
-            ));
+            return Err(format!("map.{low} ({low_size}) must not {words} map.{high} ({high_size})"));
         }
     }
     let (least, default) = (map.int("min_page_size"), map.int("default_page_size"));
     if default > 0 && least > 0 && default < least {
-        return Err(format!(
-            "map.default_page_size ({default}) must not be below map.min_page_size ({least})"
-        ));
+        return Err(format!("map.default_page_size ({default}) must not be below map.min_page_size ({least})"));
     }
     Ok(())
 }

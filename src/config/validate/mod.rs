@@ -35,15 +35,8 @@ const DEFAULT_PROXY: &str = "default";
 const CONSUMER_PATTERN: &str = "^[a-zA-Z0-9_]{2,}$";
 static CONSUMER: LazyLock<Regex> = LazyLock::new(|| pattern(CONSUMER_PATTERN));
 
-const CONSUMER_TYPES: &[&str] = &[
-    "postgresql",
-    "kafka",
-    "nats_jetstream",
-    "redis_stream",
-    "google_pub_sub",
-    "aws_sqs",
-    "azure_service_bus",
-];
+const CONSUMER_TYPES: &[&str] =
+    &["postgresql", "kafka", "nats_jetstream", "redis_stream", "google_pub_sub", "aws_sqs", "azure_service_bus"];
 
 /// More threads than any machine has cores: a slip of the keyboard.
 const SHARDS_MAX: i64 = 1024;
@@ -62,29 +55,20 @@ fn check(root: View<'_>) -> Verdict {
     let channel = root.object("channel");
     check_whole_seconds(channel, "history_meta_ttl").map_err(inside("channel.history_meta_ttl"))?;
     channel::check_data_format(channel, "channel.publication_data_format")?;
-    let uni = root
-        .object("client")
-        .object("connect_code_to_unidirectional_disconnect");
-    check_disconnect_transforms(uni)
-        .map_err(inside("client.connect_code_to_unidirectional_disconnect"))?;
+    let uni = root.object("client").object("connect_code_to_unidirectional_disconnect");
+    check_disconnect_transforms(uni).map_err(inside("client.connect_code_to_unidirectional_disconnect"))?;
 
     let proxy_names = check_proxies(root)?;
     let rules = channel::Rules::new(root, &proxy_names);
-    rules
-        .check_options(channel.object("without_namespace"))
-        .map_err(inside("channel.without_namespace"))?;
+    rules.check_options(channel.object("without_namespace")).map_err(inside("channel.without_namespace"))?;
     let rpc = root.object("rpc");
-    check_rpc(rpc.object("without_namespace"), &proxy_names)
-        .map_err(inside("rpc.without_namespace"))?;
+    check_rpc(rpc.object("without_namespace"), &proxy_names).map_err(inside("rpc.without_namespace"))?;
     rules.check_namespaces()?;
     check_rpc_namespaces(rpc, &proxy_names)?;
     check_consumers(root)?;
     check_response_transforms(root)?;
-    one_of(
-        root.object("map_broker").text("type"),
-        &["memory", "redis", "postgres"],
-    )
-    .map_err(|name| format!("unknown map broker type: {name}"))
+    one_of(root.object("map_broker").text("type"), &["memory", "redis", "postgres"])
+        .map_err(|name| format!("unknown map broker type: {name}"))
 }
 
 fn check_server(root: View<'_>) -> Verdict {
@@ -95,29 +79,22 @@ fn check_server(root: View<'_>) -> Verdict {
     }
     let internal_port = http.text("internal_port");
     if !internal_port.is_empty() && internal_port.parse::<u16>().is_err() {
-        return Err(format!(
-            "http_server.internal_port is {internal_port}, expected 0 to 65535"
-        ));
+        return Err(format!("http_server.internal_port is {internal_port}, expected 0 to 65535"));
     }
     if http.bool("h2c_external") {
         if internal_port.is_empty() || internal_port == port.to_string() {
             return refuse("external_h2c requires custom separate internal_port to be configured");
         }
         if http.object("tls").bool("enabled") {
-            return refuse(
-                "external_h2c cannot be used together with enabled TLS for external HTTP server",
-            );
+            return refuse("external_h2c cannot be used together with enabled TLS for external HTTP server");
         }
     }
     if !["", "transport"].contains(&root.object("http_api").text("error_mode")) {
         let mode = root.object("http_api").text("error_mode");
         return Err(format!("unknown http_api.error_mode: \"{mode}\""));
     }
-    one_of(
-        root.object("broker").text("type"),
-        &["memory", "nats", "redis", "redisnats", "postgres"],
-    )
-    .map_err(|name| format!("unknown broker: {name}"))?;
+    one_of(root.object("broker").text("type"), &["memory", "nats", "redis", "redisnats", "postgres"])
+        .map_err(|name| format!("unknown broker: {name}"))?;
     one_of(root.object("engine").text("type"), &["memory", "redis"])
         .map_err(|name| format!("unknown engine type: {name}"))?;
     let shards = root.int("shards");
@@ -129,10 +106,7 @@ fn check_server(root: View<'_>) -> Verdict {
 
 fn check_client(root: View<'_>) -> Verdict {
     let client = root.object("client");
-    for (section, name) in [
-        ("token", "token"),
-        ("subscription_token", "subscription token"),
-    ] {
+    for (section, name) in [("token", "token"), ("subscription_token", "subscription token")] {
         let claim = client.object(section).text("user_id_claim");
         if !claim.is_empty() && !CLAIM.is_match(claim) {
             return Err(format!(
@@ -163,9 +137,7 @@ fn check_proxies(root: View<'_>) -> Result<Vec<&str>, String> {
     for proxy in root.list("proxies") {
         let name = proxy.text("name");
         if names.contains(&name) {
-            return Err(format!(
-                "duplicate proxy name in channel.named_proxies: {name}"
-            ));
+            return Err(format!("duplicate proxy name in channel.named_proxies: {name}"));
         }
         check_proxy(name, proxy).map_err(|reason| format!("in proxy {name}: {reason}"))?;
         names.push(name);
@@ -179,9 +151,7 @@ fn check_proxies(root: View<'_>) -> Result<Vec<&str>, String> {
 
 fn check_proxy(name: &str, proxy: View<'_>) -> Verdict {
     if !NAME.is_match(name) {
-        return Err(format!(
-            "invalid proxy name: {name}, must match {NAME_PATTERN} regular expression"
-        ));
+        return Err(format!("invalid proxy name: {name}, must match {NAME_PATTERN} regular expression"));
     }
     if proxy.int("timeout") == 0 {
         return refuse("timeout not set");
@@ -189,11 +159,7 @@ fn check_proxy(name: &str, proxy: View<'_>) -> Verdict {
     if proxy.text("endpoint").is_empty() {
         return refuse("endpoint not set");
     }
-    for (index, transform) in proxy
-        .object("http")
-        .list("status_to_code_transforms")
-        .enumerate()
-    {
+    for (index, transform) in proxy.object("http").list("status_to_code_transforms").enumerate() {
         check_status_transform(transform, &format!("status_to_code_transforms[{index}]"))
             .map_err(inside("status_to_code_transforms"))?;
     }
@@ -204,16 +170,11 @@ fn check_status_transform(transform: View<'_>, place: &str) -> Verdict {
     if transform.int("status_code") == 0 {
         return Err(format!("status_code should be set in {place}"));
     }
-    let (error, disconnect) = (
-        transform.object("to_error"),
-        transform.object("to_disconnect"),
-    );
+    let (error, disconnect) = (transform.object("to_error"), transform.object("to_disconnect"));
     match (error.int("code") != 0, disconnect.int("code") != 0) {
         (false, false) => return Err(format!("no error or disconnect code set in {place}")),
         (true, true) => {
-            return Err(format!(
-                "only error or disconnect code can be set in {place}, but not both"
-            ));
+            return Err(format!("only error or disconnect code can be set in {place}, but not both"));
         }
         _ => {}
     }
@@ -225,14 +186,10 @@ fn check_status_transform(transform: View<'_>, place: &str) -> Verdict {
         return Err(format!("{place} error message must be ASCII"));
     }
     if message.len() > REASON_BYTES_MAX {
-        return Err(format!(
-            "{place} item error message can be up to {REASON_BYTES_MAX} characters long"
-        ));
+        return Err(format!("{place} item error message can be up to {REASON_BYTES_MAX} characters long"));
     }
     if reason.len() > REASON_BYTES_MAX {
-        return Err(format!(
-            "{place} disconnect reason can be up to {REASON_BYTES_MAX} characters long"
-        ));
+        return Err(format!("{place} disconnect reason can be up to {REASON_BYTES_MAX} characters long"));
     }
     Ok(())
 }
@@ -244,14 +201,10 @@ fn check_disconnect_transforms(section: View<'_>) -> Verdict {
             return Err(format!("no code specified in transforms[{index}]"));
         }
         if to.int("code") == 0 {
-            return Err(format!(
-                "no disconnect code specified in transforms[{index}].to"
-            ));
+            return Err(format!("no disconnect code specified in transforms[{index}].to"));
         }
         if !to.text("reason").is_ascii() {
-            return Err(format!(
-                "disconnect reason must be ASCII in transforms[{index}].to"
-            ));
+            return Err(format!("disconnect reason must be ASCII in transforms[{index}].to"));
         }
     }
     Ok(())
@@ -259,9 +212,7 @@ fn check_disconnect_transforms(section: View<'_>) -> Verdict {
 
 fn check_response_transforms(root: View<'_>) -> Verdict {
     for transport in ["uni_sse", "uni_http_stream"] {
-        let section = root
-            .object(transport)
-            .object("connect_code_to_http_response");
+        let section = root.object(transport).object("connect_code_to_http_response");
         for (index, transform) in section.list("transforms").enumerate() {
             let place = format!("connect_code_to_http_status.transforms[{index}]");
             let failure = if transform.int("code") == 0 {
@@ -271,9 +222,7 @@ fn check_response_transforms(root: View<'_>) -> Verdict {
             } else {
                 continue;
             };
-            return Err(format!(
-                "in {transport}.connect_code_to_http_status.transforms: {failure}"
-            ));
+            return Err(format!("in {transport}.connect_code_to_http_status.transforms: {failure}"));
         }
     }
     Ok(())
@@ -291,8 +240,7 @@ fn check_rpc_namespaces(rpc: View<'_>, proxy_names: &[&str]) -> Verdict {
                 "rpc namespace {name}: invalid rpc namespace name – {name} (must match {NAME_PATTERN} regular expression)"
             ));
         }
-        check_rpc(namespace, proxy_names)
-            .map_err(|reason| format!("rpc namespace {name}: {reason}"))?;
+        check_rpc(namespace, proxy_names).map_err(|reason| format!("rpc namespace {name}: {reason}"))?;
         names.push(name);
     }
     Ok(())
@@ -311,15 +259,12 @@ fn check_consumers(root: View<'_>) -> Verdict {
     for consumer in root.list("consumers") {
         let name = consumer.text("name");
         if !CONSUMER.is_match(name) {
-            return Err(format!(
-                "invalid consumer name: {name}, must match {CONSUMER_PATTERN} regular expression"
-            ));
+            return Err(format!("invalid consumer name: {name}, must match {CONSUMER_PATTERN} regular expression"));
         }
         if names.contains(&name) {
             return Err(format!("invalid consumer name: {name}, must be unique"));
         }
-        one_of(consumer.text("type"), CONSUMER_TYPES)
-            .map_err(|kind| format!("unknown consumer type: {kind}"))?;
+        one_of(consumer.text("type"), CONSUMER_TYPES).map_err(|kind| format!("unknown consumer type: {kind}"))?;
         names.push(name);
     }
     Ok(())
@@ -361,17 +306,15 @@ fn pattern(source: &str) -> Regex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, merge};
-    use serde_json::{Value, json};
+    use crate::config::{merge, Environment};
+    use serde_json::{json, Value};
 
     /// An empty `want` is a valid configuration.
     #[track_caller]
     fn check_file(file: Value, want: &str) {
         let object = file.as_object().expect("an object").clone();
         let merged = merge::merge(object, &Environment::default(), &[]).expect("merged");
-        let failure = validate(&merged.settings)
-            .err()
-            .map_or(String::new(), |error| error.0);
+        let failure = validate(&merged.settings).err().map_or(String::new(), |error| error.0);
         assert_eq!(failure, want, "{file}");
     }
 
@@ -379,11 +322,7 @@ mod tests {
     #[track_caller]
     fn check_options(mut options: Value, want: &str) {
         options["name"] = json!("nn");
-        let want = if want.is_empty() {
-            String::new()
-        } else {
-            format!("namespace nn: {want}")
-        };
+        let want = if want.is_empty() { String::new() } else { format!("namespace nn: {want}") };
         check_file(json!({"channel": {"namespaces": [options]}}), &want);
     }
 
@@ -414,10 +353,7 @@ mod tests {
         check_options(json!({"history_size": 1}), both);
         check_options(json!({"history_ttl": "1s"}), both);
         check_options(json!({"history_size": 1, "history_ttl": "1s"}), "");
-        check_options(
-            json!({"force_recovery": true}),
-            "both history size and history ttl required for recovery",
-        );
+        check_options(json!({"force_recovery": true}), "both history size and history ttl required for recovery");
         check_options(
             json!({"history_size": 1, "history_ttl": "1500ms"}),
             "in history_ttl: malformed duration 1.5s, sub-second precision is not supported for this key",
@@ -430,35 +366,14 @@ mod tests {
 
     #[test]
     fn words_are_of_a_few() {
-        check_options(
-            json!({"force_recovery_mode": "all"}),
-            "unknown recovery mode: \"all\"",
-        );
-        check_options(
-            json!({"publication_data_format": "xml"}),
-            "unknown publication_data_format: \"xml\"",
-        );
-        check_options(
-            json!({"allowed_delta_types": ["x"]}),
-            "unknown allowed delta type: \"x\"",
-        );
-        check_options(
-            json!({"subscription_type": "x"}),
-            "unknown subscription_type: \"x\"",
-        );
+        check_options(json!({"force_recovery_mode": "all"}), "unknown recovery mode: \"all\"");
+        check_options(json!({"publication_data_format": "xml"}), "unknown publication_data_format: \"xml\"");
+        check_options(json!({"allowed_delta_types": ["x"]}), "unknown allowed delta type: \"x\"");
+        check_options(json!({"subscription_type": "x"}), "unknown subscription_type: \"x\"");
         check_file(json!({"broker": {"type": "x"}}), "unknown broker: x");
-        check_file(
-            json!({"map_broker": {"type": "x"}}),
-            "unknown map broker type: x",
-        );
-        check_file(
-            json!({"http_api": {"error_mode": "x"}}),
-            "unknown http_api.error_mode: \"x\"",
-        );
-        check_file(
-            json!({"consumers": [{"name": "cc", "type": "x"}]}),
-            "unknown consumer type: x",
-        );
+        check_file(json!({"map_broker": {"type": "x"}}), "unknown map broker type: x");
+        check_file(json!({"http_api": {"error_mode": "x"}}), "unknown http_api.error_mode: \"x\"");
+        check_file(json!({"consumers": [{"name": "cc", "type": "x"}]}), "unknown consumer type: x");
     }
 
     #[test]
@@ -468,10 +383,7 @@ mod tests {
         let object = broken.as_object().expect("an object").clone();
         let merged = merge::merge(object, &Environment::default(), &[]).expect("merged");
         let failure = validate(&merged.settings).expect_err("a broken pattern").0;
-        assert!(
-            failure.starts_with("namespace nn: invalid channel regex (:"),
-            "{failure}"
-        );
+        assert!(failure.starts_with("namespace nn: invalid channel regex (:"), "{failure}");
         assert!(!failure.contains('\n'), "{failure}");
     }
 
@@ -481,34 +393,19 @@ mod tests {
             json!({"client": {"ping_interval": "5s"}}),
             "client.ping_interval (5s) must be greater than client.pong_timeout (8s)",
         );
-        check_file(
-            json!({"client": {"ping_interval": "-1s", "pong_timeout": "-2s"}}),
-            "",
-        );
+        check_file(json!({"client": {"ping_interval": "-1s", "pong_timeout": "-2s"}}), "");
     }
 
     #[test]
     fn proxies_are_whole_and_found() {
-        check_options(
-            json!({"publish_proxy_name": "other"}),
-            "publish proxy with name \"other\" not found",
-        );
-        check_options(
-            json!({"subscribe_proxy_enabled": true}),
-            "in channel.proxy.subscribe: endpoint not set",
-        );
+        check_options(json!({"publish_proxy_name": "other"}), "publish proxy with name \"other\" not found");
+        check_options(json!({"subscribe_proxy_enabled": true}), "in channel.proxy.subscribe: endpoint not set");
         check_file(
             json!({"client": {"proxy": {"connect": {"enabled": true}}}}),
             "in client.proxy.connect: endpoint not set",
         );
-        check_file(
-            json!({"proxies": [{"name": "default", "endpoint": "x"}]}),
-            "proxy name default is reserved",
-        );
-        check_file(
-            json!({"proxies": [{"name": "pp"}]}),
-            "in proxy pp: endpoint not set",
-        );
+        check_file(json!({"proxies": [{"name": "default", "endpoint": "x"}]}), "proxy name default is reserved");
+        check_file(json!({"proxies": [{"name": "pp"}]}), "in proxy pp: endpoint not set");
         let transform = json!({"status_code": 404});
         check_file(
             json!({"proxies": [{"name": "pp", "endpoint": "x", "http": {"status_to_code_transforms": [transform]}}]}),
@@ -518,19 +415,13 @@ mod tests {
 
     #[test]
     fn numbers_are_in_range() {
-        check_file(
-            json!({"http_server": {"port": 70000}}),
-            "http_server.port is 70000, expected 0 to 65535",
-        );
+        check_file(json!({"http_server": {"port": 70000}}), "http_server.port is 70000, expected 0 to 65535");
         check_file(json!({"shards": -1}), "shards is -1, expected 0 to 1024");
     }
 
     #[test]
     fn maps_and_polls_follow_their_modes() {
-        check_options(
-            json!({"subscription_type": "map"}),
-            "map.mode is required when subscription_type is a map type",
-        );
+        check_options(json!({"subscription_type": "map"}), "map.mode is required when subscription_type is a map type");
         check_options(
             json!({"subscription_type": "map", "map": {"mode": "ephemeral"}}),
             "map.key_ttl is required when map.mode is \"ephemeral\"",
@@ -557,13 +448,7 @@ mod tests {
             }}})
         };
         check_file(personal(false, ""), "");
-        check_file(
-            personal(false, "nope"),
-            "namespace for user personal channel not found: nope",
-        );
-        check_file(
-            personal(true, ""),
-            "presence must be enabled on top level to maintain single connection",
-        );
+        check_file(personal(false, "nope"), "namespace for user personal channel not found: nope");
+        check_file(personal(true, ""), "presence must be enabled on top level to maintain single connection");
     }
 }

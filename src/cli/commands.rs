@@ -1,0 +1,99 @@
+//! The commands and their arguments.
+
+use super::flags;
+use clap::{Arg, ArgAction, Command};
+
+/// The whole command line.
+pub fn all() -> Command {
+    Command::new("ringcast")
+        .about("Ringcast - real-time messaging server, a drop-in replacement for Centrifugo")
+        .args_override_self(true)
+        .arg(config("path to config file"))
+        .args(flags::arguments())
+        .subcommand(Command::new("version").about("Ringcast version information"))
+        .subcommand(check_config())
+        .subcommand(gen_config())
+        .subcommand(default_config())
+        .subcommand(default_env())
+        .subcommand(gen_token())
+        .subcommand(gen_sub_token())
+}
+
+fn check_config() -> Command {
+    Command::new("checkconfig")
+        .about("Check configuration file")
+        .arg(config("path to config file to check"))
+        .arg(switch("strict", "strict check - fail on unknown fields").short('s'))
+}
+
+fn gen_config() -> Command {
+    Command::new("genconfig")
+        .about("Generate minimal configuration file to start with")
+        .arg(config("path to output config file"))
+}
+
+fn default_config() -> Command {
+    Command::new("defaultconfig")
+        .about("Generate full configuration file with defaults")
+        .arg(config("path to default config file to generate"))
+        .arg(base())
+        .arg(switch("dry-run", "print the file instead of writing it").short('d'))
+}
+
+fn default_env() -> Command {
+    Command::new("defaultenv")
+        .about("Generate full environment var list with defaults")
+        .arg(base())
+        .arg(switch("base-non-zero-only", "only variables whose values are not zero in the base config file"))
+}
+
+fn gen_token() -> Command {
+    token(Command::new("gentoken").about("Generate sample connection JWT for user")).arg(text(
+        "user",
+        'u',
+        "user ID, by default anonymous",
+    ))
+}
+
+fn gen_sub_token() -> Command {
+    token(Command::new("gensubtoken").about("Generate sample subscription JWT for user"))
+        .arg(text("user", 'u', "user ID"))
+        .arg(text("channel", 's', "channel"))
+}
+
+/// What both commands that make tokens take.
+fn token(command: Command) -> Command {
+    const WEEK: &str = "604800";
+    let ttl = text("ttl", 't', "token TTL in seconds, use -1 for token without expiration")
+        .default_value(WEEK)
+        .value_parser(clap::value_parser!(i64))
+        .allow_negative_numbers(true);
+    let quiet = switch("quiet", "only output the token without anything else").short('q');
+    command.args_override_self(true).arg(config("path to config file")).arg(ttl).arg(quiet)
+}
+
+fn config(help: &'static str) -> Arg {
+    text("config", 'c', help).default_value("config.json")
+}
+
+fn base() -> Arg {
+    text("base", 'b', "path to the base config file to use")
+}
+
+fn text(name: &'static str, short: char, help: &'static str) -> Arg {
+    Arg::new(name).long(name).short(short).help(help).default_value("")
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        all().debug_assert();
+    }
+}

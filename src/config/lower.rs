@@ -1,0 +1,364 @@
+//! Turns validated settings into the options that the code reads. The last word of a key is the
+//! name of the field, so one search finds both ends.
+
+use super::settings::{Settings, View};
+use regex::Regex;
+use ringcast_runtime::listen::Listen;
+use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
+use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, RecoveryMode};
+use ringcast_state::options::{ClientOptions, NodeOptions, TokenOptions};
+use std::time::Duration;
+
+/// The page that `demo.enabled` serves at `/`.
+const DEMO_PAGE: &[u8] = include_bytes!("../../dev/chat.html");
+
+/// Options of the program itself.
+#[derive(Debug)]
+pub struct ProgramOptions {
+    /// Key `pid_file`: receives the process id; empty, the default, for none.
+    pub pid_file: String,
+    /// Key `shutdown.timeout`: time for a graceful stop. Default 30 s.
+    pub shutdown_timeout: Duration,
+    /// Key `demo.enabled`. Default false.
+    pub demo: bool,
+}
+
+/// Options of the program itself.
+pub fn program(settings: &Settings) -> ProgramOptions {
+    let root = settings.view();
+    ProgramOptions {
+        pid_file: root.text("pid_file").to_owned(),
+        shutdown_timeout: root.object("shutdown").duration("timeout"),
+        demo: root.object("demo").bool("enabled"),
+    }
+}
+
+/// Options of the threads that serve connections.
+pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
+    let root = settings.view();
+    let client = root.object("client");
+    ringcast_runtime::Options {
+        shards: root.count("shards"),
+        listeners: listeners(root),
+        websocket: websocket(root.object("websocket")),
+        http_api: http_api(root.object("http_api")),
+        health: HealthOptions { handler_prefix: prefix(root.object("health")) },
+        allowed_origins: owned(client.texts("allowed_origins")),
+        connection_limit: client.count("connection_limit"),
+        assets: assets(root),
+        ..ringcast_runtime::Options::default()
+    }
+}
+
+/// Options of the state machines. `node` is what only the program knows of this node; a name in
+/// the settings comes before the one in it.
+pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options {
+    let root = settings.view();
+    let client = root.object("client");
+    let subscription_token = client.object("subscription_token");
+    let ping = root.object("rpc").object("ping");
+    let name = match root.object("node").text("name") {
+        "" => node.name,
+        name => name.to_owned(),
+    };
+    ringcast_state::Options {
+        client: client_options(client),
+        token: token(client.object("token")),
+        subscription_token: subscription_token.bool("enabled").then(|| token(subscription_token)),
+        channel: channel(root.object("channel")),
+        rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
+        node: NodeOptions { name, ..node },
+        ..ringcast_state::Options::default()
+    }
+}
+
+/// One listener for everything, or a second one for what is not for the outside.
+fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
+    let http = root.object("http_server");
+    let api = root.object("http_api");
+    let port = u16::try_from(http.int("port")).expect("validated");
+    let external = Listen { address: http.text("address").to_owned(), port };
+    let internal = Listen {
+        address: or(http.text("internal_address"), &external.address),
+        port: http.text("internal_port").parse().unwrap_or(port),
+    };
+
+    let has_api = !api.bool("disabled");
+    let outside = Endpoints {
+        websocket: !root.object("websocket").bool("disabled"),
+        http_api: has_api && api.bool("external"),
+        health: false,
+        assets: root.object("demo").bool("enabled"),
+    };
+    let inside = Endpoints {
+        websocket: false,
+        http_api: has_api && !api.bool("external"),
+        health: root.object("health").bool("enabled"),
+        assets: false,
+    };
+    if internal == external {
+        let endpoints = Endpoints { http_api: outside.http_api || inside.http_api, health: inside.health, ..outside };
+        return vec![ListenerOptions { listen: external, endpoints }];
+    }
+    vec![
+        ListenerOptions { listen: external, endpoints: outside },
+        ListenerOptions { listen: internal, endpoints: inside },
+    ]
+}
+
+fn websocket(websocket: View<'_>) -> WebSocketOptions {
+    WebSocketOptions {
+        handler_prefix: prefix(websocket),
+        message_size_limit: websocket.count("message_size_limit"),
+        write_timeout: websocket.duration("write_timeout"),
+    }
+}
+
+fn http_api(api: View<'_>) -> HttpApiOptions {
+    HttpApiOptions {
+        handler_prefix: prefix(api),
+        key: api.text("key").to_owned(),
+        insecure: api.bool("insecure"),
+        transport_errors: api.text("error_mode") == "transport",
+        body_size_limit: api.count("body_size_limit"),
+    }
+}
+
+fn assets(root: View<'_>) -> Vec<Asset> {
+    let page =
+        Asset { path: "/".to_owned(), content_type: "text/html; charset=utf-8".to_owned(), bytes: DEMO_PAGE.to_vec() };
+    if root.object("demo").bool("enabled") {
+        vec![page]
+    } else {
+        Vec::new()
+    }
+}
+
+fn client_options(client: View<'_>) -> ClientOptions {
+    ClientOptions {
+        insecure: client.bool("insecure"),
+        allow_anonymous_connect_without_token: client.bool("allow_anonymous_connect_without_token"),
+        disallow_anonymous_connection_tokens: client.bool("disallow_anonymous_connection_tokens"),
+        insecure_skip_token_signature_verify: client.bool("insecure_skip_token_signature_verify"),
+        ping_interval: client.duration("ping_interval"),
+        pong_timeout: client.duration("pong_timeout"),
+        expired_close_delay: client.duration("expired_close_delay"),
+        expired_sub_close_delay: client.duration("expired_sub_close_delay"),
+        stale_close_delay: client.duration("stale_close_delay"),
+        channel_limit: client.count("channel_limit"),
+        queue_max_size: client.count("queue_max_size"),
+        concurrency: client.count("concurrency"),
+        user_connection_limit: client.count("user_connection_limit"),
+        connect_include_server_time: client.bool("connect_include_server_time"),
+        history_max_publication_limit: client.count("history_max_publication_limit"),
+        recovery_max_publication_limit: client.count("recovery_max_publication_limit"),
+    }
+}
+
+fn token(token: View<'_>) -> TokenOptions {
+    TokenOptions {
+        hmac_secret_key: token.text("hmac_secret_key").to_owned(),
+        hmac_previous_secret_key: token.text("hmac_previous_secret_key").to_owned(),
+        hmac_previous_secret_key_valid_until: token.int("hmac_previous_secret_key_valid_until"),
+        audience: token.text("audience").to_owned(),
+        issuer: token.text("issuer").to_owned(),
+        user_id_claim: token.text("user_id_claim").to_owned(),
+    }
+}
+
+fn channel(channel: View<'_>) -> ChannelConfig {
+    let namespaces = channel.list("namespaces");
+    ChannelConfig {
+        without_namespace: channel_options(channel.object("without_namespace")),
+        namespaces: namespaces.map(|options| (options.text("name").to_owned(), channel_options(options))).collect(),
+        history_meta_ttl: channel.duration("history_meta_ttl"),
+        publication_data_format: data_format(channel).unwrap_or_default(),
+        max_length: channel.count("max_length"),
+        private_prefix: channel.text("private_prefix").to_owned(),
+        namespace_boundary: channel.text("namespace_boundary").to_owned(),
+        user_boundary: channel.text("user_boundary").to_owned(),
+        user_separator: channel.text("user_separator").to_owned(),
+    }
+}
+
+fn channel_options(options: View<'_>) -> ChannelOptions {
+    let regex = options.text("channel_regex");
+    ChannelOptions {
+        presence: options.bool("presence"),
+        join_leave: options.bool("join_leave"),
+        force_push_join_leave: options.bool("force_push_join_leave"),
+        history_size: options.count("history_size"),
+        history_ttl: options.duration("history_ttl"),
+        history_meta_ttl: options.duration("history_meta_ttl"),
+        force_positioning: options.bool("force_positioning"),
+        allow_positioning: options.bool("allow_positioning"),
+        force_recovery: options.bool("force_recovery"),
+        allow_recovery: options.bool("allow_recovery"),
+        force_recovery_mode: match options.text("force_recovery_mode") {
+            "cache" => RecoveryMode::Cache,
+            _ => RecoveryMode::Stream,
+        },
+        auto_cache_recover: options.bool("auto_cache_recover"),
+        allow_subscribe_for_anonymous: options.bool("allow_subscribe_for_anonymous"),
+        allow_subscribe_for_client: options.bool("allow_subscribe_for_client"),
+        allow_publish_for_anonymous: options.bool("allow_publish_for_anonymous"),
+        allow_publish_for_subscriber: options.bool("allow_publish_for_subscriber"),
+        allow_publish_for_client: options.bool("allow_publish_for_client"),
+        allow_presence_for_anonymous: options.bool("allow_presence_for_anonymous"),
+        allow_presence_for_subscriber: options.bool("allow_presence_for_subscriber"),
+        allow_presence_for_client: options.bool("allow_presence_for_client"),
+        allow_history_for_anonymous: options.bool("allow_history_for_anonymous"),
+        allow_history_for_subscriber: options.bool("allow_history_for_subscriber"),
+        allow_history_for_client: options.bool("allow_history_for_client"),
+        allow_user_limited_channels: options.bool("allow_user_limited_channels"),
+        channel_regex: (!regex.is_empty()).then(|| Regex::new(regex).expect("validated")),
+        publication_data_format: data_format(options),
+    }
+}
+
+/// `None` where nothing is set.
+fn data_format(object: View<'_>) -> Option<DataFormat> {
+    match object.text("publication_data_format") {
+        "json" => Some(DataFormat::Json),
+        "json_object" => Some(DataFormat::JsonObject),
+        "binary" => Some(DataFormat::Binary),
+        _ => None,
+    }
+}
+
+/// A `handler_prefix` without the slash at its end; `/` when nothing else is left.
+fn prefix(endpoint: View<'_>) -> String {
+    or(endpoint.text("handler_prefix").trim_end_matches('/'), "/")
+}
+
+fn or(text: &str, other: &str) -> String {
+    if text.is_empty() {
+        other.to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+fn owned<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
+    texts.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::{self, Group, Kind, Support};
+    use crate::config::{merge, validate, Environment};
+    use serde_json::{json, Value};
+
+    fn settings(file: Value) -> Settings {
+        let object = file.as_object().expect("an object").clone();
+        let merged = merge::merge(object, &Environment::default(), &[]).expect("merged");
+        validate(&merged.settings).expect("valid");
+        merged.settings
+    }
+
+    fn node() -> NodeOptions {
+        NodeOptions { name: "host_8000".to_owned(), ..NodeOptions::default() }
+    }
+
+    /// Names of all keys that work and hold a value themselves.
+    fn works(group: Group, path: &str, names: &mut Vec<(String, &'static str)>) {
+        for key in keys::each(group).filter(|key| key.support == Support::Works) {
+            let path = format!("{path}{}", key.name);
+            match key.kind {
+                Kind::Object(nested) | Kind::List(nested) => {
+                    works(nested, &format!("{path}."), names);
+                }
+                _ => names.push((path, key.name)),
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_that_works_is_read() {
+        // `log` is read before there are options, by the program itself.
+        let readers = [include_str!("lower.rs"), include_str!("../run.rs")];
+        let mut names = Vec::new();
+        works(keys::ROOT, "", &mut names);
+        for (path, name) in names {
+            let quoted = format!("\"{name}\"");
+            assert!(readers.iter().any(|text| text.contains(&quoted)), "nothing reads {path}");
+        }
+    }
+
+    #[test]
+    fn defaults_of_the_table_are_those_of_the_code() {
+        let settings = settings(json!({}));
+        let state = state(&settings, NodeOptions::default());
+        assert_eq!(format!("{state:?}"), format!("{:?}", ringcast_state::Options::default()));
+        let runtime = runtime(&settings);
+        let same =
+            ringcast_runtime::Options { listeners: runtime.listeners.clone(), ..ringcast_runtime::Options::default() };
+        assert_eq!(format!("{runtime:?}"), format!("{same:?}"));
+        assert_eq!(program(&settings).shutdown_timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn options_take_what_was_set() {
+        let settings = settings(json!({
+            "shards": 3,
+            "websocket": {"handler_prefix": "/ws/", "message_size_limit": 100},
+            "http_api": {"handler_prefix": "/", "error_mode": "transport"},
+            "client": {
+                "ping_interval": "-1s", "pong_timeout": "-2s",
+                "subscription_token": {"enabled": true, "hmac_secret_key": "sub"},
+            },
+            "channel": {"namespaces": [
+                {"name": "chat", "channel_regex": "^a", "history_size": 5, "history_ttl": "60s",
+                 "force_recovery": true, "force_recovery_mode": "cache", "publication_data_format": "json"},
+            ]},
+        }));
+        let runtime = runtime(&settings);
+        assert_eq!((runtime.shards, &*runtime.websocket.handler_prefix), (3, "/ws"));
+        assert_eq!((runtime.websocket.message_size_limit, &*runtime.http_api.handler_prefix), (100, "/"));
+        assert!(runtime.http_api.transport_errors);
+        let state = state(&settings, node());
+        assert_eq!(state.client.ping_interval, Duration::ZERO);
+        assert_eq!(state.subscription_token.expect("enabled").hmac_secret_key, "sub");
+        assert_eq!(state.node.name, "host_8000");
+        let chat = &state.channel.namespaces["chat"];
+        assert!(chat.has_history() && chat.channel_regex.is_some());
+        assert_eq!(chat.force_recovery_mode, RecoveryMode::Cache);
+        assert_eq!(chat.publication_data_format, Some(DataFormat::Json));
+    }
+
+    /// Port and endpoints of each listener: websocket, API, health, assets.
+    #[track_caller]
+    fn check_listeners(file: Value, want: &[(&str, u16, &str)]) {
+        let found: Vec<_> = runtime(&settings(file.clone())).listeners;
+        let found: Vec<_> = found
+            .iter()
+            .map(|listener| {
+                let Endpoints { websocket, http_api, health, assets } = listener.endpoints;
+                let marks = [(websocket, 'w'), (http_api, 'a'), (health, 'h'), (assets, 'd')];
+                let marks = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| mark);
+                (listener.listen.address.as_str(), listener.listen.port, marks.collect::<String>())
+            })
+            .collect();
+        let want: Vec<_> = want.iter().map(|(address, port, marks)| (*address, *port, (*marks).to_owned())).collect();
+        assert_eq!(found, want, "{file}");
+    }
+
+    #[test]
+    fn inner_endpoints_move_to_the_inner_port() {
+        check_listeners(json!({}), &[("", 8000, "wa")]);
+        check_listeners(json!({"health": {"enabled": true}, "demo": {"enabled": true}}), &[("", 8000, "wahd")]);
+        check_listeners(
+            json!({"http_server": {"address": "::1", "port": 1, "internal_port": "2"}, "health": {"enabled": true}}),
+            &[("::1", 1, "w"), ("::1", 2, "ah")],
+        );
+        check_listeners(
+            json!({"http_server": {"internal_address": "::1"}, "http_api": {"external": true}}),
+            &[("", 8000, "wa"), ("::1", 8000, "")],
+        );
+        check_listeners(
+            json!({"http_server": {"internal_port": "8000"}, "http_api": {"disabled": true}, "websocket": {"disabled": true}}),
+            &[("", 8000, "")],
+        );
+    }
+}

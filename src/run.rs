@@ -1,0 +1,330 @@
+//! Runs the server: from a command line to the end of the process.
+
+use crate::cli::{RunRequest, VERSION};
+use crate::config::{self, lower, Environment, Loaded, Notices, Settings, Sources, View};
+use crate::log::{self, Level, Logs};
+use crossbeam_channel::Receiver;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ringcast_runtime::{Options, Pool};
+use ringcast_state::options::NodeOptions;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::ffi::c_int;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tracing::{debug, error, info, warn};
+
+/// Why the server did not start or did not stop as it should: the message of the last line in the
+/// log, and the cause.
+struct Fatal {
+    message: &'static str,
+    cause: Option<String>,
+}
+
+/// Runs until SIGTERM or SIGINT. The exit code is 0 after a graceful stop and 1 otherwise.
+pub fn run(request: &RunRequest) -> ExitCode {
+    match load(request) {
+        Ok(configuration) => run_with_logs(request, &configuration),
+        Err(fatal) => {
+            // There is no `log.level` yet: the default one, where logs go by default.
+            let logs = Logs::start(Level::Info, "");
+            fatal.log();
+            drop(logs);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Configuration {
+    loaded: Loaded,
+    used_dotenv: bool,
+}
+
+fn load(request: &RunRequest) -> Result<Configuration, Fatal> {
+    let mut environment = Environment::of_process();
+    let used_dotenv =
+        environment.add_dotenv(Path::new(".env")).map_err(|error| Fatal::new("error loading .env file", error))?;
+    let sources = Sources { file: Some(&request.file), environment: &environment, flags: &request.flags };
+    let loaded = config::load(sources).map_err(|error| Fatal::new("error getting config", error))?;
+    Ok(Configuration { loaded, used_dotenv })
+}
+
+fn run_with_logs(request: &RunRequest, configuration: &Configuration) -> ExitCode {
+    let options = configuration.loaded.settings.view().object("log");
+    let (name, file) = (options.text("level"), options.text("file"));
+    let level = Level::from_name(name);
+    let logs = match Logs::start(level.unwrap_or(Level::Info), file) {
+        Ok(logs) => logs,
+        Err(error) => {
+            let logs = Logs::start(Level::Info, "");
+            Fatal::new("error opening log file", error).log();
+            drop(logs);
+            return ExitCode::FAILURE;
+        }
+    };
+    if level.is_none() {
+        warn!("unknown log level {name}, defaulting to INFO");
+    }
+    let outcome = serve(request, configuration);
+    if logs.dropped() > 0 {
+        warn!(lines = logs.dropped(), "log lines were dropped because the output was too slow");
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            fatal.log();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fatal> {
+    let settings = &configuration.loaded.settings;
+    log_source(request, configuration);
+    config::validate(settings).map_err(|error| Fatal::new("error validating config", error))?;
+
+    let program = lower::program(settings);
+    let runtime = lower::runtime(settings);
+    let node = node(settings)?;
+    let state = lower::state(settings, node.clone());
+    info!(
+        version = VERSION,
+        pid = std::process::id(),
+        engine = settings.view().object("engine").text("type"),
+        node = state.node.name,
+        "starting Ringcast"
+    );
+    // Signals are caught from here on, so that none is lost while the shards start.
+    let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
+    let pool = Pool::start(runtime.clone(), state).map_err(|error| Fatal::new("error starting shards", error))?;
+    let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
+    log_started(&pool, &runtime);
+    log_warnings(settings.view(), &configuration.loaded.notices);
+    if program.demo {
+        log_demo(&pool, settings.view());
+    }
+
+    wait_for_stop(&signals, &pool, || reload(request, &pool, node.clone()));
+    info!("shutting down ...");
+    let stopped = pool.stop(program.shutdown_timeout);
+    drop(pid_file);
+    match stopped {
+        true => Ok(()),
+        false => Err(Fatal { message: "shutdown timeout reached", cause: None }),
+    }
+}
+
+/// Hands the signals that the server answers to the returned channel.
+fn catch_signals() -> io::Result<Receiver<c_int>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // One of each kind waits at most; more of it say nothing new.
+    let (sender, receiver) = crossbeam_channel::bounded(3);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let _ = sender.try_send(signal);
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Returns when the process is asked to end. Reloads when asked to, and meanwhile tells with
+/// `log.level` debug how many connections each shard has, when that has changed.
+fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, reload: impl Fn()) {
+    const CONNECTIONS_PERIOD: Duration = Duration::from_secs(1);
+    let mut logged = Vec::new();
+    loop {
+        match signals.recv_timeout(CONNECTIONS_PERIOD) {
+            Ok(SIGHUP) => {
+                info!("signal received: hangup");
+                reload();
+            }
+            Ok(signal) => {
+                let name = if signal == SIGINT { "interrupt" } else { "terminated" };
+                info!("signal received: {name}");
+                return;
+            }
+            Err(_) => {
+                let connections = pool.connections();
+                if connections != logged {
+                    debug!(connections = ?connections, "connections per shard");
+                    logged = connections;
+                }
+            }
+        }
+    }
+}
+
+/// Reads the configuration again and gives the shards what may change while they run: options of
+/// clients, tokens and channels. A bad configuration changes nothing.
+fn reload(request: &RunRequest, pool: &Pool, node: NodeOptions) {
+    info!("reloading configuration");
+    let loaded = match load(request) {
+        Ok(configuration) => configuration.loaded,
+        Err(fatal) => {
+            error!(error = fatal.cause.unwrap_or_default(), "error reading config");
+            return;
+        }
+    };
+    if let Err(error) = config::validate(&loaded.settings) {
+        error!("error validating config: {error}");
+        return;
+    }
+    log_notices(&loaded.notices);
+    pool.set_options(lower::state(&loaded.settings, node));
+    info!("configuration successfully reloaded");
+}
+
+/// What only this process knows of the node.
+fn node(settings: &Settings) -> Result<NodeOptions, Fatal> {
+    let uid = uuid().map_err(|error| Fatal::new("error making the node id", error))?;
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy();
+    let port = settings.view().object("http_server").int("port");
+    Ok(NodeOptions { uid, name: format!("{host}_{port}"), version: VERSION.to_owned() })
+}
+
+/// A random UUID, version 4 of RFC 9562.
+fn uuid() -> Result<String, &'static str> {
+    const VERSION: u128 = 0xf << 76;
+    const VARIANT: u128 = 0x3 << 62;
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system has no random numbers")?;
+    let bits = u128::from_be_bytes(bytes) & !VERSION & !VARIANT | 0x4 << 76 | 0x2 << 62;
+    let digits = format!("{bits:032x}");
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    Ok(parts.join("-"))
+}
+
+fn log_source(request: &RunRequest, configuration: &Configuration) {
+    if !configuration.loaded.file_found {
+        warn!("config file not found, continue using environment and flag options");
+        return;
+    }
+    let path = std::path::absolute(&request.file).unwrap_or_else(|_| request.file.clone());
+    info!(path = %path.display(), "using config file");
+    if configuration.used_dotenv {
+        info!("environment variables have been loaded from .env file");
+    }
+}
+
+fn log_started(pool: &Pool, options: &Options) {
+    for (listener, address) in options.listeners.iter().zip(pool.addresses()) {
+        let endpoints = listener.endpoints;
+        let names = [
+            (endpoints.websocket, "websocket"),
+            (endpoints.http_api, "api"),
+            (endpoints.health, "health"),
+            (endpoints.assets, "demo"),
+        ];
+        let served: Vec<_> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+        info!("serving {} endpoints on {address}", served.join(", "));
+    }
+    info!(shards = pool.connections().len(), "ready");
+}
+
+fn log_warnings(root: View<'_>, notices: &Notices) {
+    let client = root.object("client");
+    for (on, mode) in [
+        (client.bool("insecure"), "client mode"),
+        (root.object("http_api").bool("insecure"), "HTTP API mode"),
+        (client.bool("insecure_skip_token_signature_verify"), "skip token signature verify"),
+    ] {
+        if on {
+            warn!("INSECURE {mode} enabled, make sure you understand risks");
+        }
+    }
+    log_notices(notices);
+}
+
+fn log_notices(notices: &Notices) {
+    for key in &notices.unknown_keys {
+        match &key.nearest {
+            Some(nearest) => warn!(key = key.path, nearest, "unknown key in configuration file"),
+            None => warn!(key = key.path, "unknown key in configuration file"),
+        }
+    }
+    for name in &notices.unknown_variables {
+        warn!(var = name, "unknown var in environment");
+    }
+    for key in &notices.unsupported {
+        warn!(key, "{key} is not supported yet, it has no effect");
+    }
+}
+
+/// Tells how to try the demo page.
+fn log_demo(pool: &Pool, root: View<'_>) {
+    /// The key of the development configuration. The repository shows it, so it is no secret.
+    const DEVELOPMENT_KEY: &str = "development";
+    let Some(port) = pool.addresses().first().map(SocketAddr::port) else {
+        return;
+    };
+    let key = match root.object("http_api").text("key") {
+        DEVELOPMENT_KEY => DEVELOPMENT_KEY,
+        _ => "YOUR_KEY",
+    };
+    let prefix = root.object("http_api").text("handler_prefix");
+    info!("demo page: open http://localhost:{port}/ in two tabs");
+    info!(
+        "publish: curl -H 'X-API-Key: {key}' -d '{}' http://localhost:{port}{prefix}/publish",
+        r#"{"channel": "chat:lobby", "data": {"name": "curl", "text": "hello"}}"#
+    );
+}
+
+/// The file of key `pid_file`, removed when the server ends.
+struct PidFile {
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Writes the process id; nothing when the path is empty.
+    fn write(path: &str) -> io::Result<Option<PidFile>> {
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let path = PathBuf::from(path);
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Some(PidFile { path }))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            warn!(%error, "error removing PID file");
+        }
+    }
+}
+
+impl Fatal {
+    fn new(message: &'static str, cause: impl std::fmt::Display) -> Self {
+        Fatal { message, cause: Some(cause.to_string()) }
+    }
+
+    fn log(&self) {
+        match &self.cause {
+            Some(cause) => error!(target: log::FATAL, error = cause, "{}", self.message),
+            None => error!(target: log::FATAL, "{}", self.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_ids_are_random_uuids() {
+        let (one, two) = (uuid().expect("random"), uuid().expect("random"));
+        assert_ne!(one, two);
+        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(one.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&one.as_bytes()[19]));
+    }
+}
