@@ -6,6 +6,8 @@
 pub mod api;
 pub mod client;
 pub mod codes;
+pub mod delta;
+pub mod filter;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
