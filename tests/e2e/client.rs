@@ -114,16 +114,20 @@ impl Client {
         let _ = self.socket.get_mut().write_all(bytes);
     }
 
-    /// Reads until the server closes, and gives its code and reason; what comes before is forgotten. Code 0: it closed
-    /// without a close frame, or not in time.
-    pub fn closed(&mut self) -> (u16, String) {
+    /// Reads until the server closes; its code must be this one. What comes before is forgotten.
+    #[track_caller]
+    pub fn is_closed_with(&mut self, code: u16, after: &str) {
+        match self.closed() {
+            Ok((closed, _)) => assert_eq!(closed, code, "after {after}"),
+            Err(error) => panic!("not closed with {code} after {after}: {error}"),
+        }
+    }
+
+    /// Reads until the server closes, and gives its code and reason; an error when it closes without, or not in time.
+    pub fn closed(&mut self) -> Result<(u16, String), Error> {
         loop {
-            match self.socket.read() {
-                Ok(Message::Close(Some(frame))) => {
-                    return (frame.code.into(), frame.reason.as_str().to_owned());
-                }
-                Ok(_) => {}
-                Err(error) => return (0, error.to_string()),
+            if let Message::Close(Some(frame)) = self.socket.read()? {
+                return Ok((frame.code.into(), frame.reason.as_str().to_owned()));
             }
         }
     }

@@ -21,7 +21,7 @@ fn a_stop_closes_every_client_and_ends_without_error() {
         clients[0].subscribe("chat:a");
         server.signal(signal);
         for client in &mut clients {
-            assert_eq!(client.closed(), (SHUTDOWN, "shutdown".to_owned()));
+            assert_eq!(client.closed().ok(), Some((SHUTDOWN, "shutdown".to_owned())));
         }
         let ended = server.wait();
         assert!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
