@@ -56,8 +56,7 @@ fn decode_command(reader: &mut Reader<'_>) -> Result<LegacyCommand, DecodeError>
 /// A number, or a name in any case. Names must be known, numbers need not.
 fn decode_method(reader: &mut Reader<'_>) -> Result<Option<Method>, DecodeError> {
     if reader.peek() != Some(b'"') {
-        let mut number = 0_i64;
-        number.decode(reader)?;
+        let number = reader.number()?.parse().map_err(|_| reader.error("method that is no integer"))?;
         return Ok(Method::from_legacy_number(number));
     }
     let name = reader.string()?.to_ascii_lowercase();
@@ -113,6 +112,7 @@ mod tests {
             r#"{"method":"nosuch"}"#,
             r#"{"method":"batch"}"#,
             r#"{"method":1.5}"#,
+            r#"{"method":null}"#,
             r#"{"id":-1}"#,
             "{} x",
         ] {
