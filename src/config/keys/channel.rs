@@ -44,9 +44,9 @@ keys! {
         Works allow_recovery:                       Bool,                                                    "",        "Client may ask";
         Works force_recovery_mode:                  Text,                                                    "",        "\"\" / stream / cache";
         Works auto_cache_recover:                   Bool,                                                    "",        "Push last publication on every subscribe (cache mode)";
-        Later allowed_delta_types:                  Texts,                                                   "",        "`fossil`";
-        Later allow_tags_filter:                    Bool,                                                    "",        "Client filters";
-        Later delta_publish:                        Bool,                                                    "",        "Delta for every publish";
+        Works allowed_delta_types:                  Texts,                                                   "",        "`fossil`";
+        Works allow_tags_filter:                    Bool,                                                    "",        "Client filters";
+        Works delta_publish:                        Bool,                                                    "",        "Delta for every publish";
         Works allow_subscribe_for_anonymous:        Bool,                                                    "",        "Anonymous too";
         Works allow_subscribe_for_client:           Bool,                                                    "",        "Any authenticated client";
         Works allow_publish_for_anonymous:          Bool,                                                    "",        "Anonymous too";
