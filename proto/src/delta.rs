@@ -68,7 +68,7 @@ impl Table {
         let low = (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let high = ((word >> 64) as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
         let hash = u128::from((low ^ high.rotate_left(29)).wrapping_mul(0xff51_afd7_ed55_8ccd));
-        (hash * self.first.len() as u128 >> 64) as usize
+        ((hash * self.first.len() as u128) >> 64) as usize
     }
 
     /// Gives back what an unusually long base took.

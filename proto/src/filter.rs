@@ -260,3 +260,171 @@ fn vals(node: &FilterNode) -> Result<Values, FilterError> {
 fn unused(node: &FilterNode, test: Test) -> Result<Test, FilterError> {
     if node.val.is_empty() && node.vals.is_empty() { Ok(test) } else { Err(FilterError::UnusedVal) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(json: &str) -> FilterNode {
+        crate::json::decode_alone(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    fn filter(json: &str) -> Filter {
+        validate(&node(json)).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    }
+
+    /// Tags of four publications, as in the recorded conformance cases.
+    fn publications() -> [BTreeMap<String, String>; 4] {
+        [
+            tags(&[("k", "a"), ("n", "1")]),
+            tags(&[("k", "ab"), ("n", "2")]),
+            tags(&[("k", "b"), ("n", "3")]),
+            tags(&[("other", "x")]),
+        ]
+    }
+
+    /// Which of the publications, counted from one, pass.
+    #[track_caller]
+    fn check(json: &str, want: &[usize]) {
+        let (filter, publications) = (filter(json), publications());
+        let passed: Vec<_> =
+            (1..).zip(&publications).filter(|(_, tags)| filter.matches(tags)).map(|(at, _)| at).collect();
+        assert_eq!(passed, want, "{json}");
+    }
+
+    #[test]
+    fn a_leaf_compares_one_tag() {
+        check(r#"{"cmp":"eq","key":"k","val":"ab"}"#, &[2]);
+        check(r#"{"cmp":"neq","key":"k","val":"b"}"#, &[1, 2, 4]);
+        check(r#"{"cmp":"in","key":"k","vals":["a","d"]}"#, &[1]);
+        check(r#"{"cmp":"in","key":"k","vals":["b","a","ab","a"]}"#, &[1, 2, 3]);
+        check(r#"{"cmp":"nin","key":"k","vals":["a","d"]}"#, &[2, 3, 4]);
+        check(r#"{"cmp":"ex","key":"other"}"#, &[4]);
+        check(r#"{"cmp":"nex","key":"other"}"#, &[1, 2, 3]);
+        check(r#"{"cmp":"sw","key":"k","val":"a"}"#, &[1, 2]);
+        check(r#"{"cmp":"ew","key":"k","val":"b"}"#, &[2, 3]);
+        check(r#"{"cmp":"ct","key":"k","val":"b"}"#, &[2, 3]);
+        check(r#"{"cmp":"gt","key":"n","val":"2"}"#, &[3]);
+        check(r#"{"cmp":"gte","key":"n","val":"2.0"}"#, &[2, 3]);
+        check(r#"{"cmp":"lt","key":"n","val":"+2"}"#, &[1]);
+        check(r#"{"cmp":"lte","key":"n","val":"02"}"#, &[1, 2]);
+    }
+
+    #[test]
+    fn nodes_combine() {
+        let [b, two] = [r#"{"cmp":"eq","key":"k","val":"b"}"#, r#"{"cmp":"lt","key":"n","val":"2"}"#];
+        check(&format!(r#"{{"op":"and","nodes":[{b},{two}]}}"#), &[]);
+        check(&format!(r#"{{"op":"or","nodes":[{b},{two}]}}"#), &[1, 3]);
+        check(&format!(r#"{{"op":"not","nodes":[{b}]}}"#), &[1, 2, 4]);
+        check(&format!(r#"{{"op":"not","nodes":[{{"op":"or","nodes":[{b},{two}]}}]}}"#), &[2, 4]);
+        check(&format!(r#"{{"op":"and","nodes":[{b}]}}"#), &[3]);
+    }
+
+    #[test]
+    fn a_missing_tag_is_empty_for_lists_only() {
+        check(r#"{"cmp":"in","key":"k","vals":["","b"]}"#, &[3, 4]);
+        check(r#"{"cmp":"nin","key":"k","vals":["","b"]}"#, &[1, 2]);
+    }
+
+    #[test]
+    fn a_comparison_with_what_is_no_number_is_false() {
+        for cmp in ["gt", "gte", "lt", "lte"] {
+            check(&format!(r#"{{"cmp":"{cmp}","key":"n","val":"1e3"}}"#), &[]);
+            check(&format!(r#"{{"cmp":"{cmp}","key":"k","val":"0"}}"#), &[]);
+        }
+        check(r#"{"op":"not","nodes":[{"cmp":"gt","key":"n","val":"many"}]}"#, &[1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn the_tag_without_a_name_can_exist() {
+        let empty = tags(&[("", "x")]);
+        assert!(filter(r#"{"cmp":"ex"}"#).matches(&empty));
+        assert!(!filter(r#"{"cmp":"nex"}"#).matches(&empty));
+    }
+
+    #[track_caller]
+    fn check_refused(json: &str, want: FilterError) {
+        assert_eq!(validate(&node(json)), Err(want), "{json}");
+        assert_eq!(validate(&node(&format!(r#"{{"op":"not","nodes":[{json}]}}"#))), Err(want), "not {json}");
+    }
+
+    #[test]
+    fn leaves_need_what_their_comparison_uses_and_nothing_else() {
+        use FilterError::*;
+        check_refused("{}", UnknownCmp);
+        check_refused(r#"{"key":"k","val":"a"}"#, UnknownCmp);
+        check_refused(r#"{"cmp":"like","key":"k","val":"a"}"#, UnknownCmp);
+        check_refused(r#"{"cmp":"EQ","key":"k","val":"a"}"#, UnknownCmp);
+        for cmp in ["eq", "neq", "sw", "ew", "ct", "gt", "gte", "lt", "lte"] {
+            check_refused(&format!(r#"{{"cmp":"{cmp}","val":"a"}}"#), MissingKey);
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k"}}"#), MissingVal);
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k","vals":["a"]}}"#), MissingVal);
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k","val":"a","vals":["a"]}}"#), UnusedVal);
+        }
+        for cmp in ["in", "nin"] {
+            check_refused(&format!(r#"{{"cmp":"{cmp}","vals":["a"]}}"#), MissingKey);
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k"}}"#), MissingVals);
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k","val":"a"}}"#), MissingVals);
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k","val":"a","vals":["a"]}}"#), UnusedVal);
+        }
+        for cmp in ["ex", "nex"] {
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k","val":"a"}}"#), UnusedVal);
+            check_refused(&format!(r#"{{"cmp":"{cmp}","key":"k","vals":["a"]}}"#), UnusedVal);
+        }
+    }
+
+    #[test]
+    fn operations_need_their_nodes() {
+        use FilterError::*;
+        let leaf = r#"{"cmp":"ex","key":"k"}"#;
+        check_refused(r#"{"op":"xor","nodes":[]}"#, UnknownOp);
+        check_refused(&format!(r#"{{"op":"AND","nodes":[{leaf}]}}"#), UnknownOp);
+        for op in ["and", "or", "not"] {
+            check_refused(&format!(r#"{{"op":"{op}"}}"#), WrongNodes);
+        }
+        check_refused(&format!(r#"{{"op":"not","nodes":[{leaf},{leaf}]}}"#), WrongNodes);
+        check_refused(&format!(r#"{{"op":"or","nodes":[{leaf},{{}}]}}"#), UnknownCmp);
+    }
+
+    #[test]
+    fn fields_that_a_node_does_not_look_at_may_hold_anything() {
+        check(r#"{"cmp":"ex","key":"other","nodes":[{}]}"#, &[4]);
+        check(
+            r#"{"op":"and","key":"k","cmp":"?","val":"v","vals":["w"],"nodes":[{"cmp":"ex","key":"k"}]}"#,
+            &[1, 2, 3],
+        );
+    }
+
+    /// A leaf below that many `not`.
+    fn nested(depth: usize) -> FilterNode {
+        (1..depth).fold(node(r#"{"cmp":"ex","key":"k"}"#), |child, _| FilterNode {
+            op: "not".into(),
+            nodes: vec![child],
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn depth_and_number_of_nodes_are_bounded() {
+        assert!(validate(&nested(DEPTH_MAX)).is_ok());
+        assert_eq!(validate(&nested(DEPTH_MAX + 1)), Err(FilterError::TooDeep));
+        let flat = |nodes| FilterNode { op: "or".into(), nodes: vec![nested(1); nodes], ..Default::default() };
+        assert!(validate(&flat(NODES_MAX - 1)).is_ok());
+        assert_eq!(validate(&flat(NODES_MAX)), Err(FilterError::TooLarge));
+    }
+
+    #[test]
+    fn filters_of_one_meaning_are_equal() {
+        let list = r#"{"cmp":"in","key":"k","vals":["b","a"]}"#;
+        assert_eq!(filter(list), filter(r#"{"cmp":"in","key":"k","vals":["a","b","a"],"nodes":[{}]}"#));
+        assert_ne!(filter(list), filter(r#"{"cmp":"in","key":"k","vals":["ab"]}"#));
+        assert_ne!(filter(list), filter(r#"{"cmp":"nin","key":"k","vals":["a","b"]}"#));
+        let number = r#"{"cmp":"gt","key":"n","val":"1.50"}"#;
+        assert_eq!(filter(number), filter(r#"{"cmp":"gt","key":"n","val":"+01.5"}"#));
+        assert_ne!(filter(number), filter(r#"{"cmp":"gte","key":"n","val":"1.5"}"#));
+    }
+}

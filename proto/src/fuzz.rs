@@ -1,19 +1,21 @@
 //! Bodies of the fuzz targets: what must hold for any bytes. Run by `fuzz/` and, with a small corpus, by the tests.
 
 use crate::client::{
-    Command, Encoding, Request, decode_commands, decode_connect_request, decode_emulation_request, decode_replies,
-    encode_command, encode_reply,
+    Command, Encoding, FilterNode, Request, decode_commands, decode_connect_request, decode_emulation_request,
+    decode_replies, encode_command, encode_reply,
 };
+use crate::delta::{Table, decode, encode};
 use crate::http::{ChunkedDecoder, Limits, parse_head, parse_response};
 use crate::websocket::{Decoder, Event, ProtocolError, Role};
-use crate::{api, websocket};
+use crate::{api, filter, websocket};
+use prost::Message as _;
 use std::ops::ControlFlow;
 
 /// A body. Panics when something does not hold.
 pub type Target = fn(&[u8]);
 
 /// All bodies by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("command_json", command_json),
     ("command_protobuf", command_protobuf),
     ("reply", reply),
@@ -21,6 +23,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("websocket", websocket),
     ("http_head", http_head),
     ("chunked", chunked),
+    ("delta", delta),
+    ("filter", filter),
 ];
 
 /// Commands in JSON come back when written again.
@@ -155,4 +159,30 @@ fn decode_chunks(data: &[u8], step: usize) -> Result<(Vec<u8>, usize), u16> {
         assert!(body.len() <= 4096, "body over the limit");
     }
     Ok((body, used))
+}
+
+/// A patch gives its target back, and of a text it is text. Any bytes are a patch or an error. The first byte tells where
+/// the base ends.
+pub fn delta(data: &[u8]) {
+    let Some((base_len, data)) = data.split_first() else { return };
+    let (base, target) = data.split_at(data.len().min((*base_len).into()));
+    let (mut table, mut patch, mut again) = (Table::default(), Vec::new(), Vec::new());
+    let _ = decode(base, target, 4096, &mut again);
+    assert!(again.len() <= 4096, "target over the limit");
+    again.clear();
+    encode(base, target, &mut table, &mut patch);
+    assert!(patch.len() <= target.len() + 32, "a long patch");
+    assert!(str::from_utf8(target).is_err() || str::from_utf8(&patch).is_ok(), "a patch of text is not text");
+    assert!(decode(base, &patch, target.len(), &mut again).is_ok() && again == target, "another target");
+}
+
+/// Any filter is refused or can be asked, and is equal to its copy.
+pub fn filter(data: &[u8]) {
+    let Ok(node) = FilterNode::decode(data) else { return };
+    let Ok(filter) = filter::validate(&node) else { return };
+    assert!(filter::validate(&node.clone()) == Ok(filter.clone()), "another filter");
+    for value in ["", "a", "-1.5", "9".repeat(300).as_str()] {
+        let keys = [node.key.as_str(), "", "k", "n"];
+        let _ = filter.matches(&keys.map(|key| (key.to_owned(), value.to_owned())).into());
+    }
 }
