@@ -28,7 +28,8 @@ const NONE: u32 = u32::MAX;
 
 const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~";
 
-/// Where the blocks of a base are, for [`encode`]. Keep one and use it again: it then allocates nothing.
+/// Where the blocks of a base are, for [`encode`]. Keep one and use it again: it then allocates nothing for bases of up to
+/// 1 MiB.
 #[derive(Debug, Default)]
 pub struct Table {
     /// First block of each hash.
