@@ -88,7 +88,7 @@ impl ChunkedDecoder {
         let bad = |reason| Err(HttpError::bad(reason));
         Ok(match (self.state, byte) {
             (State::Size { digits: 1.., size }, b'\r') => State::SizeEnd { size },
-            (State::Size { digits: 1.., size }, b';' | b' ' | b'\t') => State::Extension { size, bytes: 0 },
+            (State::Size { digits: 1.., size }, b';') => State::Extension { size, bytes: 0 },
             (State::Size { size, digits }, byte) => add_digit(size, digits, byte)?,
             (State::Extension { size, .. }, b'\r') => State::SizeEnd { size },
             (State::Extension { bytes: LINE_BYTES_MAX.., .. }, _) => return bad("chunk extension too long"),
@@ -178,6 +178,8 @@ mod tests {
             ";\r\n",
             " 5\r\nhello",
             "-1\r\n",
+            "0 3\r\nabc",
+            "5 \r\nhello",
             "+1\r\na",
             "0x5\r\nhello",
             "5 5\n",

@@ -130,7 +130,8 @@ integer_value!(i32, u32, i64, u64);
 impl Value for f64 {
     fn decode(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         if !reader.null() {
-            *self = reader.number()?.parse().map_err(|_| reader.error("number out of range"))?;
+            let number = reader.number()?.parse().ok().filter(|number: &f64| number.is_finite());
+            *self = number.ok_or(reader.error("number out of range"))?;
         }
         Ok(())
     }
