@@ -4,6 +4,9 @@ use super::{HEADER_LINES_MAX, HttpError, Limits, Query};
 use httparse::Header;
 use std::mem::MaybeUninit;
 
+/// Longest method; those that are known are shorter.
+const METHOD_BYTES_MAX: usize = 32;
+
 /// Version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -31,11 +34,11 @@ pub fn parse_head<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(Head<'a>
     let mut request = httparse::Request::new(&mut []);
     let head_len = match request.parse_with_uninit_headers(buf, &mut headers[..lines_max]) {
         Ok(httparse::Status::Complete(head_len)) if head_len <= limits.head_bytes_max => head_len,
-        Ok(httparse::Status::Partial) if buf.len() < limits.head_bytes_max => {
-            check_target_so_far(buf, request.path, limits)?;
+        Ok(httparse::Status::Partial) => {
+            check_unfinished(buf, request.path, limits)?;
             return Ok(None);
         }
-        Ok(_) => return Err(HttpError::new(431, "head over the size limit")),
+        Ok(httparse::Status::Complete(_)) => return Err(HttpError::new(431, "head over the size limit")),
         Err(error) => return Err(parse_error(error)),
     };
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
@@ -67,10 +70,16 @@ fn parse_error(error: httparse::Error) -> HttpError {
     }
 }
 
-/// A target without an end is refused before the whole head has been read.
-fn check_target_so_far(buf: &[u8], target: Option<&str>, limits: &Limits) -> Result<(), HttpError> {
-    let long = target.map_or(buf.len() > limits.target_bytes_max + 64, |target| target.len() > limits.target_bytes_max);
-    if long { Err(HttpError::new(414, "target over the size limit")) } else { Ok(()) }
+/// A head without an end is refused once it is too long.
+fn check_unfinished(buf: &[u8], target: Option<&str>, limits: &Limits) -> Result<(), HttpError> {
+    let target_len = target.map_or(buf.len().saturating_sub(METHOD_BYTES_MAX), str::len);
+    if target_len > limits.target_bytes_max {
+        return Err(HttpError::new(414, "target over the size limit"));
+    }
+    if buf.len() >= limits.head_bytes_max {
+        return Err(HttpError::new(431, "head over the size limit"));
+    }
+    Ok(())
 }
 
 impl<'a> Head<'a> {
@@ -79,23 +88,28 @@ impl<'a> Head<'a> {
         if has_bare_line_end(bytes) {
             return Err(HttpError::bad("line that does not end in CR LF"));
         }
-        if !self.target.starts_with('/')
-            && self.target != "*"
-            && self.method != "CONNECT"
-            && !self.target.contains("://")
-        {
+        if self.method.len() > METHOD_BYTES_MAX || self.method == "CONNECT" {
+            return Err(HttpError::new(501, "method we do not know"));
+        }
+        if !self.target.starts_with('/') && self.target != "*" && !self.target.contains("://") {
             return Err(HttpError::bad("bad target"));
         }
-        match (self.headers("host").count(), self.version) {
-            (1, _) | (0, Version::Http10) => {}
-            _ => return Err(HttpError::bad("not one Host header")),
-        }
+        self.check_host()?;
         self.chunked = self.parse_transfer_encoding()?;
         self.content_length = self.parse_content_length()?;
         if self.chunked && self.content_length.is_some() {
             return Err(HttpError::bad("both Content-Length and Transfer-Encoding"));
         }
         Ok(())
+    }
+
+    fn check_host(&self) -> Result<(), HttpError> {
+        let mut hosts = self.headers("host");
+        match (hosts.next(), hosts.next(), self.version) {
+            (Some(host), None, _) if is_host(host) => Ok(()),
+            (None, _, Version::Http10) => Ok(()),
+            _ => Err(HttpError::bad("not one right Host header")),
+        }
     }
 
     fn parse_transfer_encoding(&self) -> Result<bool, HttpError> {
@@ -212,6 +226,11 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Name or address with a port, or nothing. Source: RFC 9110 §7.2.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte))
+}
+
 /// Digits only: no sign, no blanks.
 pub(super) fn parse_decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -303,18 +322,23 @@ mod tests {
             check_refused(&format!("POST / HTTP/1.1\r\n{headers}\r\n"), 400);
         }
         check_refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400);
+        for host in ["a/b", "a b", "a@b", "a?b", "é", "a\\b"] {
+            check_refused(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
+        }
         check_refused("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400);
         check_refused("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
         check_refused("GET / HTTP/1.1\nHost: a\n\n", 400);
     }
 
     #[test]
-    fn codings_and_versions_we_do_not_know_have_their_own_status() {
+    fn codings_methods_and_versions_we_do_not_know_have_their_own_status() {
         for coding in
             ["gzip", "gzip, chunked", "chunked, chunked", "identity", "xchunked", "\r\nTransfer-Encoding: chunked"]
         {
             check_refused(&format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n"), 501);
         }
+        check_refused("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 501);
+        check_refused(&format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "G".repeat(33)), 501);
         check_refused("PRI * HTTP/2.0\r\n\r\n", 505);
         check_refused("GET / HTTP/1.2\r\n\r\n", 505);
     }

@@ -77,10 +77,13 @@ fn subprotocols(head: &Head<'_>) -> Option<Vec<String>> {
     for value in head.headers("sec-websocket-protocol") {
         for token in value.split(|byte| *byte == b',') {
             let token = str::from_utf8(token).ok()?.trim_matches([' ', '\t']);
-            if token.is_empty() || token.bytes().any(|byte| !is_token_byte(byte)) {
+            if !token.bytes().all(is_token_byte) {
                 return None;
             }
-            subprotocols.push(token.to_owned());
+            // An empty entry of a list means nothing.
+            if !token.is_empty() {
+                subprotocols.push(token.to_owned());
+            }
         }
     }
     Some(subprotocols)
@@ -179,6 +182,7 @@ mod tests {
             "\r\nSec-WebSocket-Protocol: centrifuge-json, centrifuge-protobuf\r\n\r\n",
             Some(&["centrifuge-json", "centrifuge-protobuf"]),
         );
+        check("\r\n\r\n", "\r\nSec-WebSocket-Protocol: , a ,\r\n\r\n", Some(&["a"]));
         check("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n", Some(&["a", "b"]));
     }
 
@@ -204,7 +208,6 @@ mod tests {
             ("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n"),
             ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"),
             ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a b\r\n\r\n"),
-            ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: \r\n\r\n"),
         ] {
             check(from, to, None);
         }
