@@ -2,6 +2,11 @@
 //!
 //! A frame holds one or more messages, separated by newlines in JSON and preceded by their lengths in Protobuf. Envelopes
 //! are enums here, where the schema has a struct with one field for each kind of content.
+//!
+//! Where we differ from the reference on purpose: text behind a JSON command is an error, not passed over; JSON frames and
+//! Protobuf strings must be UTF-8; payloads nest at most 512 deep and messages 100, and a list holds at most 65,536 messages.
+//! As in the reference, keys match without regard to case, a payload of `null` is a payload, and raw newlines are left out
+//! of payloads written in JSON, for they separate messages.
 
 mod json;
 mod message;
