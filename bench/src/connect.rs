@@ -1,7 +1,5 @@
 //! Scenario `connect`: connections that upgrade, connect, subscribe and leave again; what each costs the server.
 
-use std::time::Duration;
-
 use clap::Args;
 
 use crate::crowd::PATIENCE;
@@ -9,7 +7,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::{Closed, Engine, Event, Session, Subscription};
 use crate::failure::Failure;
 use crate::latency::Latency;
-use crate::measure::{Meter, Used, micros_each};
+use crate::measure::{Meter, Used, micros_each, report_cores};
 use crate::options::Common;
 use crate::report::Report;
 use crate::spread::Spread;
@@ -46,7 +44,7 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let meter = Meter::new(common)?;
     let endpoint = Endpoint::resolve(&common.url, "ws")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
-    let engine = Engine::new(session.clone(), common.payload).map_err(Failure::system("starting the loop"))?;
+    let engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
     let mut run = Run {
         engine,
         endpoint,
@@ -216,9 +214,7 @@ fn report(run: &Run<'_>, meter: &Meter, windows: &[Used]) -> Report {
         let each = windows.iter().map(|w| micros_each(w.server, count));
         report.spread("server_cpu_per_connection_us", "server CPU per connection", Spread::of(each), "µs");
     }
-    let share = |cpu: Duration, wall: Duration| cpu.as_secs_f64() / wall.as_secs_f64();
-    let own = windows.iter().map(|w| share(w.own, w.wall));
-    report.spread("own_cores", "cores used by this tool", Spread::of(own), "");
+    report_cores(&mut report, windows, meter.server.is_some());
     report.latency("latency", "from dialing to ready", run.books.latency.percentiles());
     report.problems(run.books.problems, &run.books.reasons);
     report

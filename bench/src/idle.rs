@@ -42,7 +42,7 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let endpoint = Endpoint::resolve(&common.url, "ws")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
     let tokens = Tokens::new(common.token_secret.as_deref());
-    let mut engine = Engine::new(session.clone(), common.payload).map_err(Failure::system("starting the loop"))?;
+    let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
     let login = |client: usize| {
         let channel = format!("{}{client}", options.channel_prefix);
         let subscription = options.subscribe_own.then_some(Subscription { channel: &channel, recoverable: false });

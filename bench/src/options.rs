@@ -59,6 +59,9 @@ pub struct Common {
     /// Pin this tool to a core.
     #[arg(long, global = true, value_name = "CPU")]
     pub pin: Option<usize>,
+    /// Never sleep while waiting, so that nobody pays for waking this tool: server and floor are then charged alike.
+    #[arg(long, global = true)]
+    pub spin: bool,
     /// Print one JSON object instead of the table.
     #[arg(long, global = true)]
     pub json: bool,

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
@@ -60,6 +60,20 @@ impl Process {
         clock_gettime(self.clock).map(Duration::from).map_err(|error| self.error(error.into()))
     }
 
+    /// Time for which threads that could have run had to wait for a core, all threads that live now together.
+    ///
+    /// From `/proc/PID/task/*/schedstat`. Threads of one process that share a core also wait for each other.
+    pub fn waited(&self) -> Result<Duration, ProcessError> {
+        let path = format!("/proc/{}/task", self.pid);
+        let tasks = fs::read_dir(path).map_err(|source| self.error(source))?;
+        let waited = tasks.flatten().filter_map(|task| {
+            // A thread that has ended meanwhile is no longer there to be read.
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            waited_ns(&text)
+        });
+        Ok(Duration::from_nanos(waited.sum()))
+    }
+
     /// Resident memory in bytes, from `smaps_rollup`: `VmRSS` of `status` is summed up lazily per core.
     pub fn resident_bytes(&self) -> Result<u64, ProcessError> {
         let path = format!("/proc/{}/smaps_rollup", self.pid);
@@ -79,6 +93,12 @@ impl Process {
     }
 }
 
+/// How often this tool has gone to sleep so far. Each time, the next write to one of its sockets pays for waking it.
+pub fn own_sleeps() -> io::Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    Ok(usage.voluntary_context_switches().unsigned_abs())
+}
+
 /// Pins the calling thread, which is the only one of this tool, to a core.
 pub fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
@@ -92,6 +112,11 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(hard)
+}
+
+/// Second of the three numbers: run, waited, slices.
+fn waited_ns(schedstat: &str) -> Option<u64> {
+    schedstat.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn resident_bytes(rollup: &str) -> Option<u64> {
@@ -118,6 +143,14 @@ mod tests {
     fn unreadable_rollup_gives_nothing() {
         for rollup in ["", "Pss: 1 kB\n", "Rss: x kB\n", "Rss: 1\n", "Rss: 99999999999999999999 kB\n"] {
             check(rollup, None);
+        }
+    }
+
+    #[test]
+    fn waited_time_is_the_second_number() {
+        assert_eq!(waited_ns("207892852 1500 12\n"), Some(1500));
+        for broken in ["", "1", "1 x 2"] {
+            assert_eq!(waited_ns(broken), None, "{broken}");
         }
     }
 

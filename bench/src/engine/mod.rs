@@ -25,6 +25,7 @@ pub use client::Closed;
 pub use login::{Login, Session, Subscription};
 pub use publisher::Batch;
 
+use crate::options::Common;
 use crate::payload::{Reader, Stamp};
 use client::Client;
 use publisher::Publisher;
@@ -77,6 +78,7 @@ pub struct Engine {
     publishers: Vec<Publisher>,
     api: Option<SocketAddr>,
     timer: TimerFd,
+    spin: bool,
     shared: Shared,
 }
 
@@ -97,8 +99,8 @@ impl Shared {
 }
 
 impl Engine {
-    /// For payloads of `payload_bytes` bytes on connections of `session`.
-    pub fn new(session: Session, payload_bytes: usize) -> io::Result<Self> {
+    /// For connections of `session`.
+    pub fn new(session: Session, common: &Common) -> io::Result<Self> {
         let poll = Poll::new()?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
@@ -111,9 +113,10 @@ impl Engine {
             publishers: Vec::new(),
             api: None,
             timer,
+            spin: common.spin,
             shared: Shared {
                 buffer: vec![0; READ_BYTES],
-                reader: Reader::new(payload_bytes),
+                reader: Reader::new(common.payload),
                 session,
                 origin: Instant::now(),
                 received: Received::default(),
@@ -184,8 +187,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits for something to happen, at most `timeout`, and tells all that did.
+    /// Waits for something to happen, at most `timeout`, and tells all that did. One that spins does not wait.
     pub fn turn(&mut self, timeout: Duration, on: &mut dyn FnMut(Event)) -> io::Result<()> {
+        let timeout = if self.spin { Duration::ZERO } else { timeout };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,

@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::{Batch, Engine, Session, Subscription};
 use crate::failure::Failure;
 use crate::floor::Floor;
-use crate::measure::{Meter, micros_each};
+use crate::measure::{Meter, Used, micros_each, report_cores};
 use crate::options::Common;
 use crate::payload::PUBLISHERS_MAX;
 use crate::report::Report;
@@ -114,7 +114,7 @@ fn start(common: &Common, options: &Options) -> Result<Run, Failure> {
     let tokens = Tokens::new(common.token_secret.as_deref());
     let subscription = Subscription { channel: &options.channel, recoverable: options.history };
     let login = |client| session.login(&tokens.of(client), Some(subscription));
-    let mut engine = Engine::new(session.clone(), common.payload).map_err(Failure::system("starting the loop"))?;
+    let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
     let subscribers =
         crowd::gather(&mut engine, endpoint.address, options.subscribers as usize, |client| Some(login(client)))?;
     let publishers = match options.rate {
@@ -157,9 +157,11 @@ fn report(run: &Run, options: &Options, windows: &[Window]) -> Report {
     if run.meter.server.is_some() {
         let each = windows.iter().map(|w| micros_each(w.used.server, w.deliveries));
         report.spread("server_cpu_per_delivery_us", "server CPU per delivery", Spread::of(each), "µs");
-        report_share(&mut report, windows, "server_cores", "server cores used", |w| w.used.server.as_secs_f64());
     }
-    report_share(&mut report, windows, "own_cores", "cores used by this tool", |w| w.used.own.as_secs_f64());
+    let used: Vec<Used> = windows.iter().map(|w| w.used).collect();
+    report_cores(&mut report, &used, run.meter.server.is_some());
+    let sleeps = windows.iter().map(|w| w.used.own_sleeps as f64 * 1000.0 / w.deliveries.max(1) as f64);
+    report.spread("own_sleeps", "tool slept per 1000 deliveries", Spread::of(sleeps), "");
     let batching = windows.iter().map(|w| w.deliveries as f64 / w.reads.max(1) as f64);
     report.spread("deliveries_per_read", "deliveries per read", Spread::of(batching), "");
     let joined = windows.iter().map(|w| w.deliveries as f64 / w.frames.max(1) as f64);
@@ -178,25 +180,18 @@ fn report(run: &Run, options: &Options, windows: &[Window]) -> Report {
     report
 }
 
-fn report_share(
-    report: &mut Report,
-    windows: &[Window],
-    key: &'static str,
-    label: &'static str,
-    seconds: impl Fn(&Window) -> f64,
-) {
-    let shares = windows.iter().map(|w| seconds(w) / w.used.wall.as_secs_f64());
-    report.spread(key, label, Spread::of(shares), "");
-}
-
 fn report_floor(report: &mut Report, windows: &[Window], floors: &[crate::floor::Window]) {
     let frames = floors.iter().map(|f| f.frames as f64);
     report.spread("floor_frames", "floor: publications per write", Spread::of(frames), "");
-    let each = floors.iter().map(|f| micros_each(f.cpu, f.deliveries));
+    let each = floors.iter().map(|f| micros_each(f.used.server, f.deliveries));
     report.spread("floor_cpu_per_delivery_us", "floor: CPU per delivery", Spread::of(each), "µs");
+    let sleeps = floors.iter().map(|f| f.used.own_sleeps as f64 * 1000.0 / f.deliveries.max(1) as f64);
+    report.spread("floor_own_sleeps", "floor: tool slept per 1000 deliveries", Spread::of(sleeps), "");
+    let waited = floors.iter().map(|f| f.used.own_waited.as_secs_f64() / f.used.wall.as_secs_f64());
+    report.spread("floor_own_kept_waiting", "floor: tool kept waiting for its core", Spread::of(waited), "");
     let ratios = windows
         .iter()
         .zip(floors)
-        .map(|(w, f)| micros_each(w.used.server, w.deliveries) / micros_each(f.cpu, f.deliveries));
+        .map(|(w, f)| micros_each(w.used.server, w.deliveries) / micros_each(f.used.server, f.deliveries));
     report.spread("floor_ratio", "server / floor", Spread::of(ratios), "");
 }

@@ -6,8 +6,6 @@
 mod child;
 mod writer;
 
-use std::time::Duration;
-
 use clap::Args;
 use ringcast_proto::client::{Encoding, Publication, encode_publication, encode_publication_push};
 use ringcast_proto::websocket;
@@ -18,7 +16,7 @@ use crate::engine::{Engine, Event, Session};
 use crate::failure::Failure;
 use crate::latency::{Latency, Percentiles};
 use crate::ledger::{Ledger, Tally};
-use crate::measure::{Meter, micros_each};
+use crate::measure::{Meter, Used, micros_each, report_cores};
 use crate::options::Common;
 use crate::payload::{self, Stamp};
 use crate::process::Process;
@@ -93,8 +91,8 @@ struct Books {
 
 /// What a window cost.
 pub struct Window {
-    /// CPU time of the writer.
-    pub cpu: Duration,
+    /// What the writer used (as the server), and this tool.
+    pub used: Used,
     pub writes: u64,
     pub deliveries: u64,
     /// Publications per write.
@@ -108,7 +106,7 @@ impl Floor {
         let encoding = common.protocol.encoding();
         let endpoint = Endpoint { address: child.address(), authority: String::new(), target: String::new() };
         let session = Session::new(&endpoint, encoding);
-        let mut engine = Engine::new(session, common.payload).map_err(Failure::system("starting the loop"))?;
+        let mut engine = Engine::new(session, common).map_err(Failure::system("starting the loop"))?;
         let clients = crowd::gather(&mut engine, child.address(), receivers, |_| None)?;
         let mut ledger = Ledger::new(1);
         for client in clients {
@@ -145,7 +143,8 @@ impl Floor {
             self.receive(frames)?;
         }
         let writes = rounds * self.receivers as u64;
-        Ok(Window { cpu: self.meter.used_since(before)?.server, writes, deliveries: writes * frames as u64, frames })
+        let used = self.meter.used_since(before)?;
+        Ok(Window { used, writes, deliveries: writes * frames as u64, frames })
     }
 
     /// The accounts of the receivers.
@@ -232,10 +231,12 @@ fn report(floor: &Floor, options: &Options, windows: &[Window]) -> Report {
     report.count("frames", "publications per write", options.frames);
     report.count("windows", "windows", windows.len() as u64);
     report.count("writes", "writes", windows.iter().map(|w| w.writes).sum());
-    let per_write = windows.iter().map(|w| micros_each(w.cpu, w.writes));
+    let per_write = windows.iter().map(|w| micros_each(w.used.server, w.writes));
     report.spread("cpu_per_write_us", "writer CPU per write", Spread::of(per_write), "µs");
-    let per_delivery = windows.iter().map(|w| micros_each(w.cpu, w.deliveries));
+    let per_delivery = windows.iter().map(|w| micros_each(w.used.server, w.deliveries));
     report.spread("cpu_per_delivery_us", "writer CPU per delivery", Spread::of(per_delivery), "µs");
+    let used: Vec<Used> = windows.iter().map(|w| w.used).collect();
+    report_cores(&mut report, &used, false);
     report.latency("latency", "delivery latency", floor.latencies());
     report.tally(floor.tally());
     report
