@@ -6,7 +6,7 @@ use regex::Regex;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode};
-use ringcast_state::options::{ClientOptions, NodeOptions, TokenOptions};
+use ringcast_state::options::{ClientOptions, NodeOptions, PersonalChannel, TokenOptions};
 use std::time::Duration;
 
 /// The page that `demo.enabled` serves at `/`.
@@ -33,6 +33,18 @@ pub fn program(settings: &Settings) -> ProgramOptions {
     }
 }
 
+fn personal_channel(personal: View<'_>) -> Option<PersonalChannel> {
+    personal.bool("enabled").then(|| PersonalChannel {
+        personal_channel_namespace: personal.text("personal_channel_namespace").to_owned(),
+        single_connection: personal.bool("single_connection"),
+    })
+}
+
+/// A pattern that validation has compiled before; none when it is empty.
+fn regex(pattern: &str) -> Option<Regex> {
+    (!pattern.is_empty()).then(|| Regex::new(pattern).expect("validated"))
+}
+
 /// Options of the threads that serve connections.
 pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
     let root = settings.view();
@@ -45,6 +57,7 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         health: HealthOptions { handler_prefix: prefix(root.object("health")) },
         allowed_origins: owned(client.texts("allowed_origins")),
         connection_limit: client.count("connection_limit"),
+        user_id_http_header: client.text("user_id_http_header").to_owned(),
         assets: assets(root),
         ..ringcast_runtime::Options::default()
     }
@@ -127,11 +140,7 @@ fn http_api(api: View<'_>) -> HttpApiOptions {
 fn assets(root: View<'_>) -> Vec<Asset> {
     let page =
         Asset { path: "/".to_owned(), content_type: "text/html; charset=utf-8".to_owned(), bytes: DEMO_PAGE.to_vec() };
-    if root.object("demo").bool("enabled") {
-        vec![page]
-    } else {
-        Vec::new()
-    }
+    if root.object("demo").bool("enabled") { vec![page] } else { Vec::new() }
 }
 
 fn client_options(client: View<'_>) -> ClientOptions {
@@ -150,6 +159,7 @@ fn client_options(client: View<'_>) -> ClientOptions {
         concurrency: client.count("concurrency"),
         user_connection_limit: client.count("user_connection_limit"),
         connect_include_server_time: client.bool("connect_include_server_time"),
+        subscribe_to_user_personal_channel: personal_channel(client.object("subscribe_to_user_personal_channel")),
         history_max_publication_limit: client.count("history_max_publication_limit"),
         recovery_max_publication_limit: client.count("recovery_max_publication_limit"),
     }
@@ -161,7 +171,9 @@ fn token(token: View<'_>) -> TokenOptions {
         hmac_previous_secret_key: token.text("hmac_previous_secret_key").to_owned(),
         hmac_previous_secret_key_valid_until: token.int("hmac_previous_secret_key_valid_until"),
         audience: token.text("audience").to_owned(),
+        audience_regex: regex(token.text("audience_regex")),
         issuer: token.text("issuer").to_owned(),
+        issuer_regex: regex(token.text("issuer_regex")),
         user_id_claim: token.text("user_id_claim").to_owned(),
     }
 }
@@ -182,7 +194,6 @@ fn channel(channel: View<'_>) -> ChannelConfig {
 }
 
 fn channel_options(options: View<'_>) -> ChannelOptions {
-    let regex = options.text("channel_regex");
     ChannelOptions {
         presence: options.bool("presence"),
         join_leave: options.bool("join_leave"),
@@ -211,7 +222,7 @@ fn channel_options(options: View<'_>) -> ChannelOptions {
         allow_history_for_subscriber: options.bool("allow_history_for_subscriber"),
         allow_history_for_client: options.bool("allow_history_for_client"),
         allow_user_limited_channels: options.bool("allow_user_limited_channels"),
-        channel_regex: (!regex.is_empty()).then(|| Regex::new(regex).expect("validated")),
+        channel_regex: regex(options.text("channel_regex")),
         publication_data_format: data_format(options),
         allowed_delta_types: options.texts("allowed_delta_types").filter_map(delta_type).collect(),
         delta_publish: options.bool("delta_publish"),
@@ -239,11 +250,7 @@ fn prefix(endpoint: View<'_>) -> String {
 }
 
 fn or(text: &str, other: &str) -> String {
-    if text.is_empty() {
-        other.to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text.is_empty() { other.to_owned() } else { text.to_owned() }
 }
 
 fn owned<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -253,8 +260,8 @@ fn owned<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{merge, validate, Environment};
-    use serde_json::{json, Value};
+    use crate::config::{Environment, merge, validate};
+    use serde_json::{Value, json};
 
     fn settings(file: Value) -> Settings {
         let object = file.as_object().expect("an object").clone();

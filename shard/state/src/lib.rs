@@ -35,6 +35,6 @@ pub use id::{ClientId, ConnectionId, RequestId, ShardId};
 pub use message::Message;
 pub use options::Options;
 pub use outbox::Outbox;
-pub use shard::{Action, ApiAnswer, ApiCallId, Framing, Seeds, Shard, Transport, TransportKind};
+pub use shard::{Action, ApiAnswer, ApiCallId, Framing, Pings, Seeds, Shard, Transport, TransportKind};
 pub use time::{Now, Time};
 pub use variant::{Form, Variant};

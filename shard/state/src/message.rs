@@ -80,12 +80,7 @@ pub enum Message {
     },
 
     /// To the home of a user: a connection of the sending shard is authenticated as that user.
-    UserConnect {
-        /// Set when the connection waits for permission (`client.user_connection_limit`).
-        request: Option<RequestId>,
-        /// Never empty: anonymous connections have no home.
-        user: Arc<str>,
-    },
+    UserConnect(Box<UserConnect>),
     /// To the home of a user: that connection is gone, or was refused.
     UserDisconnect {
         /// The user.
@@ -172,7 +167,7 @@ pub struct Recover {
     pub epoch: String,
     /// Only the latest publication (`force_recovery_mode: cache`).
     pub cache: bool,
-    /// At most so many publications, `client.recovery_max_publication_limit`.
+    /// At most so many publications, `client.recovery_max_publication_limit`; 0 for no limit.
     pub limit: usize,
     /// Send what was missed whole, for the subscriber filters it: a patch needs the publication before.
     pub whole: bool,
@@ -277,13 +272,24 @@ pub struct Publications {
     pub publications: Vec<Arc<Publication>>,
 }
 
+/// See [`Message::UserConnect`].
+#[derive(Debug)]
+pub struct UserConnect {
+    /// Set when the connection waits for permission (`client.user_connection_limit`).
+    pub request: Option<RequestId>,
+    /// Never empty: anonymous connections have no home.
+    pub user: Arc<str>,
+    /// The connection.
+    pub client: ClientId,
+    /// Other connections of the user are closed (`single_connection` of the personal channel).
+    pub is_only: bool,
+}
+
 /// Something to do with all connections of a user, narrowed by client id.
 #[derive(Clone, Debug)]
 pub struct UserCommand {
-    /// Where `Done` is awaited.
-    pub request: RequestId,
-    /// The shard that asked.
-    pub origin: ShardId,
+    /// The shard that asked, and where `Done` is awaited there; `None` when nobody waits.
+    pub origin: Option<(ShardId, RequestId)>,
     /// Empty for anonymous connections.
     pub user: Arc<str>,
     /// Only this connection, when not empty.

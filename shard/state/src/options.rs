@@ -3,6 +3,7 @@
 //! The last word of a configuration key is the name of the field.
 
 use crate::namespace::ChannelConfig;
+use regex::Regex;
 use std::time::Duration;
 
 /// Everything that the shards of one process must know.
@@ -55,9 +56,11 @@ pub struct ClientOptions {
     pub user_connection_limit: usize,
     /// Key `client.connect_include_server_time`. Default false.
     pub connect_include_server_time: bool,
+    /// Key `client.subscribe_to_user_personal_channel`, present when enabled.
+    pub subscribe_to_user_personal_channel: Option<PersonalChannel>,
     /// Key `client.history_max_publication_limit`. Default 300.
     pub history_max_publication_limit: usize,
-    /// Key `client.recovery_max_publication_limit`. Default 300.
+    /// Key `client.recovery_max_publication_limit`, 0 for no limit. Default 300.
     pub recovery_max_publication_limit: usize,
 }
 
@@ -78,10 +81,20 @@ impl Default for ClientOptions {
             concurrency: 0,
             user_connection_limit: 0,
             connect_include_server_time: false,
+            subscribe_to_user_personal_channel: None,
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
         }
     }
+}
+
+/// Config group `client.subscribe_to_user_personal_channel`.
+#[derive(Clone, Debug, Default)]
+pub struct PersonalChannel {
+    /// Key `personal_channel_namespace`; empty for names without namespace.
+    pub personal_channel_namespace: String,
+    /// Key `single_connection`: a new connection of a user closes those before. Default false.
+    pub single_connection: bool,
 }
 
 /// Config group `client.token` or `client.subscription_token`: how tokens are verified.
@@ -96,8 +109,12 @@ pub struct TokenOptions {
     pub hmac_previous_secret_key_valid_until: i64,
     /// Key `audience`: required `aud`, empty for any.
     pub audience: String,
+    /// Key `audience_regex`: what `aud` must match.
+    pub audience_regex: Option<Regex>,
     /// Key `issuer`: required `iss`, empty for any.
     pub issuer: String,
+    /// Key `issuer_regex`: what `iss` must match.
+    pub issuer_regex: Option<Regex>,
     /// Key `user_id_claim`: claim that holds the user id, empty for `sub`.
     pub user_id_claim: String,
 }

@@ -6,7 +6,7 @@ use crate::client::{Client, Clients, Phase, Scratch, Subscribing};
 use crate::filters::Filters;
 use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
-use crate::message::{ChannelName, Message};
+use crate::message::{ChannelName, Message, UserConnect};
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use ringcast_proto::client::{self as wire, Encoding, Reply};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use ringcast_proto::delta;
+use ringcast_proto::websocket::{Opcode, encode_frame};
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::rc::Rc;
@@ -41,6 +42,19 @@ pub struct Transport {
     pub framing: Framing,
     /// Shown in metrics and to backends.
     pub kind: TransportKind,
+    /// How silence is noticed.
+    pub pings: Pings,
+    /// User id that a reverse proxy vouches for (`client.user_id_http_header`).
+    pub user: Option<String>,
+}
+
+/// How silence of a connection is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pings {
+    /// Empty replies, answered by empty commands.
+    Messages,
+    /// Native ping frames of WebSocket (`cf_ws_frame_ping_pong=true`); tell `Shard::handle_pong` of the answers.
+    Frames,
 }
 
 /// How a message becomes bytes of the transport; frames that leave the shard carry it already.
@@ -121,8 +135,8 @@ pub struct Shard {
     pub(crate) actions: VecDeque<Action>,
     pub(crate) answers: VecDeque<ApiAnswer>,
     pub(crate) scratch: Scratch,
-    /// The ping of each encoding, JSON first.
-    pub(crate) pings: [Rc<[u8]>; 2],
+    /// The pings: JSON, Protobuf, native WebSocket.
+    pub(crate) pings: [Rc<[u8]>; 3],
     pub(crate) started_at: Time,
     home_hasher: foldhash::fast::FixedState,
     shards: u16,
@@ -168,10 +182,13 @@ impl Shard {
         let (hub, homes) = (Hub::new(hash_seed()), Homes::new(hash_seed()));
         let (users, filters) = (Users::new(hash_seed()), Filters::new(hash_seed()));
         let mut scratch = Scratch::default();
-        let pings = [Encoding::Json, Encoding::Protobuf].map(|encoding| {
+        let mut ping = |encoding| {
             let encode = |out: &mut Vec<u8>| wire::encode_reply(encoding, &Reply::Ping, out);
             scratch.share(Framing::WebSocket, encoding, encode).expect("a ping has no payload")
-        });
+        };
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, Opcode::Ping, &[]);
+        let pings = [ping(Encoding::Json), ping(Encoding::Protobuf), frame.into()];
         Shard {
             clients: Clients::default(),
             hub,
@@ -203,8 +220,9 @@ impl Shard {
             id: self.random.client_id(),
             encoding: transport.encoding,
             framing: transport.framing,
+            pings: transport.pings,
             phase: Phase::Fresh,
-            user: "".into(),
+            user: transport.user.map_or_else(|| "".into(), Into::into),
             user_place: None,
             info: Bytes::new(),
             queue: SendQueue::default(),
@@ -223,6 +241,11 @@ impl Shard {
     pub fn handle_frame(&mut self, now: Now, connection: ConnectionId, frame: &[u8]) {
         self.serve_frame(now, connection, frame);
         self.handle_local(now);
+    }
+
+    /// A native pong frame came.
+    pub fn handle_pong(&mut self, connection: ConnectionId) {
+        self.receive_pong(connection);
     }
 
     /// The connection's socket is gone (or going without our wish); forgets it.
@@ -307,7 +330,7 @@ impl Shard {
             Message::Membership { channel, info, joined } => self.deliver_membership(now, &channel, &info, joined),
             Message::Insufficient { channel } => self.deliver_insufficient(now, &channel),
 
-            Message::UserConnect { request, user } => self.user_connect(from, request, user),
+            Message::UserConnect(connect) => self.user_connect(from, *connect),
             Message::UserDisconnect { user } => self.users.disconnect(&user, from),
             Message::UserConnected { request, allowed } => {
                 if let Some(Waiting::UserConnect { connection }) = self.pending.take(request) {
@@ -338,10 +361,13 @@ impl Shard {
         act(&mut self.homes, &mut context);
     }
 
-    /// At a user's home: one more connection, within the limit or not.
-    fn user_connect(&mut self, from: ShardId, request: Option<RequestId>, user: Arc<str>) {
-        let connections = self.users.connect(user, from);
-        if let Some(request) = request {
+    /// At a user's home: one more connection, within the limit or not, or in place of those before.
+    fn user_connect(&mut self, from: ShardId, connect: UserConnect) {
+        if connect.is_only {
+            self.close_others(&connect);
+        }
+        let connections = self.users.connect(connect.user, from);
+        if let Some(request) = connect.request {
             let allowed = connections as usize <= self.options.client.user_connection_limit;
             self.post.send(from, Message::UserConnected { request, allowed });
         }

@@ -30,10 +30,10 @@ keys! {
         Works history_max_publication_limit:             Int,                                             "300",     "Cap of a client history call";
         Works recovery_max_publication_limit:            Int,                                             "300",     "Cap of recovered publications";
         Works insecure_skip_token_signature_verify:      Bool,                                            "",        "Accept any signature";
-        Later user_id_http_header:                       Text,                                            "",        "Trusted header carrying the user id";
+        Works user_id_http_header:                       Text,                                            "",        "Trusted header carrying the user id";
         Works insecure:                                  Bool,                                            "",        "No auth, all permissions";
         Later proxy:                                     Object(&[CLIENT_PROXY]),                         "",        "Backend asked about connections";
-        Later subscribe_to_user_personal_channel:        Object(&[PERSONAL_CHANNEL]),                     "",        "Subscribe users to their own channel at connect";
+        Works subscribe_to_user_personal_channel:        Object(&[PERSONAL_CHANNEL]),                     "",        "Subscribe users to their own channel at connect";
         Later connect_code_to_unidirectional_disconnect: Object(&[UNI_DISCONNECT]),                       "",        "Other disconnect codes for unidirectional clients";
     }
 }
@@ -48,9 +48,9 @@ keys! {
         Later ecdsa_public_key:                         Text,  "", "ES256/384/512 key (PEM)";
         Later jwks_public_endpoint:                     Text,  "", "JWKS URL, may contain `{{var}}` from issuer/audience regex groups";
         Works audience:                                 Text,  "", "Required aud";
-        Later audience_regex:                           Text,  "", "Pattern for aud";
+        Works audience_regex:                           Text,  "", "Pattern for aud";
         Works issuer:                                   Text,  "", "Required iss";
-        Later issuer_regex:                             Text,  "", "Pattern for iss";
+        Works issuer_regex:                             Text,  "", "Pattern for iss";
         Works user_id_claim:                            Text,  "", "Claim used as user id (path `a.b` not allowed; `^[a-zA-Z_]+$`), default sub";
         Later insecure_skip_jwks_endpoint_safety_check: Bool,  "", "Allow loose regex with a templated URL";
     }

@@ -107,6 +107,11 @@ fn check_server(root: View<'_>) -> Verdict {
 fn check_client(root: View<'_>) -> Verdict {
     let client = root.object("client");
     for (section, name) in [("token", "token"), ("subscription_token", "subscription token")] {
+        for key in ["audience_regex", "issuer_regex"] {
+            let pattern = client.object(section).text(key);
+            Regex::new(pattern)
+                .map_err(|_| format!("invalid client.{section}.{key}: {pattern}, expected a pattern"))?;
+        }
         let claim = client.object(section).text("user_id_claim");
         if !claim.is_empty() && !CLAIM.is_match(claim) {
             return Err(format!(
@@ -283,11 +288,7 @@ fn check_whole_seconds(object: View<'_>, name: &str) -> Verdict {
 }
 
 fn one_of<'a>(name: &'a str, known: &[&str]) -> Result<(), &'a str> {
-    if known.contains(&name) {
-        Ok(())
-    } else {
-        Err(name)
-    }
+    if known.contains(&name) { Ok(()) } else { Err(name) }
 }
 
 fn refuse(reason: &str) -> Verdict {
@@ -306,8 +307,8 @@ fn pattern(source: &str) -> Regex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{merge, Environment};
-    use serde_json::{json, Value};
+    use crate::config::{Environment, merge};
+    use serde_json::{Value, json};
 
     /// An empty `want` is a valid configuration.
     #[track_caller]

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 use ringcast_proto::codes::Disconnect;
-use ringcast_proto::websocket::{self, Decoder, Event, Opcode};
+use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
 use ringcast_state::{ApiCallId, ConnectionId, Frame};
 
 use super::{Connections, Http, Io, Phase, Protocol};
@@ -64,7 +64,7 @@ impl Connections {
                 match event {
                     Event::Text(message) | Event::Binary(message) => io.shard.handle_frame(io.now, id, message),
                     Event::Ping(payload) => pongs.push(pong(payload)),
-                    Event::Pong(_) => {}
+                    Event::Pong(_) => io.shard.handle_pong(id),
                     Event::Close { code, .. } => {
                         goodbye = Some(close_echo(code));
                         return ControlFlow::Break(());
@@ -76,7 +76,12 @@ impl Connections {
         match decoded {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                let (code, reason) = (u32::from(error.close_code()), error.to_string().into());
+                let code = u32::from(error.close_code());
+                // Too big needs no explanation, and the reference gives none.
+                let reason = match error {
+                    ProtocolError::TooBig => "".into(),
+                    error => error.to_string().into(),
+                };
                 io.shard.disconnect(io.now, id, Disconnect { code, reason });
             }
             Err(_) => {

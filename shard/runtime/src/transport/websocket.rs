@@ -3,7 +3,7 @@
 use ringcast_proto::client::Encoding;
 use ringcast_proto::http::Head;
 use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
-use ringcast_state::{Framing, Transport, TransportKind};
+use ringcast_state::{Framing, Pings, Transport, TransportKind};
 
 use crate::http::Site;
 use crate::http::exchange::{Reply, Step};
@@ -48,8 +48,27 @@ pub fn upgrade(
     let (subprotocol, encoding) = choose(&accepted, head);
     websocket::write_response(reply.out, &accepted.accept_key, subprotocol);
     let decoder = Decoder::new(Role::Server, site.options.websocket.message_size_limit);
-    let transport = Transport { encoding, framing: Framing::WebSocket, kind: TransportKind::WebSocket };
+    let transport = Transport {
+        encoding,
+        framing: Framing::WebSocket,
+        kind: TransportKind::WebSocket,
+        pings: pings(head),
+        user: user(site, head),
+    };
     Step::Upgrade(Upgrade { decoder, transport })
+}
+
+/// Native ping frames, if the client asks for them.
+fn pings(head: &Head<'_>) -> Pings {
+    let native = head.query().get("cf_ws_frame_ping_pong").is_some_and(|value| value == "true");
+    if native { Pings::Frames } else { Pings::Messages }
+}
+
+/// The user that the reverse proxy vouches for.
+fn user(site: &Site, head: &Head<'_>) -> Option<String> {
+    let name = Some(&site.options.user_id_http_header).filter(|name| !name.is_empty())?;
+    let value = std::str::from_utf8(head.header(name)?).ok()?;
+    Some(value.to_owned()).filter(|user| !user.is_empty())
 }
 
 /// The first sub-protocol of the client's list that we speak; Protobuf also by query.

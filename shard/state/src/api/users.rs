@@ -4,7 +4,7 @@ use super::Origin;
 use crate::Now;
 use crate::RequestId;
 use crate::channel::Position;
-use crate::message::{Message, Overrides, ServerSubscribe, UserAct, UserCommand};
+use crate::message::{Message, Overrides, ServerSubscribe, UserAct, UserCommand, UserConnect};
 use crate::shard::{Shard, Waiting};
 use ringcast_proto::api::{
     ApiResult, BoolValue, DisconnectRequest, RefreshRequest, SubscribeOptionOverride, SubscribeRequest,
@@ -87,13 +87,21 @@ impl Shard {
     fn act(&mut self, now: Now, origin: &Origin, result: ApiResult, user: &str, client: &str, act: UserAct) {
         let acting = Acting { origin: origin.clone(), result, missing: 0, is_counted: false };
         let request = self.ask(now, Waiting::ApiActing(Box::new(acting)));
-        let origin = self.post.own();
-        let command = UserCommand { request, origin, user: user.into(), client: client.into(), act: Arc::new(act) };
+        let origin = Some((self.post.own(), request));
+        let command = UserCommand { origin, user: user.into(), client: client.into(), act: Arc::new(act) };
         if user.is_empty() {
             // Anonymous connections have no home: every shard is asked.
             return self.relay(command, self.post.shards().collect());
         }
         self.post.send(self.home(user), Message::UserCommand(Box::new(command)));
+    }
+
+    /// At the user's home: a connection takes the place of the user's others.
+    pub(crate) fn close_others(&mut self, newcomer: &UserConnect) {
+        let whitelist = vec![newcomer.client.to_string()];
+        let act = UserAct::Disconnect { disconnect: Disconnect::CONNECTION_LIMIT, whitelist };
+        let (user, client) = (newcomer.user.clone(), "".into());
+        self.relay_to_user(UserCommand { origin: None, user, client, act: Arc::new(act) });
     }
 
     /// At the user's home: passes a command on to the shards concerned.
@@ -103,8 +111,9 @@ impl Shard {
     }
 
     fn relay(&mut self, command: UserCommand, shards: Vec<crate::ShardId>) {
-        let expect = Message::Expect { request: command.request, answers: shards.len() as u32 };
-        self.post.send(command.origin, expect);
+        if let Some((origin, request)) = command.origin {
+            self.post.send(origin, Message::Expect { request, answers: shards.len() as u32 });
+        }
         for shard in shards {
             self.post.send(shard, Message::UserAct(Box::new(command.clone())));
         }

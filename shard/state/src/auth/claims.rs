@@ -49,10 +49,10 @@ impl Default for Audience {
 }
 
 impl Audience {
-    pub(super) fn contains(&self, wanted: &str) -> bool {
+    pub(super) fn any(&self, is_wanted: impl Fn(&str) -> bool) -> bool {
         match self {
-            Audience::One(one) => one == wanted,
-            Audience::Many(many) => many.iter().any(|one| one == wanted),
+            Audience::One(one) => is_wanted(one),
+            Audience::Many(many) => many.iter().any(|one| is_wanted(one)),
         }
     }
 }

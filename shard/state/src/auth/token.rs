@@ -118,10 +118,7 @@ fn verify<T>(
     if !skip_signature && !signature::is_ours(&parts, claims.iat.map(|iat| iat as i64), options) {
         return Err(TokenError::Invalid);
     }
-    if !options.issuer.is_empty() && claims.iss != options.issuer {
-        return Err(TokenError::Invalid);
-    }
-    if !options.audience.is_empty() && !claims.aud.contains(&options.audience) {
+    if !is_for_us(&claims, options) {
         return Err(TokenError::Invalid);
     }
     let user = user(&parts.claims, &claims, options).ok_or(TokenError::Invalid)?;
@@ -129,6 +126,16 @@ fn verify<T>(
     let is_over = claims.exp.is_some_and(|exp| exp as i64 <= unix);
     let is_early = claims.nbf.is_some_and(|nbf| nbf as i64 > unix);
     if is_over || is_early { Err(TokenError::Expired) } else { Ok(content) }
+}
+
+/// Whether issuer and audience are the configured ones.
+fn is_for_us(claims: &Claims<'_>, options: &TokenOptions) -> bool {
+    let has_issuer = options.issuer.is_empty() || claims.iss == options.issuer;
+    let has_audience = options.audience.is_empty() || claims.aud.any(|aud| aud == options.audience);
+    let matches_issuer = options.issuer_regex.as_ref().is_none_or(|regex| regex.is_match(&claims.iss));
+    let matches_audience =
+        options.audience_regex.as_ref().is_none_or(|regex| claims.aud.any(|aud| regex.is_match(aud)));
+    has_issuer && has_audience && matches_issuer && matches_audience
 }
 
 /// The user that the token is for; `None` when the configured claim is not a string.

@@ -15,10 +15,11 @@ pub(super) fn recover(stream: &mut Stream, wish: &Recover, variant: Variant, tab
     if !wish.epoch.is_empty() && *wish.epoch != *top.epoch {
         return lost;
     }
+    let limit = if wish.limit == 0 { usize::MAX } else { wish.limit };
     let publications = if variant.is_delta() && !wish.whole {
-        stream.patched_after(wish.offset, wish.limit, variant, table)
+        stream.patched_after(wish.offset, limit, variant, table)
     } else {
-        stream.after(wish.offset, wish.limit, variant.whole())
+        stream.after(wish.offset, limit, variant.whole())
     };
     let recovered = match (publications.first(), publications.last()) {
         (Some(first), Some(last)) => first.offset == wish.offset + 1 && last.offset == top.offset,

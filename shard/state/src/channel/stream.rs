@@ -165,7 +165,7 @@ impl Stream {
     /// Index of the first kept publication with an offset above `offset`.
     fn index_after(&self, offset: u64) -> usize {
         let first = self.top + 1 - self.publications.len() as u64;
-        let skipped = (offset + 1).saturating_sub(first);
+        let skipped = offset.saturating_add(1).saturating_sub(first);
         usize::try_from(skipped).unwrap_or(usize::MAX).min(self.publications.len())
     }
 

@@ -10,7 +10,7 @@ impl Shard {
     /// Takes a connection out of everything and has the runtime say goodbye with the code.
     pub(crate) fn close(&mut self, now: Now, connection: ConnectionId, disconnect: Disconnect) {
         let Some(client) = self.clients.get(connection) else { return };
-        if matches!(client.phase, Phase::Closed) {
+        if client.is_closed() {
             return;
         }
         self.release(now, connection);

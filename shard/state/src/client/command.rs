@@ -2,7 +2,7 @@
 
 use super::{Phase, Refusal};
 use crate::shard::{Action, Shard};
-use crate::{ConnectionId, Now};
+use crate::{ConnectionId, Now, Pings};
 use ringcast_proto::client::{Command, ReplyResult, Request, decode_commands};
 use ringcast_proto::codes::Disconnect;
 use std::collections::VecDeque;
@@ -57,7 +57,7 @@ impl Shard {
     fn put_back(&mut self, connection: ConnectionId, command: Command) {
         let bytes_max = self.options.limits.backlog_max_size;
         let Some(client) = self.clients.get_mut(connection) else { return };
-        if matches!(client.phase, Phase::Closed) {
+        if client.is_closed() {
             return;
         }
         let backlog = client.backlog.get_or_insert_default();
@@ -124,13 +124,15 @@ impl Shard {
         let is_connect = matches!(command.request, Some(Request::Connect(_)));
         match client.phase {
             Phase::Closed => return Ok(Served::Done),
-            Phase::Unusable => return Err(Disconnect::BAD_REQUEST.into()),
+            // Not even answered: the connection is closed as stale if the client does not leave before.
+            Phase::Unusable => return Ok(Served::Done),
             Phase::Fresh | Phase::Connecting(_) if !is_connect => return Err(Disconnect::BAD_REQUEST.into()),
             Phase::Fresh | Phase::Connecting(_) | Phase::Live => {}
         }
         let id = command.id;
         if id == 0 && !matches!(command.request, Some(Request::Send(_))) {
-            let is_expected = client.keep_alive.handle_pong(&self.options.client);
+            let options = client.keep_alive_options(&self.options.client);
+            let is_expected = client.pings == Pings::Messages && client.keep_alive.handle_pong(&options);
             return if is_expected { Ok(Served::Done) } else { Err(Disconnect::BAD_REQUEST.into()) };
         }
         match command.request {

@@ -5,9 +5,9 @@ use super::keep_alive::KeepAlive;
 use super::subscribe::Wish;
 use super::{Grant, Phase, Refusal, SubscribeReply};
 use crate::auth::{ConnectionToken, TokenError, verify_connection};
-use crate::message::{Message, Overrides};
+use crate::message::{Message, Overrides, UserConnect};
 use crate::shard::{Shard, Waiting};
-use crate::{ConnectionId, Now};
+use crate::{ConnectionId, Now, Pings};
 use bytes::Bytes;
 use ringcast_proto::client::{ConnectRequest, ConnectResult, ReplyResult, SubscribeRequest, SubscribeResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
@@ -67,7 +67,8 @@ impl Shard {
         if !is_fresh {
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        let mut credentials = self.credentials(now, &request)?;
+        let mut credentials = self.credentials(now, connection, &request)?;
+        self.add_personal(&mut credentials)?;
         self.add_wanted(&mut credentials, &request.subs)?;
         if credentials.subs.len() > self.options.client.channel_limit {
             return Err(Disconnect::CHANNEL_LIMIT.into());
@@ -82,7 +83,10 @@ impl Shard {
         client.user = Arc::clone(&user);
         client.info = credentials.info;
         client.close_at = close_at;
-        let ping_interval = self.options.client.ping_interval;
+        let ping_interval = match client.pings {
+            Pings::Messages => self.options.client.ping_interval,
+            Pings::Frames => Duration::ZERO,
+        };
         let result = ConnectResult {
             client: client.id.to_string(),
             version: self.options.node.version.clone(),
@@ -98,10 +102,14 @@ impl Shard {
         client.user_place = Some(self.users.insert_local(&user, connection.slot));
 
         let has_limit = self.options.client.user_connection_limit > 0 && !user.is_empty();
+        let personal = self.options.client.subscribe_to_user_personal_channel.as_ref();
+        let is_only = personal.is_some_and(|personal| personal.single_connection);
+        let client = client.id;
         let request = has_limit.then(|| self.ask(now, Waiting::UserConnect { connection }));
         if !user.is_empty() {
             let home = self.home(&user);
-            self.post.send(home, Message::UserConnect { request, user });
+            let connect = UserConnect { request, user, client, is_only };
+            self.post.send(home, Message::UserConnect(Box::new(connect)));
         }
         if !has_limit {
             self.begin_server_subs(now, connection);
@@ -110,14 +118,20 @@ impl Shard {
     }
 
     /// Whom the token or the configuration lets in.
-    fn credentials(&mut self, now: Now, request: &ConnectRequest) -> Result<Credentials, Refusal> {
+    fn credentials(
+        &self,
+        now: Now,
+        connection: ConnectionId,
+        request: &ConnectRequest,
+    ) -> Result<Credentials, Refusal> {
         let options = &self.options.client;
         if request.token.is_empty() {
-            if !options.allow_anonymous_connect_without_token && !options.insecure {
+            let user = self.clients.get(connection).map_or("", |client| &client.user);
+            if user.is_empty() && !options.allow_anonymous_connect_without_token && !options.insecure {
                 return Err(Disconnect::BAD_REQUEST.into());
             }
-            let (user, info, subs) = (String::new(), Bytes::new(), BTreeMap::new());
-            return Ok(Credentials { user, expire_at: None, info, subs });
+            let (info, subs) = (Bytes::new(), BTreeMap::new());
+            return Ok(Credentials { user: user.to_owned(), expire_at: None, info, subs });
         }
         let skip_signature = options.insecure_skip_token_signature_verify;
         let token = verify_connection(&request.token, &self.options.token, skip_signature, now.unix());
@@ -131,6 +145,23 @@ impl Shard {
         let subs = self.token_subs(&token)?;
         let expire_at = token.expire_at.filter(|_| !options.insecure);
         Ok(Credentials { user: token.user, expire_at, info: token.info, subs })
+    }
+
+    /// Adds the channel that is the user's own.
+    fn add_personal(&self, credentials: &mut Credentials) -> Result<(), Refusal> {
+        let Some(personal) = &self.options.client.subscribe_to_user_personal_channel else { return Ok(()) };
+        if credentials.user.is_empty() {
+            return Ok(());
+        }
+        let config = &self.options.channel;
+        let mut channel = format!("{}{}", config.user_boundary, credentials.user);
+        if !personal.personal_channel_namespace.is_empty() {
+            channel = format!("{}{}{channel}", personal.personal_channel_namespace, config.namespace_boundary);
+        }
+        let (_, options) = config.resolve(&channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
+        let grant = Grant::new(options, Overrides::default());
+        credentials.subs.insert(channel, grant);
+        Ok(())
     }
 
     fn token_subs(&self, token: &ConnectionToken) -> Result<BTreeMap<String, Grant>, Refusal> {
@@ -200,13 +231,14 @@ impl Shard {
 
     /// Answers the connect command; what the subscriptions brought meanwhile follows.
     pub(crate) fn finish_connect(&mut self, now: Now, connection: ConnectionId) {
-        let first_ping = self.random.upper_half(self.options.client.ping_interval);
         let Some(client) = self.clients.get_mut(connection) else { return };
+        let ping_interval = client.keep_alive_options(&self.options.client).ping_interval;
+        let first_ping = self.random.upper_half(ping_interval);
         let Phase::Connecting(connecting) = &mut client.phase else { return };
         let (id, result) = (connecting.id, std::mem::take(&mut connecting.result));
         let held = std::mem::take(&mut connecting.held);
         client.phase = Phase::Live;
-        if !self.options.client.ping_interval.is_zero() {
+        if !ping_interval.is_zero() {
             client.keep_alive = KeepAlive::Quiet { ping_at: now.at + first_ping };
         }
         self.write_result(now, connection, id, ReplyResult::Connect(Box::new(result)));

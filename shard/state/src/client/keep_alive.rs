@@ -1,9 +1,18 @@
 //! Decides when to ping a connection and when to give it up. Source: protocol §12.
 
 use crate::Time;
-use crate::options::ClientOptions;
+use std::time::Duration;
 
-/// Ping and pong of one connection; config keys `client.ping_interval` and `client.pong_timeout`.
+/// Config keys `client.ping_interval` and `client.pong_timeout`, or what holds for native WebSocket pings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeepAliveOptions {
+    /// From one ping to the next; zero for none.
+    pub(crate) ping_interval: Duration,
+    /// Wait for the pong; zero to expect none.
+    pub(crate) pong_timeout: Duration,
+}
+
+/// Ping and pong of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum KeepAlive {
     /// Not connected yet, or pings are off.
@@ -30,7 +39,7 @@ pub(crate) enum Due {
 
 impl KeepAlive {
     /// Call once `now` reaches `next_timeout`; an early call does nothing.
-    pub(crate) fn handle_timeout(&mut self, now: Time, options: &ClientOptions) -> Option<Due> {
+    pub(crate) fn handle_timeout(&mut self, now: Time, options: &KeepAliveOptions) -> Option<Due> {
         if self.next_timeout(options).is_none_or(|due| due > now) {
             return None;
         }
@@ -50,13 +59,13 @@ impl KeepAlive {
     }
 
     /// A pong came. False when none is outstanding, which the protocol forbids.
-    pub(crate) fn handle_pong(&mut self, options: &ClientOptions) -> bool {
+    pub(crate) fn handle_pong(&mut self, options: &KeepAliveOptions) -> bool {
         let KeepAlive::AwaitingPong { pinged_at } = *self else { return false };
         *self = KeepAlive::Quiet { ping_at: pinged_at + options.ping_interval };
         true
     }
 
-    pub(crate) fn next_timeout(&self, options: &ClientOptions) -> Option<Time> {
+    pub(crate) fn next_timeout(&self, options: &KeepAliveOptions) -> Option<Time> {
         match *self {
             KeepAlive::Off => None,
             KeepAlive::Quiet { ping_at } => Some(ping_at),
@@ -71,13 +80,12 @@ impl KeepAlive {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const INTERVAL: Duration = Duration::from_secs(25);
     const TIMEOUT: Duration = Duration::from_secs(8);
 
-    fn quiet() -> (KeepAlive, ClientOptions) {
-        let options = ClientOptions { ping_interval: INTERVAL, pong_timeout: TIMEOUT, ..Default::default() };
+    fn quiet() -> (KeepAlive, KeepAliveOptions) {
+        let options = KeepAliveOptions { ping_interval: INTERVAL, pong_timeout: TIMEOUT };
         (KeepAlive::Quiet { ping_at: Time(0) + INTERVAL }, options)
     }
 

@@ -21,7 +21,7 @@ pub(crate) use subscription::Grant;
 pub(crate) use write::Scratch;
 
 use crate::frame::{Frame, SendQueue};
-use crate::{ClientId, ConnectionId, Framing, Time};
+use crate::{ClientId, ConnectionId, Framing, Pings, Time};
 use bytes::Bytes;
 use command::Backlog;
 use connect::Connecting;
@@ -39,8 +39,9 @@ pub(crate) struct Client {
     pub(crate) id: ClientId,
     pub(crate) encoding: Encoding,
     pub(crate) framing: Framing,
+    pub(crate) pings: Pings,
     pub(crate) phase: Phase,
-    /// Empty for an anonymous user; of use once the phase is `Live`.
+    /// Empty for an anonymous user. Before connect: the user that the transport vouches for.
     pub(crate) user: Arc<str>,
     /// Place in the shard's list of the user's connections; `None` before it is there.
     pub(crate) user_place: Option<u32>,
@@ -110,6 +111,10 @@ impl Client {
 
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
     }
 
     /// Queues a frame that others get too. While a connect waits for other shards, what its subscriptions bring is held

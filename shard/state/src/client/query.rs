@@ -137,8 +137,10 @@ impl Shard {
 
     /// RPC methods are served by proxies; the built-in ping needs none.
     pub(super) fn rpc(&mut self, now: Now, connection: ConnectionId, id: u32, method: &str) -> Outcome {
-        if self.options.rpc_ping_method.as_deref() != Some(method) {
-            return Err(ReplyError::NOT_AVAILABLE.into());
+        match self.options.rpc_ping_method.as_deref() {
+            None => return Err(ReplyError::NOT_AVAILABLE.into()),
+            Some(ping) if ping != method => return Err(ReplyError::METHOD_NOT_FOUND.into()),
+            Some(_) => {}
         }
         self.write_result(now, connection, id, ReplyResult::Rpc(RpcResult::default()));
         Ok(Served::Done)

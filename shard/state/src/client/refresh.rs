@@ -29,12 +29,8 @@ impl Shard {
         }
         client.close_at = close_at;
         client.info = token.info;
-        let result = RefreshResult {
-            client: client.id.to_string(),
-            version: self.options.node.version.clone(),
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or(0),
-        };
+        // Client id and version are in the schema; the reference leaves them out.
+        let result = RefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..RefreshResult::default() };
         self.arm(connection);
         self.write_result(now, connection, id, ReplyResult::Refresh(result));
         Ok(Served::Done)

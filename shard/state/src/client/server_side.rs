@@ -31,7 +31,9 @@ impl Shard {
                 UserAct::Refresh { expired, expire_at } => self.server_refresh(now, connection, *expired, *expire_at),
             }
         }
-        self.post.send(command.origin, Message::Done { request: command.request });
+        if let Some((origin, request)) = command.origin {
+            self.post.send(origin, Message::Done { request });
+        }
     }
 
     fn server_subscribe(&mut self, now: Now, connection: ConnectionId, subscribe: &ServerSubscribe) {

@@ -71,6 +71,8 @@ pub(crate) struct Subscribing {
     reply: SubscribeReply,
     /// Offset that the client gave.
     offset: u64,
+    /// The client asked for what it missed, or gets it unasked.
+    was_recovering: bool,
     reject_unrecovered: bool,
     push_join_leave: bool,
     recoverable: bool,
@@ -203,6 +205,7 @@ impl Shard {
             channel: index,
             reply,
             offset: wish.offset,
+            was_recovering: wish.recover || grant.auto_cache_recover,
             reject_unrecovered: wish.reject_unrecovered,
             push_join_leave: grant.push_join_leave,
             recoverable: grant.recoverable,
@@ -321,8 +324,8 @@ impl Shard {
         if let Some(top) = subscribed.top {
             (result.offset, result.epoch) = (top.offset, top.epoch.to_string());
         }
+        result.was_recovering = subscribing.was_recovering;
         let Some(recovery) = subscribed.recovery else { return Ok((result, Vec::new())) };
-        result.was_recovering = true;
         result.recovered = recovery.recovered;
         if recovery.recovered {
             result.offset = subscribing.offset;

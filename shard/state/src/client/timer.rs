@@ -1,19 +1,29 @@
 //! Deadlines of a connection: stale, ping and pong, expiry of the connection and of its subscriptions.
 
-use super::keep_alive::Due;
-use super::{Client, Phase};
+use super::Client;
+use super::keep_alive::{Due, KeepAliveOptions};
 use crate::hub::HubIndex;
 use crate::options::ClientOptions;
 use crate::shard::Shard;
 use crate::wheel::Timer;
-use crate::{ConnectionId, Now, Time};
+use crate::{ConnectionId, Now, Pings, Time};
 use ringcast_proto::client::Encoding;
 use ringcast_proto::codes::Disconnect;
 use std::rc::Rc;
+use std::time::Duration;
 
 impl Client {
+    /// Native pings of WebSocket have intervals of their own. Source: protocol §14.
+    pub(super) fn keep_alive_options(&self, options: &ClientOptions) -> KeepAliveOptions {
+        let (ping_interval, pong_timeout) = match self.pings {
+            Pings::Messages => (options.ping_interval, options.pong_timeout),
+            Pings::Frames => (Duration::from_secs(25), Duration::from_secs(10)),
+        };
+        KeepAliveOptions { ping_interval, pong_timeout }
+    }
+
     fn next_timeout(&self, options: &ClientOptions) -> Option<Time> {
-        let keep_alive = self.keep_alive.next_timeout(options);
+        let keep_alive = self.keep_alive.next_timeout(&self.keep_alive_options(options));
         let subscriptions = self.subscriptions.next_expiry();
         [self.close_at, keep_alive, subscriptions].into_iter().flatten().min()
     }
@@ -23,7 +33,7 @@ impl Shard {
     /// Makes the wheel ask at the next deadline. An entry that asks earlier is left: it arms again.
     pub(crate) fn arm(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get_mut(connection) else { return };
-        if matches!(client.phase, Phase::Closed) {
+        if client.is_closed() {
             return;
         }
         let Some(due) = client.next_timeout(&self.options.client) else { return };
@@ -33,9 +43,18 @@ impl Shard {
         }
     }
 
+    /// An empty frame of WebSocket that answers a ping, or is sent unasked, which WebSocket allows.
+    pub(crate) fn receive_pong(&mut self, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        if client.pings == Pings::Frames {
+            let options = client.keep_alive_options(&self.options.client);
+            client.keep_alive.handle_pong(&options);
+        }
+    }
+
     /// The wheel asks.
     pub(crate) fn client_timeout(&mut self, now: Now, connection: ConnectionId) {
-        let Some(client) = self.clients.get_mut(connection) else { return };
+        let Some(client) = self.clients.get_mut(connection).filter(|client| !client.is_closed()) else { return };
         if client.timer_at.is_none_or(|armed| armed > now.at) {
             // An entry that a sooner one has replaced; that one arms again.
             return;
@@ -45,7 +64,8 @@ impl Shard {
             let why = if client.is_live() { Disconnect::EXPIRED } else { Disconnect::STALE };
             return self.close(now, connection, why);
         }
-        match client.keep_alive.handle_timeout(now.at, &self.options.client) {
+        let options = client.keep_alive_options(&self.options.client);
+        match client.keep_alive.handle_timeout(now.at, &options) {
             None => {}
             Some(Due::GiveUp) => return self.close(now, connection, Disconnect::NO_PONG),
             Some(Due::SendPing) => self.ping(now, connection),
@@ -65,10 +85,11 @@ impl Shard {
     /// An empty reply; the same bytes for all connections.
     fn ping(&mut self, now: Now, connection: ConnectionId) {
         let Some(client) = self.clients.get(connection) else { return };
-        let frame = match client.encoding {
-            Encoding::Json => Rc::clone(&self.pings[0]),
-            Encoding::Protobuf => Rc::clone(&self.pings[1]),
-        };
+        let frame = Rc::clone(match (client.pings, client.encoding) {
+            (Pings::Messages, Encoding::Json) => &self.pings[0],
+            (Pings::Messages, Encoding::Protobuf) => &self.pings[1],
+            (Pings::Frames, _) => &self.pings[2],
+        });
         if !self.clients.push_shared(connection.slot, &frame, self.options.client.queue_max_size) {
             self.close(now, connection, Disconnect::SLOW);
         }

@@ -51,7 +51,8 @@ impl Shard {
         connection: ConnectionId,
         encode: impl FnOnce(Encoding, &mut Vec<u8>) -> Result<(), E>,
     ) {
-        let Some(client) = self.clients.get(connection) else { return };
+        // What is answered after the goodbye has no reader.
+        let Some(client) = self.clients.get(connection).filter(|client| !client.is_closed()) else { return };
         let (framing, encoding) = (client.framing, client.encoding);
         self.scratch.payload.clear();
         if encode(encoding, &mut self.scratch.payload).is_err() {
