@@ -9,7 +9,6 @@ pub mod listen;
 pub mod options;
 mod pool;
 pub mod ring;
-mod sleep;
 pub mod start;
 mod transport;
 mod turn;

@@ -2,8 +2,8 @@
 //! byte the kernel works on until the last completion, so that nothing outside needs `unsafe`.
 //!
 //! Knows nothing of protocols. The owner calls [`Uring::submit_and_collect`] once per turn and answers events
-//! through the [`Sockets`] it is handed back; it sleeps on the eventfd of its [`WakeHandle`] after
-//! [`Uring::prepare_sleep`].
+//! through the [`Sockets`] it is handed back; between turns it sleeps in [`Uring::sleep`], which a completion or the
+//! [`WakeHandle`] ends.
 
 mod buffers;
 mod pool;
@@ -16,9 +16,10 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use buffers::Buffers;
+use io_uring::opcode;
 use queue::{Completion, Queue};
 use ringcast_state::{ConnectionId, Frame};
 use slot::{Flags, Phase};
@@ -159,7 +160,7 @@ enum Kind {
     CancelReceive,
     CancelPoll,
     Close,
-    Timer,
+    Wake,
 }
 
 impl Kind {
@@ -173,7 +174,7 @@ impl Kind {
             Kind::CancelReceive,
             Kind::CancelPoll,
             Kind::Close,
-            Kind::Timer,
+            Kind::Wake,
         ];
         KINDS[(user_data >> 56) as usize]
     }
@@ -222,14 +223,22 @@ impl Uring {
     /// Fails with EPERM or ENOSYS where io_uring is refused, EINVAL on a kernel before 6.1, ENOMEM where
     /// memory may not be locked.
     pub fn new(options: UringOptions, wake: WakeHandle) -> io::Result<Self> {
-        let queue = Queue::new(&wake)?;
+        let queue = Queue::new()?;
         let buffers = Buffers::register(&queue, options.receive_buffers, options.receive_buffer_bytes)?;
-        Ok(Self { sockets: Sockets::new(queue), buffers: Some(buffers), batch: Vec::new(), wake })
+        let sockets = Sockets::new(queue);
+        let mut uring = Self { sockets, buffers: Some(buffers), batch: Vec::new(), wake };
+        uring.arm_wake();
+        Ok(uring)
     }
 
-    /// For other threads, and for the sleep.
-    pub fn wake_handle(&self) -> WakeHandle {
-        self.wake.clone()
+    /// Every write to the eventfd completes this operation once more; nobody has to read it.
+    fn arm_wake(&mut self) {
+        let entry = opcode::PollAdd::new(queue::fd(self.wake.as_raw_fd()), libc::POLLIN as u32)
+            .multi(true)
+            .build()
+            .user_data((Kind::Wake as u64) << 56);
+        // SAFETY: `wake` keeps the eventfd open as long as the ring lives; no memory is named.
+        unsafe { self.sockets.queue.push(&entry) };
     }
 
     /// Submits everything queued, then hands over what has completed, without waiting. Returns how many
@@ -254,7 +263,8 @@ impl Uring {
         let sockets = &mut self.sockets;
         match Kind::of(done.user_data) {
             Kind::Ignored => {}
-            Kind::Timer => sockets.queue.timer_fired(),
+            Kind::Wake if done.more() => {}
+            Kind::Wake => self.arm_wake(),
             Kind::Accept => sockets.accepted(done, on),
             Kind::Receive => self.received(socket, done, on),
             Kind::Send => sockets.send_done(socket, done, on),
@@ -276,27 +286,10 @@ impl Uring {
         self.sockets.receive_done(socket, done, on);
     }
 
-    /// From now on completions signal the eventfd. False: something has come already, do not sleep.
-    /// Call [`Uring::awake`] in either case.
-    pub fn prepare_sleep(&mut self) -> bool {
-        self.sockets.queue.prepare_sleep();
-        let mut batch = std::mem::take(&mut self.batch);
-        self.sockets.queue.drain(&mut batch);
-        let quiet = batch.is_empty();
-        self.batch = batch;
-        quiet
-    }
-
-    /// The sleep is over: completions no longer signal the eventfd.
-    pub fn awake(&mut self) {
-        self.sockets.queue.awake();
-    }
-
-    /// Ends a sleep at `at` at the latest. Only the earliest of several calls counts, so call it before
-    /// every sleep.
-    pub fn wake_at(&mut self, at: Instant, now: Instant) {
-        let timer = (Kind::Timer as u64) << 56;
-        self.sockets.queue.wake_at(at, now, timer, Kind::Ignored as u64);
+    /// Submits everything queued and sleeps until something has completed or somebody wakes the shard, at most for
+    /// `timeout`.
+    pub fn sleep(&mut self, timeout: Duration) {
+        self.sockets.queue.wait(timeout);
     }
 }
 

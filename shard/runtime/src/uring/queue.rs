@@ -2,14 +2,11 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{Ordering, fence};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
-
-use super::wake::WakeHandle;
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, squeue};
 
 /// Entries of the submission queue: sends leave in chunks of this size. Measured: the receivers start
 /// while the rest is still being sent, and larger chunks gain nothing.
@@ -45,26 +42,21 @@ impl Completion {
     }
 }
 
-/// The ring of the thread that made it. Signals the eventfd only between `prepare_sleep` and `awake`.
+/// The ring of the thread that made it.
 pub(super) struct Queue {
     ring: IoUring,
-    timer: Box<Timespec>,
-    timer_at: Option<Instant>,
 }
 
 impl Queue {
-    pub fn new(wake: &WakeHandle) -> io::Result<Self> {
-        let ring: IoUring = IoUring::builder()
+    pub fn new() -> io::Result<Self> {
+        let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_coop_taskrun()
             .setup_taskrun_flag()
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)?;
-        ring.submitter().register_eventfd(wake.as_raw_fd())?;
-        let mut queue = Self { ring, timer: Box::new(Timespec::new()), timer_at: None };
-        queue.awake();
-        Ok(queue)
+        Ok(Self { ring })
     }
 
     /// # Safety
@@ -100,12 +92,9 @@ impl Queue {
         let submission = self.ring.submission();
         let idle = submission.is_empty() && !submission.taskrun() && !submission.cq_overflow();
         drop(submission);
-        if !idle {
-            self.enter_always();
+        if idle {
+            return;
         }
-    }
-
-    fn enter_always(&mut self) {
         let queued = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed, so there is nothing that could be invalid.
         let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) };
@@ -125,41 +114,14 @@ impl Queue {
         }));
     }
 
-    /// From now on a completion signals the eventfd. Work that came before this call is posted by it, so the
-    /// caller must `drain` once more before it sleeps.
-    pub fn prepare_sleep(&mut self) {
-        self.ring.completion().enable_eventfd();
-        // Orders the switch before the kernel's look at its list of deferred work.
-        fence(Ordering::SeqCst);
-        self.enter_always();
-    }
-
-    /// Completions signal nothing: somebody looks at the queue anyway.
-    pub fn awake(&mut self) {
-        self.ring.completion().disable_eventfd();
-    }
-
-    /// Makes sure that a completion with `user_data` comes at `at` or earlier. One timer per ring.
-    pub fn wake_at(&mut self, at: Instant, now: Instant, user_data: u64, update_data: u64) {
-        if self.timer_at.is_some_and(|armed| armed <= at) {
-            return;
+    /// Submits what is queued and sleeps until something completes, at most for `timeout`.
+    pub fn wait(&mut self, timeout: Duration) {
+        let timeout = Timespec::from(timeout);
+        match self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_transient(&error) => {}
+            Err(error) => panic!("io_uring_enter failed: {error}"),
         }
-        let wait = at.saturating_duration_since(now).max(Duration::from_nanos(1));
-        *self.timer = Timespec::from(wait);
-        let timer: *const Timespec = &*self.timer;
-        let entry = match self.timer_at {
-            None => opcode::Timeout::new(timer).build().user_data(user_data),
-            Some(_) => opcode::TimeoutUpdate::new(user_data, timer).build().user_data(update_data),
-        };
-        self.timer_at = Some(at);
-        // SAFETY: the kernel reads the boxed time at submission only; it lives as long as the queue. A later
-        // call may change it before that, which is then the time wanted.
-        unsafe { self.push(&entry) };
-    }
-
-    /// The completion of the timer has come.
-    pub fn timer_fired(&mut self) {
-        self.timer_at = None;
     }
 
     /// Ends all operations, so that their memory can go. False if the kernel did not comply.

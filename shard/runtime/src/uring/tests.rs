@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -375,7 +374,7 @@ fn closed_listener_accepts_no_more() {
 }
 
 #[test]
-fn sleep_ends_with_a_completion_a_wake_and_a_timer() {
+fn sleep_ends_with_a_completion_a_wake_and_its_timeout() {
     let wake = WakeHandle::new().unwrap();
     let mut uring = Uring::new(UringOptions::default(), wake.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -383,35 +382,27 @@ fn sleep_ends_with_a_completion_a_wake_and_a_timer() {
     uring.add_listener(listener.into());
     while uring.submit_and_collect(|_, _| {}) > 0 {}
 
-    let sleep = |uring: &mut Uring, wakes: &dyn Fn()| {
-        let quiet = uring.prepare_sleep();
-        wakes();
-        if quiet {
-            let mut counter = [0; 8];
-            read_eventfd(wake.clone(), &mut counter);
-        }
-        uring.awake();
-    };
-    let mut peer = None;
-    sleep(&mut uring, &|| drop(std::thread::spawn(move || TcpStream::connect(address).unwrap()).join()));
-    while peer.is_none() {
-        uring.submit_and_collect(|_, event| {
-            if let Event::Accepted { socket, .. } = event {
-                peer = Some(socket);
-            }
-        });
-    }
-    sleep(&mut uring, &|| wake.wake());
-    let now = Instant::now();
-    uring.wake_at(now + Duration::from_secs(3600), now);
-    uring.wake_at(now + Duration::from_millis(1), now);
-    sleep(&mut uring, &|| {});
-}
+    let connecting = std::thread::spawn(move || TcpStream::connect(address).unwrap());
+    let mut accepted = false;
+    uring.sleep(PATIENCE);
+    uring.submit_and_collect(|_, event| accepted |= matches!(event, Event::Accepted { .. }));
+    assert!(accepted);
+    drop(connecting.join().unwrap());
 
-/// A blocking read of the eventfd.
-fn read_eventfd(wake: WakeHandle, counter: &mut [u8; 8]) {
-    let mut file = std::fs::File::from(wake.as_fd().try_clone_to_owned().unwrap());
-    file.read_exact(counter).unwrap();
+    for _ in 0..3 {
+        let waker = wake.clone();
+        let waking = std::thread::spawn(move || waker.wake());
+        let start = Instant::now();
+        uring.sleep(PATIENCE);
+        assert!(start.elapsed() < PATIENCE, "a wake ends the sleep");
+        assert!(uring.submit_and_collect(|_, _| {}) > 0);
+        waking.join().unwrap();
+    }
+    wake.wake();
+    uring.sleep(PATIENCE);
+    assert!(uring.submit_and_collect(|_, _| {}) > 0, "a wake before the sleep counts");
+    uring.sleep(Duration::from_millis(1));
+    assert_eq!(uring.submit_and_collect(|_, _| {}), 0);
 }
 
 #[test]

@@ -1,11 +1,9 @@
-//! The eventfd that ends a shard's sleep: its own ring signals it, other threads write to it.
+//! The eventfd that ends a shard's sleep: its ring polls it, other threads write to it.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-
-use glommio::io::BufferedFile;
 
 /// Wakes one sleeping shard. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
@@ -16,7 +14,6 @@ pub struct WakeHandle {
 impl WakeHandle {
     /// Makes an eventfd of its own. Fails when descriptors run out.
     pub fn new() -> io::Result<Self> {
-        // Blocking on purpose: a non-blocking descriptor makes an io_uring read fail instead of wait.
         // SAFETY: takes two integers and returns a new descriptor or -1.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
@@ -32,15 +29,6 @@ impl WakeHandle {
         (&*self.eventfd)
             .write_all(&1u64.to_ne_bytes())
             .expect("an eventfd blocks, and fails, at 2^64 unread wakes only");
-    }
-
-    /// For reading the eventfd, eight bytes at offset 0, through the executor of the calling thread.
-    ///
-    /// Keep it as long as the shard lives: glommio closes it when it is dropped.
-    pub fn sleep_file(&self) -> io::Result<BufferedFile> {
-        let copy = self.eventfd.try_clone()?;
-        // SAFETY: `into_raw_fd` hands over the one owner of this descriptor.
-        Ok(unsafe { BufferedFile::from_raw_fd(copy.into_raw_fd()) })
     }
 
     pub(super) fn as_raw_fd(&self) -> RawFd {
