@@ -17,6 +17,8 @@ pub fn all() -> Command {
         .subcommand(default_env())
         .subcommand(gen_token())
         .subcommand(gen_sub_token())
+        .subcommand(serve())
+        .subcommand(completion())
 }
 
 fn check_config() -> Command {
@@ -59,6 +61,20 @@ fn gen_sub_token() -> Command {
     token(Command::new("gensubtoken").about("Generate sample subscription JWT for user"))
         .arg(text("user", 'u', "user ID"))
         .arg(text("channel", 's', "channel"))
+}
+
+fn serve() -> Command {
+    let port = text("port", 'p', "port to serve on").default_value("3000").value_parser(clap::value_parser!(u16));
+    Command::new("serve")
+        .about("Run static file server (for development only)")
+        .arg(text("dir", 'd', "path to directory").default_value("./"))
+        .arg(port)
+        .arg(text("address", 'a', "interface to serve on (default: all interfaces)"))
+}
+
+fn completion() -> Command {
+    let shell = Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell));
+    Command::new("completion").about("Generate the autocompletion script for the specified shell").arg(shell)
 }
 
 /// What both commands that make tokens take.

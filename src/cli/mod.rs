@@ -9,6 +9,7 @@ mod default_env;
 mod flags;
 mod gen_config;
 mod gen_token;
+mod serve;
 mod version;
 
 pub use version::VERSION;
@@ -54,14 +55,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -
     let Some((name, matches)) = matches.subcommand() else {
         return Ok(Request::Run(RunRequest { file: config_file(&matches), flags: flags::given(&matches) }));
     };
-    match answer(name, matches) {
+    match answer(name, matches, out) {
         Ok(text) => out.write_all(text.as_bytes()).map(|()| Request::Done(0)),
         Err(text) => writeln!(out, "{text}").map(|()| Request::Done(1)),
     }
 }
 
-/// What a command prints.
-fn answer(name: &str, matches: &ArgMatches) -> Result<String, Failure> {
+/// What a command prints, or has printed while it ran.
+fn answer(name: &str, matches: &ArgMatches, out: &mut dyn Write) -> Result<String, Failure> {
     match name {
         "version" => Ok(version::text()),
         "checkconfig" => check_config::run(&config_file(matches), matches.get_flag("strict")),
@@ -76,8 +77,20 @@ fn answer(name: &str, matches: &ArgMatches) -> Result<String, Failure> {
         }
         "gentoken" => gen_token::connection_token(&token_request(matches)),
         "gensubtoken" => gen_token::subscription_token(&token_request(matches)),
+        "serve" => {
+            let port = matches.get_one("port").copied().unwrap_or_default();
+            serve::run(given(matches, "address"), port, Path::new(given(matches, "dir")), out)
+        }
+        "completion" => Ok(completion(matches)),
         unknown => unreachable!("the command line has no command {unknown}"),
     }
+}
+
+fn completion(matches: &ArgMatches) -> String {
+    let shell = matches.get_one::<clap_complete::Shell>("shell").copied().unwrap_or(clap_complete::Shell::Bash);
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut commands::all(), "ringcast", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 fn config_file(matches: &ArgMatches) -> PathBuf {

@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::keys::{self, Group, Key, Kind};
 use super::notices::UnknownKey;
 use super::settings::Settings;
-use super::{LoadError, nearest, value};
+use super::{nearest, value, LoadError};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 

@@ -29,10 +29,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("the program writes UTF-8")
 }
 
-const KEY: (&str, &str) = (
-    "config.json",
-    r#"{"client": {"token": {"hmac_secret_key": "secret"}}}"#,
-);
+const KEY: (&str, &str) = ("config.json", r#"{"client": {"token": {"hmac_secret_key": "secret"}}}"#);
 
 #[test]
 fn version_names_both_programs() {
@@ -44,28 +41,15 @@ fn version_names_both_programs() {
 #[test]
 fn a_good_file_is_checked_in_silence() {
     check(&[("config.json", "{}")], &["checkconfig"], "", 0);
-    check(
-        &[("a.yaml", "shards: 2")],
-        &["checkconfig", "-c", "a.yaml"],
-        "",
-        0,
-    );
-    check(
-        &[("a.toml", "shards = 2")],
-        &["checkconfig", "--config=a.toml"],
-        "",
-        0,
-    );
+    check(&[("a.yaml", "shards: 2")], &["checkconfig", "-c", "a.yaml"], "", 0);
+    check(&[("a.toml", "shards = 2")], &["checkconfig", "--config=a.toml"], "", 0);
 }
 
 #[test]
 fn a_bad_file_is_named_with_its_fault() {
     check(&[], &["checkconfig"], "config file not found\n", 1);
     check(
-        &[(
-            "config.json",
-            r#"{"channel": {"namespaces": [{"name": "h"}]}}"#,
-        )],
+        &[("config.json", r#"{"channel": {"namespaces": [{"name": "h"}]}}"#)],
         &["checkconfig"],
         "error validating config: namespace h: invalid namespace name – h (must match ^[-a-zA-Z0-9_.]{2,}$ regular expression)\n",
         1,
@@ -105,11 +89,7 @@ fn the_environment_counts_in_a_check() {
     let output = ringcast(&directory, &["checkconfig"], &[]);
     assert_eq!(text(&output.stdout), broken);
     let output = ringcast(&directory, &["checkconfig"], &[("CENTRIFUGO_SHARDS", "1")]);
-    assert_eq!(
-        text(&output.stdout),
-        broken,
-        "our name wins over the old one"
-    );
+    assert_eq!(text(&output.stdout), broken, "our name wins over the old one");
     let output = ringcast(&directory, &["checkconfig"], &[("RINGCAST_SHARDS", "1")]);
     assert_eq!(text(&output.stdout), "", "the process wins over .env");
 }
@@ -119,17 +99,9 @@ fn generated_files_are_good_in_every_format() {
     for name in ["a.json", "a.toml", "a.yaml", "a.yml"] {
         let directory = Directory::with(&[]);
         let output = ringcast(&directory, &["genconfig", "-c", name], &[]);
-        assert_eq!(
-            (text(&output.stdout), output.status.code()),
-            ("", Some(0)),
-            "{name}"
-        );
+        assert_eq!((text(&output.stdout), output.status.code()), ("", Some(0)), "{name}");
         let output = ringcast(&directory, &["checkconfig", "-s", "-c", name], &[]);
-        assert_eq!(
-            (text(&output.stdout), output.status.code()),
-            ("", Some(0)),
-            "{name}"
-        );
+        assert_eq!((text(&output.stdout), output.status.code()), ("", Some(0)), "{name}");
         let output = ringcast(&directory, &["gentoken", "-q", "-c", name], &[]);
         assert_eq!(text(&output.stdout).matches('.').count(), 2, "{name}");
     }
@@ -139,8 +111,7 @@ fn generated_files_are_good_in_every_format() {
 fn generating_overwrites_nothing() {
     let exists = "error: output config file already exists: config.json\n";
     check(&[("config.json", "{}")], &["genconfig"], exists, 1);
-    let extension =
-        "error: output config file must have one of supported extensions: json, toml, yaml, yml\n";
+    let extension = "error: output config file must have one of supported extensions: json, toml, yaml, yml\n";
     check(&[], &["genconfig", "-c", "config.ini"], extension, 1);
 }
 
@@ -149,16 +120,12 @@ fn tokens_are_announced_unless_quiet() {
     let directory = Directory::with(&[KEY]);
     let output = ringcast(&directory, &["gentoken", "-u", "42"], &[]);
     let (announcement, token) = text(&output.stdout).split_once('\n').expect("two lines");
-    assert_eq!(
-        announcement,
-        "HMAC SHA-256 JWT for user \"42\" with expiration TTL 168h0m0s:"
-    );
+    assert_eq!(announcement, "HMAC SHA-256 JWT for user \"42\" with expiration TTL 168h0m0s:");
     assert!(token.starts_with("eyJ") && token.ends_with('\n'), "{token}");
 
     let arguments = ["gensubtoken", "-s", "ch1", "-t", "-1"];
     let output = ringcast(&directory, &arguments, &[]);
-    let announcement =
-        "HMAC SHA-256 JWT for anonymous user and channel \"ch1\" without expiration:\n";
+    let announcement = "HMAC SHA-256 JWT for anonymous user and channel \"ch1\" without expiration:\n";
     assert!(text(&output.stdout).starts_with(announcement), "{output:?}");
 
     let output = ringcast(&directory, &["gentoken", "-q"], &[]);
@@ -177,19 +144,55 @@ fn tokens_need_a_key_and_a_channel() {
 
 #[test]
 fn a_wrong_command_line_exits_with_1() {
-    for arguments in [
-        &["nonsense"] as &[&str],
-        &["--nonsense"],
-        &["gentoken", "--ttl", "soon"],
-    ] {
+    for arguments in [&["nonsense"] as &[&str], &["--nonsense"], &["gentoken", "--ttl", "soon"]] {
         let output = ringcast(&Directory::with(&[]), arguments, &[]);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
-    assert_eq!(
-        ringcast(&Directory::with(&[]), &["--help"], &[])
-            .status
-            .code(),
-        Some(0)
-    );
+    assert_eq!(ringcast(&Directory::with(&[]), &["--help"], &[]).status.code(), Some(0));
+}
+
+#[test]
+fn full_files_hold_every_key_and_are_good() {
+    let directory = Directory::with(&[("base.toml", "[client]\nchannel_limit = 7")]);
+    for name in ["a.json", "a.toml", "a.yaml"] {
+        let output = ringcast(&directory, &["defaultconfig", "-c", name, "-b", "base.toml"], &[]);
+        assert_eq!((text(&output.stdout), output.status.code()), ("", Some(0)), "{name}");
+        let output = ringcast(&directory, &["checkconfig", "-s", "-c", name], &[]);
+        assert_eq!((text(&output.stdout), output.status.code()), ("", Some(0)), "{name}");
+        let written = std::fs::read_to_string(directory.path().join(name)).expect("a file");
+        let line = written.lines().find(|line| line.contains("channel_limit")).expect("the key");
+        assert!(line.contains('7'), "{line}");
+    }
+    let output = ringcast(&directory, &["defaultconfig", "-d"], &[]);
+    assert!(text(&output.stdout).starts_with("{\n  \"http_server\": {"), "{output:?}");
+    let exists = "error: target file already exists\n";
+    check(&[("config.json", "{}")], &["defaultconfig"], exists, 1);
+}
+
+#[test]
+fn variables_are_listed_with_their_values() {
+    let directory =
+        Directory::with(&[("base.json", r#"{"channel": {"namespaces": [{"name": "a-b", "presence": true}]}}"#)]);
+    let output = ringcast(&directory, &["defaultenv"], &[]);
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    for line in
+        ["CENTRIFUGO_CLIENT_PING_INTERVAL=25s", "CENTRIFUGO_HTTP_SERVER_PORT=8000", "CENTRIFUGO_LOG_LEVEL=\"info\""]
+    {
+        assert!(lines.contains(&line), "{line}");
+    }
+    assert!(lines.is_sorted());
+
+    let output = ringcast(&directory, &["defaultenv", "-b", "base.json", "--base-non-zero-only"], &[]);
+    let want = "CENTRIFUGO_CHANNEL_NAMESPACES=\"a-b\"\n\
+                CENTRIFUGO_CHANNEL_NAMESPACES_A_B_NAME=\"a-b\"\n\
+                CENTRIFUGO_CHANNEL_NAMESPACES_A_B_PRESENCE=true\n";
+    assert_eq!(text(&output.stdout), want);
+}
+
+#[test]
+fn completion_is_a_script() {
+    let output = ringcast(&Directory::with(&[]), &["completion", "bash"], &[]);
+    assert!(text(&output.stdout).contains("checkconfig"), "{output:?}");
+    assert_eq!(ringcast(&Directory::with(&[]), &["completion", "none"], &[]).status.code(), Some(1));
 }
