@@ -138,7 +138,8 @@ impl HomeChannel {
 
     /// Drops what is too old.
     fn expire(&mut self, now: Time) {
-        if self.stream.as_mut().is_some_and(|stream| stream.expire(now)) {
+        let is_used = self.listeners.subscribers() > 0;
+        if self.stream.as_mut().is_some_and(|stream| stream.expire(now, is_used)) {
             self.stream = None;
         }
         if self.results.as_mut().is_some_and(|results| results.expire(now)) {

@@ -36,6 +36,8 @@ pub(crate) struct Stream {
     expire_at: Time,
     /// When epoch and top go, and the stream with them.
     meta_expire_at: Time,
+    /// Life of epoch and top after the last use.
+    meta_ttl: Duration,
     version: u64,
     version_epoch: String,
 }
@@ -48,6 +50,7 @@ impl Stream {
             publications: VecDeque::new(),
             expire_at: now,
             meta_expire_at: now + meta_ttl,
+            meta_ttl,
             version: 0,
             version_epoch: String::new(),
         }
@@ -76,6 +79,7 @@ impl Stream {
 
     /// Whatever reads or writes the stream keeps its position alive.
     pub(crate) fn touch(&mut self, meta_ttl: Duration, now: Time) {
+        self.meta_ttl = meta_ttl;
         self.meta_expire_at = now + meta_ttl;
     }
 
@@ -98,10 +102,14 @@ impl Stream {
         self.publications = VecDeque::new();
     }
 
-    /// Drops what is too old; true when nothing of the stream is left.
-    pub(crate) fn expire(&mut self, now: Time) -> bool {
+    /// Drops what is too old; true when nothing of the stream is left. `is_used`: somebody holds a position in it, which
+    /// keeps it alive like a reader.
+    pub(crate) fn expire(&mut self, now: Time, is_used: bool) -> bool {
         if self.expire_at <= now {
             self.clear();
+        }
+        if is_used && self.meta_expire_at <= now {
+            self.touch(self.meta_ttl, now);
         }
         self.meta_expire_at <= now
     }

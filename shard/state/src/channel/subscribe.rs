@@ -1,6 +1,6 @@
 //! Subscribers as the home sees them: a count for each listening shard, presence, joins and leaves.
 
-use super::{Context, Homes, recover, retention};
+use super::{Context, Homes, Retention, recover, retention};
 use crate::message::{Member, Message, Subscribe, Subscribed, Unsubscribe};
 
 impl Homes {
@@ -15,37 +15,41 @@ impl Homes {
         if channel.listeners.subscribers() == 0 {
             self.active += 1;
         }
-        // Counted even when it comes too late: the unsubscribe that follows will be, too.
+        // Counted and shown even when it comes too late: the unsubscribe that follows will be, too.
         channel.listeners.add(context.from, subscribe.variant);
-        if subscribe.deadline < now {
-            return;
-        }
-
         let member = subscribe.member.as_ref();
         if let Some(member) = member.filter(|member| member.presence) {
             let presence = channel.presence.get_or_insert_with(Box::default);
             presence.add(member.client, member.info.clone());
         }
+        if subscribe.deadline >= now {
+            self.answer_subscriber(context, index, retention, &subscribe);
+        }
+        if let Some(member) = member {
+            self.channels[index].tell(context, member, true);
+        }
+    }
+
+    fn answer_subscriber(
+        &mut self,
+        context: &mut Context<'_>,
+        index: usize,
+        retention: Option<Retention>,
+        subscribe: &Subscribe,
+    ) {
+        let channel = &mut self.channels[index];
         let mut top = None;
         let mut recovery = None;
         if let (Some(retention), true) = (retention, subscribe.positioned) {
-            let stream = channel.stream(retention, now, context.random);
+            let stream = channel.stream(retention, context.now.at, context.random);
             top = Some(stream.position());
             let variant = subscribe.variant;
             recovery =
                 subscribe.recover.as_ref().map(|wish| recover::recover(stream, wish, variant, context.delta_table));
             channel.arm(index, context.wheel);
         }
-        let name = channel.name.clone();
-        context.answer(Message::Subscribed(Box::new(Subscribed {
-            request: subscribe.request,
-            channel: name,
-            top,
-            recovery,
-        })));
-        if let Some(member) = member {
-            self.channels[index].tell(context, member, true);
-        }
+        let (request, channel) = (subscribe.request, channel.name.clone());
+        context.answer(Message::Subscribed(Box::new(Subscribed { request, channel, top, recovery })));
     }
 
     /// Takes a subscriber back out.

@@ -122,6 +122,8 @@ impl Client {
     fn push_shared(&mut self, bytes: &Rc<[u8]>, spare: &mut Vec<Vec<Frame>>) {
         match &mut self.phase {
             Phase::Connecting(connecting) => connecting.hold(bytes),
+            // Closed over the connect reply, with what was held still to follow it.
+            Phase::Closed => {}
             _ => self.queue.push_shared(bytes, spare),
         }
     }

@@ -1,0 +1,195 @@
+//! What happens in a world step by step: turns, deeds of clients and the backend, faults.
+
+use crate::client::Phase;
+use crate::model::payload;
+use crate::token;
+use crate::world::World;
+use ringcast_proto::client::{
+    ConnectRequest, Encoding, HistoryRequest, PresenceRequest, PresenceStatsRequest, PublishRequest, Request,
+    RpcRequest, StreamPosition, SubscribeRequest, UnsubscribeRequest,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Server-side subscriptions of a token at most; below the smallest `channel_limit`.
+const SERVER_SIDE_MAX: usize = 3;
+
+impl World {
+    /// One event, and the faults that fall on it.
+    pub fn step(&mut self) {
+        let micros = self.random.below(self.scenario.tick_max as usize + 1) as u64;
+        self.pass(Duration::from_micros(micros));
+        self.fault();
+        match self.random.below(100) {
+            0..60 => {
+                let shard = self.random.below(self.stations.len());
+                self.turn(shard, false);
+            }
+            60..92 => {
+                let client = self.random.below(self.clients.len());
+                self.deed(client);
+            }
+            _ => {
+                let (backend, mut context, random, users) = self.backend();
+                let request = backend.call(&mut context, random, users);
+                self.call(request);
+            }
+        }
+    }
+
+    fn fault(&mut self) {
+        let client = self.random.below(self.clients.len());
+        if self.falls_on(self.scenario.block_one_in) {
+            let span = Duration::from_micros(self.random.scale(100, 3_000_000));
+            self.block(client, span);
+        }
+        if self.falls_on(self.scenario.cut_one_in) {
+            self.cut(client);
+        }
+        if self.falls_on(self.scenario.stall_one_in) {
+            let span = Duration::from_micros(self.random.scale(1000, 5_000_000));
+            self.stall(span);
+        }
+        if self.falls_on(self.scenario.jump_one_in) {
+            let span = Duration::from_micros(self.random.scale(10_000, 100_000_000));
+            self.trace.note(|| format!("{span:?} pass"));
+            self.pass(span);
+        }
+    }
+
+    fn falls_on(&mut self, one_in: usize) -> bool {
+        one_in > 0 && self.random.one_in(one_in)
+    }
+
+    /// A client does something that is possible to it.
+    fn deed(&mut self, client: usize) {
+        match self.clients[client].phase {
+            Phase::Away if self.random.one_in(3) => {
+                self.open(client);
+                // Some never say who they are.
+                if !self.random.one_in(50) {
+                    self.connect(client);
+                }
+                self.clients[client].is_deaf = self.random.one_in(50);
+            }
+            Phase::Away => {}
+            Phase::Connecting if self.random.one_in(100) => self.cut(client),
+            // A command that comes too early is an error, which ends the connection.
+            Phase::Connecting if self.random.one_in(200) => {
+                self.clients[client].excuses.push(3501);
+                self.send(client, b"{}".to_vec());
+            }
+            Phase::Connecting => {}
+            Phase::Live => self.commands(client),
+        }
+    }
+
+    fn connect(&mut self, number: usize) {
+        let server_side = self.scenario.server_side && self.random.one_in(2);
+        let channels = if server_side { self.some_channels() } else { Vec::new() };
+        let user = self.clients[number].user.clone();
+        let token = if user.is_empty() && channels.is_empty() && self.random.one_in(2) {
+            String::new()
+        } else {
+            token::connection(&user, &channels)
+        };
+        let known = channels.iter().filter_map(|channel| {
+            let (offset, epoch) = self.clients[number].positions.get(channel).cloned()?;
+            let wanted = SubscribeRequest { recover: true, offset, epoch, ..SubscribeRequest::default() };
+            Some((channel.clone(), wanted))
+        });
+        let subs: BTreeMap<String, SubscribeRequest> = known.collect();
+        let mut frame = Vec::new();
+        let request = Request::Connect(Box::new(ConnectRequest { token, subs, ..ConnectRequest::default() }));
+        let (client, mut context) = self.client(number);
+        client.ask(&mut context, request, 0, &mut frame);
+        self.send(number, frame);
+    }
+
+    fn some_channels(&mut self) -> Vec<String> {
+        let mut channels = Vec::new();
+        for _ in 0..self.random.between(1, SERVER_SIDE_MAX as u64) {
+            let channel = self.random.pick(&self.scenario.channels).clone();
+            if !channels.contains(&channel) {
+                channels.push(channel);
+            }
+        }
+        channels
+    }
+
+    /// One frame of commands; or something that ends the connection.
+    fn commands(&mut self, client: usize) {
+        if self.random.one_in(400) {
+            self.clients[client].excuses.push(3501);
+            let garbage = *self.random.pick(&[&b"{"[..], b"", b"\xff\xff\xff", b"[1]\n\n"]);
+            return self.send(client, garbage.to_vec());
+        }
+        let mut frame = Vec::new();
+        let count = if self.random.one_in(10) { self.random.between(2, 12) } else { 1 };
+        for _ in 0..count {
+            self.command(client, &mut frame);
+        }
+        self.send(client, frame);
+    }
+
+    fn command(&mut self, number: usize, frame: &mut Vec<u8>) {
+        let channel = self.random.pick(&self.scenario.channels).clone();
+        let is_subscribed = self.clients[number].subscriptions.contains_key(&channel);
+        let mut publication = 0;
+        let request = match self.random.below(20) {
+            0..8 if !is_subscribed || self.random.one_in(15) => self.subscribe_request(number, channel),
+            8..10 => Request::Unsubscribe(UnsubscribeRequest { channel }),
+            10 => Request::Presence(PresenceRequest { channel }),
+            11 => Request::PresenceStats(PresenceStatsRequest { channel }),
+            12 => self.history_request(number, channel),
+            13 if self.random.one_in(4) => Request::Rpc(RpcRequest { method: "none".into(), ..RpcRequest::default() }),
+            _ => {
+                publication = self.model.new_id();
+                self.model.publish(self.now.at, &channel, publication);
+                let may_be_binary = self.scenario.binary && channel.starts_with("plain");
+                let is_protobuf = self.clients[number].encoding == Encoding::Protobuf;
+                let is_binary = may_be_binary && is_protobuf && self.random.one_in(10);
+                let length = if self.random.one_in(20) { 4000 } else { self.random.below(100) };
+                let data = payload(publication, length, is_binary).into();
+                Request::Publish(PublishRequest { channel, data, ..PublishRequest::default() })
+            }
+        };
+        let (client, mut context) = self.client(number);
+        client.ask(&mut context, request, publication, frame);
+    }
+
+    fn subscribe_request(&mut self, number: usize, channel: String) -> Request {
+        let position = self.clients[number].positions.get(&channel).cloned();
+        let (mut recover, mut offset, mut epoch) = (false, 0, String::new());
+        if let Some(position) = position.filter(|_| !self.random.one_in(5)) {
+            recover = true;
+            (offset, epoch) = position;
+        }
+        if self.random.one_in(30) {
+            recover = true;
+            offset = *self.random.pick(&[0, 1, offset + 1, u64::MAX]);
+            epoch = if self.random.one_in(2) { String::new() } else { epoch };
+        }
+        Request::Subscribe(Box::new(SubscribeRequest {
+            channel,
+            recover,
+            offset,
+            epoch,
+            positioned: self.random.one_in(3),
+            recoverable: recover || self.random.one_in(3),
+            flag: if self.random.one_in(10) { 2 } else { 0 },
+            ..SubscribeRequest::default()
+        }))
+    }
+
+    fn history_request(&mut self, number: usize, channel: String) -> Request {
+        let position = self.clients[number].positions.get(&channel).cloned();
+        let since = position.filter(|(offset, _)| *offset > 0 && self.random.one_in(2));
+        Request::History(HistoryRequest {
+            channel,
+            limit: *self.random.pick(&[-1, -1, 0, 1, 5]),
+            since: since.map(|(offset, epoch)| StreamPosition { offset, epoch }),
+            reverse: self.random.one_in(4),
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! The world at rest: all that is on its way arrives, and then everybody must agree on everything.
+
+use crate::backend::{Call, top};
+use crate::client::Phase;
+use crate::world::World;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Longest wait for answers that never come: a connect may wait for two of them, one second each.
+const WAIT_MAX: Duration = Duration::from_millis(2200);
+const WAIT: Duration = Duration::from_millis(20);
+
+impl World {
+    /// Lets everything arrive, and checks what must be true then.
+    pub fn rest(&mut self) {
+        self.settle();
+        self.keep_answers = true;
+        let (backend, mut context, ..) = self.backend();
+        let requests = backend.ask_everything(&mut context);
+        for request in requests {
+            self.call(request);
+        }
+        self.settle();
+        self.keep_answers = false;
+        let answers = std::mem::take(&mut self.backend.kept);
+        self.check_counts(&answers);
+        self.check_positions(&answers);
+        self.check_members();
+    }
+
+    /// Everybody goes; nothing may be left.
+    pub fn end(&mut self) {
+        for client in 0..self.clients.len() {
+            self.cut(client);
+        }
+        self.rest();
+        for station in &self.stations {
+            assert_eq!(station.shard.connections(), 0, "a connection is left");
+        }
+        // Longer than anything lives.
+        for _ in 0..4 {
+            self.pass(Duration::from_secs(60 * 24 * 3600));
+            for shard in 0..self.stations.len() {
+                self.turn(shard, true);
+            }
+        }
+        for station in &self.stations {
+            assert_eq!(station.shard.next_timeout(), None, "something is left that waits");
+        }
+    }
+
+    /// Turns until nothing is on its way. Who waits then waits for a deadline.
+    fn settle(&mut self) {
+        self.heal();
+        let mut waited = Duration::ZERO;
+        loop {
+            let mut is_busy = false;
+            for shard in 0..self.stations.len() {
+                is_busy |= self.turn(shard, true);
+            }
+            self.pass(Duration::from_micros(50));
+            if self.is_idle() {
+                return;
+            }
+            if is_busy {
+                waited = Duration::ZERO;
+            } else if self.has_messages() {
+                self.pass(Duration::from_micros(self.scenario.ring_delay_max));
+            } else {
+                waited += WAIT;
+                self.pass(WAIT);
+                assert!(waited <= WAIT_MAX, "somebody waits for ever: {}", self.waiting());
+            }
+        }
+    }
+
+    fn waiting(&self) -> String {
+        let asked = self.clients.iter().filter(|client| client.phase != Phase::Away && !client.asked.is_empty());
+        let asked = asked.map(|client| format!("client {}: {:?}", client.number, client.asked)).collect::<Vec<_>>();
+        format!("{asked:?}, backend {:?}", self.backend)
+    }
+
+    /// Channels with the numbers of the clients that are subscribed.
+    fn subscribers(&self) -> BTreeMap<&str, Vec<usize>> {
+        let mut subscribers = BTreeMap::<&str, Vec<usize>>::new();
+        for client in &self.clients {
+            for channel in client.subscriptions.keys() {
+                subscribers.entry(channel).or_default().push(client.number);
+            }
+        }
+        subscribers
+    }
+
+    fn ids(&self, clients: Option<&Vec<usize>>) -> BTreeSet<String> {
+        clients.into_iter().flatten().map(|number| self.clients[*number].id.clone()).collect()
+    }
+
+    fn check_counts(&self, answers: &[(Call, Value)]) {
+        let subscribers = self.subscribers();
+        let live = self.clients.iter().filter(|client| client.phase == Phase::Live).collect::<Vec<_>>();
+        for (call, answer) in answers {
+            let result = &answer["result"];
+            match call {
+                Call::Channels => {
+                    let want =
+                        subscribers.iter().map(|(channel, clients)| ((*channel).to_owned(), clients.len() as u64));
+                    let channels = result["channels"].as_object().expect("channels by name");
+                    let got = channels.iter().map(|(name, info)| (name.clone(), count(&info["num_clients"])));
+                    assert_eq!(got.collect::<BTreeMap<_, _>>(), want.collect(), "active channels");
+                }
+                Call::Info => {
+                    let node = &result["nodes"][0];
+                    let users = live.iter().map(|client| &client.user).collect::<BTreeSet<_>>();
+                    let got = ["num_clients", "num_users", "num_channels", "num_subs"].map(|name| count(&node[name]));
+                    let subscriptions = subscribers.values().map(Vec::len).sum();
+                    let want = [live.len(), users.len(), subscribers.len(), subscriptions].map(|n| n as u64);
+                    assert_eq!(got, want, "clients, users, channels, subscriptions of the node");
+                }
+                Call::Presence { channel } => {
+                    let members = result["presence"].as_object().expect("members by client id");
+                    let got = members.keys().cloned().collect::<BTreeSet<_>>();
+                    assert_eq!(got, self.ids(subscribers.get(&**channel)), "{channel}: presence");
+                }
+                Call::PresenceStats { channel } => {
+                    let clients = subscribers.get(&**channel).into_iter().flatten().collect::<Vec<_>>();
+                    let users = clients.iter().map(|number| &self.clients[**number].user).collect::<BTreeSet<_>>();
+                    let got = [count(&result["num_clients"]), count(&result["num_users"])];
+                    assert_eq!(got, [clients.len() as u64, users.len() as u64], "{channel}: presence stats");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn check_positions(&mut self, answers: &[(Call, Value)]) {
+        let tops = answers.iter().filter_map(|(call, answer)| match call {
+            Call::History { channel } => Some((channel.as_str(), top(answer))),
+            _ => None,
+        });
+        let tops = tops.collect::<BTreeMap<_, _>>();
+        for (channel, (offset, epoch)) in &tops {
+            self.model.check_top(channel, *offset, epoch);
+        }
+        for client in &self.clients {
+            for (channel, subscription) in &client.subscriptions {
+                let top = tops.get(channel.as_str()).map(|(offset, epoch)| (*offset, &**epoch));
+                self.model.check_level(channel, subscription, top);
+            }
+        }
+    }
+
+    /// Whom a subscriber saw come and not go is there; and it saw everybody come who came later than itself.
+    fn check_members(&self) {
+        let subscribers = self.subscribers();
+        for client in &self.clients {
+            for (channel, subscription) in &client.subscriptions {
+                if !self.scenario.channel_options(channel).force_push_join_leave {
+                    continue;
+                }
+                let others = subscribers.get(&**channel);
+                let gone = subscription.members.difference(&self.ids(others)).cloned().collect::<Vec<_>>();
+                assert!(gone.is_empty(), "{channel}: client {} still sees {gone:?}", client.number);
+                for other in others.into_iter().flatten().map(|number| &self.clients[*number]) {
+                    if other.subscriptions[channel].asked > subscription.live {
+                        let is_seen = subscription.members.contains(&other.id);
+                        assert!(is_seen, "{channel}: client {} did not see {} join", client.number, other.number);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
