@@ -205,7 +205,10 @@ mod tests {
     fn everything_is_bounded() {
         check("41\r\n", Err(413));
         check("ffffffffffffffff\r\n", Err(413));
-        check(&("20\r\n".to_owned() + &"a".repeat(32) + "\r\n21\r\n"), Err(413));
+        let chunk = |length: usize| format!("{length:x}\r\n{}\r\n", "a".repeat(length));
+        check(&(chunk(32) + "21\r\n"), Err(413));
+        check(&(chunk(32) + &chunk(16) + "11\r\n"), Err(413));
+        check(&(chunk(32) + &chunk(16) + &chunk(16) + "0\r\n\r\n"), Ok((&"a".repeat(LIMIT), "")));
         check(&("1;".to_owned() + &"x".repeat(LINE_BYTES_MAX + 1)), Err(400));
         check(&("0\r\n".to_owned() + &"A: b\r\n".repeat(1000)), Err(431));
     }
