@@ -19,3 +19,6 @@ pub use listen::Listen;
 pub use options::Options;
 pub use pool::{Pool, available_cpus};
 pub use start::StartError;
+
+#[cfg(test)]
+mod tests;

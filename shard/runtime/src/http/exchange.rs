@@ -298,3 +298,181 @@ impl Reply<'_, '_> {
         self.respond(status, &[("Content-Type", "text/plain; charset=utf-8")], text.as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::listen::Listen;
+    use crate::options::{Asset, Endpoints, ListenerOptions, Options};
+
+    fn site() -> Site {
+        let mut options = Options { allowed_origins: vec!["http://ok".into()], ..Options::default() };
+        options.http_api.key = "k".into();
+        options.http_api.body_size_limit = 20;
+        let endpoints = Endpoints { websocket: true, http_api: true, health: true, assets: true };
+        options.listeners.push(ListenerOptions { listen: Listen { address: String::new(), port: 0 }, endpoints });
+        options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
+        Site::new(Arc::new(options))
+    }
+
+    /// What a connection does with `input` when it comes in pieces: status of each response, calls as
+    /// `method(body)`, `upgrade`, `close`. Calls are answered with 200 at once.
+    fn serve(input: &[u8], piece: usize) -> Vec<String> {
+        let (site, mut exchange, mut seen) = (site(), Exchange::new(0), Vec::new());
+        let mut waiting = Vec::new();
+        for bytes in input.chunks(piece) {
+            waiting.extend_from_slice(bytes);
+            loop {
+                let mut out = Vec::new();
+                let (used, step) = exchange.step(&site, &waiting, &mut out, || true);
+                let end = match step {
+                    Step::Wait => None,
+                    Step::Next => Some(false),
+                    Step::Close => Some(true),
+                    Step::Upgrade(upgrade) => {
+                        seen.push(format!("upgrade {:?}", upgrade.transport.encoding));
+                        return seen;
+                    }
+                    Step::Call { method, body, transport_errors } => {
+                        let method = method.map_or("bare", |method| method.as_str());
+                        let mode = if transport_errors { "!" } else { "" };
+                        seen.push(format!("{method}{mode}({})", String::from_utf8_lossy(&body)));
+                        Some(!exchange.answer(200, b"{}", &mut out))
+                    }
+                };
+                waiting.drain(..used);
+                seen.extend(statuses(&out));
+                match end {
+                    None => break,
+                    Some(true) => {
+                        seen.push("close".into());
+                        return seen;
+                    }
+                    Some(false) => {}
+                }
+            }
+        }
+        seen
+    }
+
+    fn statuses(out: &[u8]) -> Vec<String> {
+        let text = String::from_utf8_lossy(out);
+        let lines = text.split("\r\n").filter_map(|line| line.strip_prefix("HTTP/1.1 "));
+        lines.filter(|line| !line.starts_with("200") && !line.starts_with("101")).map(|line| line[..3].into()).collect()
+    }
+
+    #[track_caller]
+    fn check(input: &str, want: &[&str]) {
+        let input = input.replace('|', "\r\n");
+        assert_eq!(serve(input.as_bytes(), input.len().max(1)), want, "{input:?}");
+        assert_eq!(serve(input.as_bytes(), 1), want, "byte by byte: {input:?}");
+    }
+
+    #[test]
+    fn api_calls_are_taken_apart_however_they_arrive() {
+        check("POST /api/publish HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 4||body", &["publish(body)"]);
+        check("POST /api HTTP/1.1|Host: h|X-API-Key: k||", &["bare()"]);
+        check(
+            "POST /api/info HTTP/1.1|Host: h|X-API-Key: k|Transfer-Encoding: chunked||2|ab|3|cde|0||",
+            &["info(abcde)"],
+        );
+        check(
+            "POST /api/info HTTP/1.1|Host: h|X-API-Key: k|X-Centrifugo-Error-Mode: transport|Content-Length: 2||{}",
+            &["info!({})"],
+        );
+    }
+
+    #[test]
+    fn pipelined_requests_are_served_one_after_the_other() {
+        let call = "POST /api/publish HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 1||";
+        check(
+            &format!("{call}a{call}bGET /nothing HTTP/1.1|Host: h||{call}c"),
+            &["publish(a)", "publish(b)", "404", "publish(c)"],
+        );
+    }
+
+    #[test]
+    fn connection_ends_when_either_side_wants() {
+        let call = "POST /api/publish HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 1|Connection: close||a";
+        check(&format!("{call}{call}"), &["publish(a)", "close"]);
+        check("GET /health HTTP/1.0||", &["close"]);
+        check("GET /health HTTP/1.0|Connection: keep-alive||GET /nothing HTTP/1.0||", &["404", "close"]);
+    }
+
+    #[test]
+    fn refusals_have_their_status() {
+        check("GET /api/publish HTTP/1.1|Host: h||", &["405"]);
+        check("POST /api/publish HTTP/1.1|Host: h||", &["401"]);
+        check("POST /api/publish HTTP/1.1|Host: h|Content-Length: 3||abc", &["401", "close"]);
+        check("POST /api/nothing HTTP/1.1|Host: h||", &["404"]);
+        check("POST / HTTP/1.1|Host: h||", &["405"]);
+        check("POST /api/info HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 21||", &["413", "close"]);
+        check(
+            "POST /api/info HTTP/1.1|Host: h|X-API-Key: k|Transfer-Encoding: chunked||15|aaaaaaaaaaaaaaaaaaaaa|0||",
+            &["413", "close"],
+        );
+        check("POST /api/info HTTP/1.1|Host: h|X-API-Key: k|Transfer-Encoding: chunked||x|", &["400", "close"]);
+        check("GET /health HTTP/1.1||", &["400", "close"]);
+        check("\u{16}\u{3}\u{1}||", &["400", "close"]);
+        check("GET /health HTTP/1.1|Host: h|Content-Length: 1|Transfer-Encoding: chunked||", &["400", "close"]);
+    }
+
+    #[test]
+    fn head_is_answered_without_a_body() {
+        let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+        exchange.step(&site, b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", &mut out, || true);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("Content-Length: 4\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn body_is_waited_for_after_100_continue() {
+        let head = "POST /api/info HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 1|Expect: 100-continue||";
+        let input = format!("{head}a").replace('|', "\r\n");
+        assert_eq!(serve(input.as_bytes(), input.len() - 1), ["100", "info(a)"]);
+        assert_eq!(serve(input.as_bytes(), input.len()), ["info(a)"], "the body is there already");
+    }
+
+    #[test]
+    fn upgrades_follow_subprotocol_query_and_origin() {
+        let upgrade = |target: &str, headers: &str| {
+            format!(
+                "GET {target} HTTP/1.1|Host: h|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==|{headers}|"
+            )
+        };
+        let path = "/connection/websocket";
+        check(&upgrade(path, ""), &["upgrade Json"]);
+        check(&upgrade(path, "Sec-WebSocket-Protocol: x, centrifuge-json, centrifuge-protobuf|"), &["upgrade Json"]);
+        check(&upgrade(path, "Sec-WebSocket-Protocol: centrifuge-protobuf|"), &["upgrade Protobuf"]);
+        check(&upgrade(&format!("{path}?format=protobuf"), ""), &["upgrade Protobuf"]);
+        check(&upgrade(&format!("{path}?a=b&cf_protocol=protobuf"), ""), &["upgrade Protobuf"]);
+        check(&upgrade(path, "Origin: http://OK|"), &["upgrade Json"]);
+        check(&upgrade(path, "Origin: http://h|"), &["403", "close"]);
+        check(&upgrade("/health", ""), &[]);
+        check(&format!("GET {path} HTTP/1.1|Host: h||"), &["400", "close"]);
+    }
+
+    #[test]
+    fn full_server_refuses_upgrades_with_503() {
+        let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+        let request = b"GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        assert!(matches!(exchange.step(&site, request, &mut out, || false), (_, Step::Close)));
+        assert_eq!(statuses(&out), ["503"]);
+    }
+
+    #[test]
+    fn head_that_comes_byte_by_byte_is_not_read_from_its_start_each_time() {
+        let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+        let mut input = b"GET /health HTTP/1.1\r\nHost: ".to_vec();
+        exchange.step(&site, &input, &mut out, || true);
+        input.extend_from_slice(b"\0");
+        let (used, step) = exchange.step(&site, &input, &mut out, || true);
+        assert!(used == 0 && matches!(step, Step::Wait), "a bad byte waits for the end of its line");
+        input.extend_from_slice(b"\r\n");
+        assert!(matches!(exchange.step(&site, &input, &mut out, || true), (_, Step::Close)));
+    }
+}

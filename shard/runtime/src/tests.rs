@@ -1,0 +1,392 @@
+//! Whole shards over loopback: what a peer sees, good and bad.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use ringcast_proto::http::Limits;
+use ringcast_proto::websocket::{self, Decoder, Event, Opcode, Role};
+use socket2::SockRef;
+
+use crate::options::{Asset, Endpoints, ListenerOptions};
+use crate::{Listen, Options, Pool, StartError};
+
+/// Far beyond what a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
+
+fn options(shards: usize) -> Options {
+    let listen = Listen { address: "127.0.0.1".into(), port: 0 };
+    let endpoints = Endpoints { websocket: true, http_api: true, health: true, assets: true };
+    let mut options = Options { shards, ..Options::default() };
+    options.listeners.push(ListenerOptions { listen, endpoints });
+    options.http_api.insecure = true;
+    options.assets.push(Asset { path: "/".into(), content_type: "text/plain".into(), bytes: vec![b'x'; 1 << 20] });
+    options
+}
+
+fn state() -> ringcast_state::Options {
+    let mut state = ringcast_state::Options::default();
+    state.client.insecure = true;
+    state
+}
+
+struct Server {
+    pool: Option<Pool>,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(options: Options, state: ringcast_state::Options) -> Self {
+        let pool = Pool::start(options, state).unwrap();
+        let address = pool.addresses()[0];
+        Self { pool: Some(pool), address }
+    }
+
+    fn default() -> Self {
+        Self::start(options(2), state())
+    }
+
+    fn dial(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    /// Everything the server says to `request` until it closes.
+    fn exchange(&self, request: &str) -> String {
+        let mut socket = self.dial();
+        socket.write_all(request.replace('|', "\r\n").as_bytes()).unwrap();
+        let mut response = Vec::new();
+        socket.read_to_end(&mut response).unwrap();
+        String::from_utf8(response).unwrap()
+    }
+
+    fn publish(&self, channel: &str, data: &str) -> String {
+        let body = format!(r#"{{"channel":"{channel}","data":{data}}}"#);
+        let request = format!("POST /api/publish HTTP/1.1|Host: h|Connection: close|Content-Length: {}||", body.len());
+        self.exchange(&format!("{request}{body}"))
+    }
+
+    fn stop(&mut self) -> bool {
+        self.pool.take().unwrap().stop(PATIENCE)
+    }
+}
+
+/// A WebSocket client.
+struct Client {
+    socket: TcpStream,
+    decoder: Decoder,
+    messages: Vec<String>,
+    pongs: usize,
+    closed: Option<(u16, String)>,
+}
+
+impl Client {
+    fn upgraded(server: &Server) -> Self {
+        let mut socket = server.dial();
+        let mut request = Vec::new();
+        websocket::write_request(&mut request, "h", "/connection/websocket", [7; 16], None);
+        socket.write_all(&request).unwrap();
+        let mut response = Vec::new();
+        while !response.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            response.push(byte[0]);
+        }
+        websocket::check_response(&response, [7; 16], &Limits::default()).unwrap().unwrap();
+        let decoder = Decoder::new(Role::Client, 64 << 20);
+        Self { socket, decoder, messages: Vec::new(), pongs: 0, closed: None }
+    }
+
+    fn connected(server: &Server) -> Self {
+        let mut client = Self::upgraded(server);
+        client.send(CONNECT);
+        assert!(client.next_message().starts_with(r#"{"id":1,"connect":{"client":""#));
+        client
+    }
+
+    fn subscribed(server: &Server, channel: &str) -> Self {
+        let mut client = Self::connected(server);
+        client.send(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#));
+        assert_eq!(client.next_message(), r#"{"id":2,"subscribe":{}}"#);
+        client
+    }
+
+    fn send(&mut self, message: &str) {
+        self.send_frame(Opcode::Text, message.as_bytes());
+    }
+
+    fn send_frame(&mut self, opcode: Opcode, payload: &[u8]) {
+        let mut frame = Vec::new();
+        websocket::encode_masked_frame(&mut frame, opcode, payload, [1, 2, 3, 4]);
+        self.socket.write_all(&frame).unwrap();
+    }
+
+    /// Reads once. False at the end.
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 65536];
+        let read = match self.socket.read(&mut bytes) {
+            Ok(read) => read,
+            Err(error) => panic!("{error}, {:?} {:?}", self.messages, self.closed),
+        };
+        let Self { decoder, messages, pongs, closed, .. } = self;
+        let _ = decoder
+            .decode(&mut bytes[..read], &mut |event| {
+                match event {
+                    Event::Text(text) => {
+                        let text = std::str::from_utf8(text).unwrap();
+                        messages.extend(text.split('\n').map(str::to_owned));
+                    }
+                    Event::Pong(_) => *pongs += 1,
+                    Event::Close { code, reason } => {
+                        *closed = Some((code.unwrap_or(0), String::from_utf8_lossy(reason).into_owned()));
+                    }
+                    Event::Binary(_) | Event::Ping(_) => panic!("unexpected {event:?}"),
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        read > 0
+    }
+
+    fn next_message(&mut self) -> String {
+        while self.messages.is_empty() {
+            assert!(self.read(), "the end, {:?}", self.closed);
+        }
+        self.messages.remove(0)
+    }
+
+    /// Code and reason of the close frame; the connection ends in good order.
+    fn goodbye(&mut self) -> Option<(u16, String)> {
+        while self.read() {}
+        self.closed.take()
+    }
+}
+
+#[track_caller]
+fn check_goodbye(client: &mut Client, code: u16) {
+    assert_eq!(client.goodbye().map(|(code, _)| code), Some(code));
+}
+
+#[test]
+fn client_connects_and_gets_publications_of_every_shard() {
+    let server = Server::default();
+    let mut clients: Vec<_> = (0..8).map(|_| Client::subscribed(&server, "chat")).collect();
+    for number in 0..5 {
+        assert!(server.publish("chat", &number.to_string()).ends_with("{\"result\":{}}"));
+    }
+    for client in &mut clients {
+        for number in 0..5 {
+            let want = format!(r#"{{"push":{{"channel":"chat","pub":{{"data":{number}}}}}}}"#);
+            assert_eq!(client.next_message(), want);
+        }
+    }
+}
+
+#[test]
+fn commands_may_come_with_the_upgrade_and_in_pieces() {
+    let server = Server::default();
+    let mut frame = Vec::new();
+    websocket::write_request(&mut frame, "h", "/connection/websocket", [7; 16], None);
+    websocket::encode_masked_frame(&mut frame, Opcode::Text, CONNECT.as_bytes(), [9; 4]);
+    let mut socket = server.dial();
+    for byte in frame {
+        socket.write_all(&[byte]).unwrap();
+    }
+    let mut response = Vec::new();
+    while !response.ends_with(b"}}") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        response.push(byte[0]);
+    }
+    assert!(String::from_utf8_lossy(&response).contains(r#"{"id":1,"connect":{"client":""#));
+}
+
+#[test]
+fn broken_rules_are_told_in_the_close_frame() {
+    let server = Server::default();
+    let bad_frames: [(&[u8], u16); 5] = [
+        (b"\x81\x02hi", 1002),
+        (b"\xf1\x80\0\0\0\0", 1002),
+        (b"\x81\x81\0\0\0\0\xff", 1007),
+        (b"\x82\xff\0\0\0\0\0\x10\0\0\0\0\0\0", 1009),
+        (b"\x89\xfe\0\x7e\0\0\0\0", 1002),
+    ];
+    for (bytes, code) in bad_frames {
+        let mut client = Client::connected(&server);
+        client.socket.write_all(bytes).unwrap();
+        check_goodbye(&mut client, code);
+    }
+    for (message, code) in [("", 3501), ("garbage", 3501), ("{}", 3501), (CONNECT, 3501)] {
+        let mut client = Client::connected(&server);
+        client.send(message);
+        check_goodbye(&mut client, code);
+    }
+}
+
+#[test]
+fn pings_are_answered_and_a_close_is_echoed() {
+    let server = Server::default();
+    let mut client = Client::connected(&server);
+    client.send_frame(Opcode::Ping, b"1");
+    client.send_frame(Opcode::Ping, b"2");
+    while client.pongs < 2 {
+        assert!(client.read());
+    }
+    client.send_frame(Opcode::Close, &[0x10, 0x92]);
+    check_goodbye(&mut client, 4242);
+}
+
+#[test]
+fn peers_that_vanish_leave_no_connection_behind() {
+    let server = Server::default();
+    let clients: Vec<_> = (0..6).map(|_| Client::subscribed(&server, "chat")).collect();
+    for (index, client) in clients.into_iter().enumerate() {
+        match index % 3 {
+            0 => SockRef::from(&client.socket).set_linger(Some(Duration::ZERO)).unwrap(),
+            1 => client.socket.shutdown(Shutdown::Write).unwrap(),
+            _ => {}
+        }
+    }
+    let pool = server.pool.as_ref().unwrap();
+    let start = Instant::now();
+    while pool.connections().iter().sum::<usize>() > 0 {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn http_is_served_beside_the_clients() {
+    let server = Server::default();
+    let health = server.exchange("GET /health HTTP/1.1|Host: h|Connection: close||");
+    assert!(health.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n") && health.ends_with("{}"));
+    let page = server.exchange("GET / HTTP/1.1|Host: h|Connection: close||");
+    assert_eq!(page.len() - page.find("\r\n\r\n").unwrap() - 4, 1 << 20);
+    let garbage = server.exchange("\u{16}\u{3}\u{1}||");
+    assert!(garbage.starts_with("HTTP/1.1 400 Bad Request"));
+    let bad = server.publish("chat", "");
+    assert!(bad.starts_with("HTTP/1.1 400") && bad.ends_with("Bad Request"), "{bad}");
+    let half_closed = {
+        let mut socket = server.dial();
+        socket.write_all(b"POST /api/info HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let mut response = String::new();
+        socket.read_to_string(&mut response).unwrap();
+        response
+    };
+    assert!(half_closed.contains("\"num_clients\":0"), "{half_closed}");
+}
+
+#[test]
+fn responses_that_nobody_reads_hold_back_their_reader_only() {
+    let server = Server::start(options(1), state());
+    let mut deaf = server.dial();
+    deaf.set_nonblocking(true).unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
+    let mut written = 0;
+    // The page is 1 MiB: the server must stop reading long before it has taken a thousand requests.
+    let full = loop {
+        match deaf.write(&requests.as_bytes()[written % requests.len()..]) {
+            Ok(more) => written += more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if server.publish("chat", "1").ends_with("{}}") && deaf.write(b"G").is_err() {
+                    break true;
+                }
+                written += 1;
+            }
+            Err(_) => break false,
+        }
+        assert!(written < 100 << 20);
+    };
+    assert!(full);
+}
+
+#[test]
+fn client_that_does_not_read_is_cut_and_the_others_get_everything() {
+    let mut state = state();
+    state.client.queue_max_size = 256 << 10;
+    let server = Server::start(options(1), state);
+    let deaf = Client::subscribed(&server, "chat");
+    let mut reader = Client::subscribed(&server, "chat");
+    let data = format!("\"{}\"", "x".repeat(60_000));
+    let pool = server.pool.as_ref().unwrap();
+    let start = Instant::now();
+    while pool.connections() == [2] {
+        assert!(server.publish("chat", &data).ends_with("{\"result\":{}}"));
+        assert!(start.elapsed() < PATIENCE, "the deaf client has not been cut");
+        assert_eq!(reader.next_message().len(), data.len() + r#"{"push":{"channel":"chat","pub":{"data":}}}"#.len());
+    }
+    drop(deaf);
+    assert!(server.publish("chat", "1").ends_with("{\"result\":{}}"));
+    assert_eq!(reader.next_message(), r#"{"push":{"channel":"chat","pub":{"data":1}}}"#);
+}
+
+#[test]
+fn connection_limit_counts_the_clients_of_all_shards() {
+    let server = Server::start(Options { connection_limit: 3, ..options(2) }, state());
+    let clients: Vec<_> = (0..3).map(|_| Client::connected(&server)).collect();
+    let mut request = Vec::new();
+    websocket::write_request(&mut request, "h", "/connection/websocket", [7; 16], None);
+    let request = String::from_utf8(request).unwrap();
+    assert!(server.exchange(&request).starts_with("HTTP/1.1 503"));
+    drop(clients);
+    let start = Instant::now();
+    while server.pool.as_ref().unwrap().connections() != [0, 0] {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    drop(Client::connected(&server));
+}
+
+#[test]
+fn stop_says_goodbye_to_everyone_and_waits_for_no_one() {
+    let mut server = Server::default();
+    let mut clients: Vec<_> = (0..4).map(|_| Client::subscribed(&server, "chat")).collect();
+    let mut stale = Client::upgraded(&server);
+    let mut half_head = server.dial();
+    half_head.write_all(b"GET /health HTT").unwrap();
+    let mut half_body = server.dial();
+    half_body.write_all(b"POST /api/publish HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n{").unwrap();
+    let silent = server.dial();
+    let half_frame = Client::connected(&server);
+    (&half_frame.socket).write_all(b"\x81\xfe").unwrap();
+    let deaf = Client::subscribed(&server, "loud");
+    let data = format!("\"{}\"", "x".repeat(500_000));
+    for _ in 0..3 {
+        server.publish("loud", &data);
+    }
+    assert!(server.stop(), "although some peers never answer");
+    for client in &mut clients {
+        assert_eq!(client.goodbye(), Some((3001, "shutdown".into())));
+    }
+    assert_eq!(stale.goodbye(), Some((3001, "shutdown".into())));
+    assert!(TcpStream::connect(server.address).is_err());
+    drop((half_head, half_body, silent, half_frame, deaf));
+}
+
+#[test]
+fn port_in_use_is_told_before_any_shard_starts() {
+    let server = Server::default();
+    let mut options = options(1);
+    options.listeners[0].listen.port = server.address.port();
+    let error = Pool::start(options, state()).err().unwrap();
+    assert!(matches!(error, StartError::PortInUse { address } if address == server.address), "{error}");
+}
+
+#[test]
+fn more_shards_than_cores_serve_together() {
+    let shards = crate::available_cpus().len() * 2 + 1;
+    let mut server = Server::start(options(shards), state());
+    let mut clients: Vec<_> = (0..4 * shards).map(|_| Client::subscribed(&server, "chat")).collect();
+    server.publish("chat", "1");
+    for client in &mut clients {
+        assert_eq!(client.next_message(), r#"{"push":{"channel":"chat","pub":{"data":1}}}"#);
+    }
+    assert_eq!(server.pool.as_ref().unwrap().connections().iter().sum::<usize>(), clients.len());
+    assert!(server.stop());
+}
