@@ -123,3 +123,86 @@ impl SendQueue {
         self.waiting_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(queue: &mut SendQueue) -> Vec<u8> {
+        match queue.take() {
+            None => Vec::new(),
+            Some(Frames::One(frame)) => frame.bytes().to_vec(),
+            Some(Frames::Many(frames)) => frames.iter().flat_map(|frame| frame.bytes()).copied().collect(),
+        }
+    }
+
+    /// Pushes frames, `=` before those that others get too, and wants them out in order and counted.
+    #[track_caller]
+    fn check(push: &str, frames: usize) {
+        let (mut queue, mut spare) = (SendQueue::default(), Vec::new());
+        for frame in push.split(' ') {
+            match frame.strip_prefix('=') {
+                Some(shared) => queue.push_shared(&Rc::from(shared.as_bytes()), &mut spare),
+                None => queue.push_owned(&frame.as_bytes()[..1], &frame.as_bytes()[1..], &mut spare),
+            }
+        }
+        let want = push.replace([' ', '='], "");
+        assert_eq!(queue.bytes(), want.len(), "{push}");
+        let count = match &queue.waiting {
+            Waiting::Nothing => 0,
+            Waiting::One(_) => 1,
+            Waiting::Many(frames) => frames.len(),
+        };
+        assert_eq!(count, frames, "{push}");
+        assert_eq!(taken(&mut queue), want.as_bytes(), "{push}");
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn frames_leave_in_the_order_in_which_they_came() {
+        check("=ab", 1);
+        check("=ab =cd =ef", 3);
+        check("ab =cd ef", 3);
+    }
+
+    #[test]
+    fn frames_of_one_connection_alone_are_joined() {
+        check("ab cd ef", 1);
+        check("=ab cd ef =gh", 3);
+    }
+
+    #[test]
+    fn bytes_count_until_the_socket_has_accepted_them() {
+        let (mut queue, mut spare) = (SendQueue::default(), Vec::new());
+        queue.push_owned(b"ab", b"cd", &mut spare);
+        taken(&mut queue);
+        assert_eq!(queue.bytes(), 4);
+        queue.push_owned(b"e", b"f", &mut spare);
+        assert_eq!(queue.bytes(), 6);
+        queue.flushed();
+        assert_eq!(queue.bytes(), 2);
+        assert!(!queue.is_empty());
+    }
+
+    #[test]
+    fn cleared_queue_keeps_counting_what_the_socket_holds() {
+        let (mut queue, mut spare) = (SendQueue::default(), Vec::new());
+        queue.push_owned(b"ab", b"", &mut spare);
+        taken(&mut queue);
+        queue.push_owned(b"cde", b"", &mut spare);
+        queue.clear();
+        assert_eq!(queue.bytes(), 2);
+        assert!(queue.take().is_none());
+    }
+
+    #[test]
+    fn emptied_vectors_are_used_again() {
+        let (mut queue, mut spare) = (SendQueue::default(), vec![Vec::with_capacity(64)]);
+        let frame = Rc::from(&b"a"[..]);
+        queue.push_shared(&frame, &mut spare);
+        queue.push_shared(&frame, &mut spare);
+        assert!(spare.is_empty());
+        let Some(Frames::Many(frames)) = queue.take() else { panic!("two frames") };
+        assert!(frames.capacity() >= 64);
+    }
+}

@@ -88,3 +88,106 @@ impl Outbox {
         self.shed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Epoch;
+    use crate::message::Subscribed;
+    use crate::{Publication, RequestId, Variant};
+    use ringcast_proto::client as wire;
+    use std::sync::Arc;
+
+    /// A message by the first letter of its kind and its channel.
+    fn message(kind: &str) -> Message {
+        let (kind, channel) = kind.split_at(1);
+        let channel: ChannelName = channel.into();
+        let request = RequestId { slot: 0, generation: 0 };
+        match kind {
+            "d" => {
+                let content = wire::Publication { data: vec![0; 100].into(), ..Default::default() };
+                let publication = Arc::new(Publication::new(content, Epoch::default()));
+                Message::Deliver { channel, publication }
+            }
+            "j" => Message::Membership { channel, info: Arc::default(), joined: true },
+            "s" => Message::Subscribed(Box::new(Subscribed { request, channel, top: None, recovery: None })),
+            "u" => {
+                let (variant, member) = (Variant::Json, None);
+                Message::Unsubscribe(Box::new(crate::message::Unsubscribe { channel, variant, member }))
+            }
+            _ => panic!("{kind}"),
+        }
+    }
+
+    fn name(message: &Message) -> String {
+        match message {
+            Message::Deliver { channel, .. } => format!("d{channel}"),
+            Message::Membership { channel, .. } => format!("j{channel}"),
+            Message::Subscribed(subscribed) => format!("s{}", subscribed.channel),
+            Message::Unsubscribe(unsubscribe) => format!("u{}", unsubscribe.channel),
+            Message::Insufficient { channel } => format!("!{channel}"),
+            message => panic!("{message:?}"),
+        }
+    }
+
+    fn pop_all(outbox: &mut Outbox) -> String {
+        let names = std::iter::from_fn(|| outbox.pop()).map(|message| name(&message));
+        names.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Pushes messages into an outbox that is full after the first delivery, and wants these to come out.
+    #[track_caller]
+    fn check(push: &str, want: &str) {
+        let mut outbox = Outbox::new(100);
+        push.split(' ').for_each(|kind| outbox.push(message(kind)));
+        assert_eq!(pop_all(&mut outbox), want, "{push}");
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn deliveries_joins_and_leaves_over_the_bound_shrink_to_one_mark_per_channel() {
+        check("da da ja db da db", "da !a !b");
+    }
+
+    #[test]
+    fn messages_of_control_are_never_shed() {
+        check("da ub sc ua uc", "da ub sc ua uc");
+    }
+
+    #[test]
+    fn subscription_behind_a_mark_needs_a_mark_of_its_own() {
+        check("da da sa da da", "da !a sa !a");
+        check("da da sb da", "da !a sb");
+    }
+
+    #[test]
+    fn mark_that_was_taken_does_not_stand_for_later_losses() {
+        let mut outbox = Outbox::new(100);
+        ["da", "ub", "ub", "da"].into_iter().for_each(|kind| outbox.push(message(kind)));
+        for want in ["da", "ub", "ub", "!a"] {
+            assert_eq!(outbox.pop().as_ref().map(name).as_deref(), Some(want));
+        }
+        outbox.push(message("da"));
+        outbox.push(message("da"));
+        assert_eq!(pop_all(&mut outbox), "da !a");
+        assert_eq!(outbox.shed(), 2);
+    }
+
+    #[test]
+    fn message_that_is_not_taken_stays_the_oldest() {
+        let mut outbox = Outbox::new(1 << 20);
+        ["da", "ub", "sc"].into_iter().for_each(|kind| outbox.push(message(kind)));
+        let before = outbox.bytes();
+        let mut room = 1;
+        outbox.drain(|message| {
+            if room == 0 {
+                return Err(message);
+            }
+            room -= 1;
+            Ok(())
+        });
+        assert!(outbox.bytes() < before);
+        assert_eq!(pop_all(&mut outbox), "ub sc");
+        assert!(outbox.is_empty());
+    }
+}

@@ -71,3 +71,53 @@ impl<W> Pending<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overdue(pending: &mut Pending<char>, now: u64) -> Vec<char> {
+        std::iter::from_fn(|| pending.take_overdue(Time(now))).map(|(_, waiter)| waiter).collect()
+    }
+
+    #[test]
+    fn wait_ends_once() {
+        let mut pending = Pending::new();
+        let request = pending.insert('a', Time(10));
+        assert_eq!(pending.take(request), Some('a'));
+        assert_eq!(pending.take(request), None);
+        assert_eq!(pending.next_timeout(), None);
+    }
+
+    #[test]
+    fn answer_for_an_earlier_use_of_the_place_is_dropped() {
+        let mut pending = Pending::new();
+        let stale = pending.insert('a', Time(10));
+        pending.take(stale);
+        let request = pending.insert('b', Time(11));
+        assert_eq!(stale.slot, request.slot);
+        assert_eq!(pending.take(stale), None);
+        assert_eq!(pending.get_mut(stale), None);
+        assert_eq!(pending.take(request), Some('b'));
+    }
+
+    #[test]
+    fn wait_is_over_past_its_deadline_and_not_at_it() {
+        let mut pending = Pending::new();
+        pending.insert('a', Time(10));
+        assert_eq!(overdue(&mut pending, 10), []);
+        assert_eq!(pending.next_timeout(), Some(Time(11)));
+        assert_eq!(overdue(&mut pending, 11), ['a']);
+    }
+
+    #[test]
+    fn overdue_waits_come_oldest_first_without_those_that_were_answered() {
+        let mut pending = Pending::new();
+        let requests = ['a', 'b', 'c', 'd'].map(|waiter| pending.insert(waiter, Time(u64::from(waiter as u32))));
+        pending.take(requests[1]);
+        assert_eq!(overdue(&mut pending, u64::from('c' as u32) + 1), ['a', 'c']);
+        assert_eq!(pending.take(requests[0]), None);
+        assert_eq!(pending.take(requests[3]), Some('d'));
+        assert_eq!(pending.next_timeout(), None);
+    }
+}

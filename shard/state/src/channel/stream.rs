@@ -186,3 +186,152 @@ impl Stream {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringcast_proto::client as wire;
+
+    const TTL: Duration = Duration::from_secs(10);
+    const META_TTL: Duration = Duration::from_secs(60);
+
+    /// A stream that keeps `size` publications, with `top` appended at time 0.
+    fn stream(size: usize, top: u64) -> Stream {
+        let mut stream = Stream::new("epoch".into(), Time(0), META_TTL);
+        for _ in 0..top {
+            append(&mut stream, size, Time(0));
+        }
+        stream
+    }
+
+    fn append(stream: &mut Stream, size: usize, now: Time) {
+        let content = wire::Publication { offset: stream.next_offset(), data: "{}".into(), ..Default::default() };
+        let publication = Publication::new(content, stream.position().epoch);
+        stream.append(Arc::new(publication), Retention { size, ttl: TTL, meta_ttl: META_TTL }, now);
+    }
+
+    fn offsets(found: &[Arc<Publication>]) -> Vec<u64> {
+        found.iter().map(|publication| publication.offset).collect()
+    }
+
+    #[track_caller]
+    fn check_after(since: u64, limit: usize, want: &[u64]) {
+        let found = stream(5, 8).after(since, limit, Form::Json);
+        assert_eq!(offsets(&found), want, "since {since}, limit {limit}");
+        assert!(found.iter().all(|p| matches!(p.encoded(Form::Json), crate::Encoded::Body(_))));
+    }
+
+    #[track_caller]
+    fn check_before(before: Option<u64>, limit: usize, want: &[u64]) {
+        let found = stream(5, 8).before(before, limit, Form::Protobuf);
+        assert_eq!(offsets(&found), want, "before {before:?}, limit {limit}");
+    }
+
+    #[test]
+    fn only_the_newest_are_kept_and_offsets_go_on() {
+        let mut stream = stream(2, 7);
+        assert_eq!(offsets(&stream.after(0, usize::MAX, Form::Json)), [6, 7]);
+        assert_eq!(stream.position(), Position { offset: 7, epoch: "epoch".into() });
+        assert_eq!(stream.latest(Form::Json).map(|latest| latest.offset), Some(7));
+    }
+
+    #[test]
+    fn reading_forward_begins_behind_the_offset_and_ends_at_the_limit() {
+        check_after(0, usize::MAX, &[4, 5, 6, 7, 8]);
+        check_after(3, usize::MAX, &[4, 5, 6, 7, 8]);
+        check_after(4, usize::MAX, &[5, 6, 7, 8]);
+        check_after(4, 2, &[5, 6]);
+        check_after(7, usize::MAX, &[8]);
+        check_after(4, 0, &[]);
+    }
+
+    #[test]
+    fn reading_forward_from_the_top_or_beyond_finds_nothing() {
+        for since in [8, 9, u64::MAX - 1, u64::MAX] {
+            check_after(since, usize::MAX, &[]);
+        }
+    }
+
+    #[test]
+    fn reading_backward_begins_before_the_offset_or_at_the_top() {
+        check_before(None, usize::MAX, &[8, 7, 6, 5, 4]);
+        check_before(None, 2, &[8, 7]);
+        check_before(Some(7), usize::MAX, &[6, 5, 4]);
+        check_before(Some(7), 1, &[6]);
+        check_before(Some(4), usize::MAX, &[]);
+        check_before(Some(0), usize::MAX, &[]);
+        check_before(Some(9), 1, &[8]);
+        check_before(Some(u64::MAX), 1, &[8]);
+    }
+
+    #[test]
+    fn publications_go_after_their_ttl_and_the_position_stays() {
+        let mut stream = stream(5, 3);
+        assert!(!stream.expire(Time(0) + (TTL - Duration::from_micros(1)), false));
+        assert_eq!(stream.after(0, usize::MAX, Form::Json).len(), 3);
+        assert_eq!(stream.next_expiry(), Time(0) + TTL);
+        assert!(!stream.expire(Time(0) + TTL, false));
+        assert_eq!(stream.after(0, usize::MAX, Form::Json).len(), 0);
+        assert!(stream.latest(Form::Json).is_none());
+        assert_eq!(stream.position().offset, 3);
+        append(&mut stream, 5, Time(0) + TTL);
+        assert_eq!(offsets(&stream.after(0, usize::MAX, Form::Json)), [4]);
+    }
+
+    #[test]
+    fn publication_gives_those_before_it_a_new_ttl() {
+        let mut stream = stream(5, 1);
+        let half = Time(0) + TTL / 2;
+        append(&mut stream, 5, half);
+        stream.expire(Time(0) + TTL, false);
+        assert_eq!(offsets(&stream.after(0, usize::MAX, Form::Json)), [1, 2]);
+        assert_eq!(stream.next_expiry(), half + TTL);
+    }
+
+    #[test]
+    fn position_goes_when_nobody_used_the_stream_for_its_meta_ttl() {
+        let mut stream = stream(5, 3);
+        let end = Time(0) + META_TTL;
+        stream.expire(Time(0) + TTL, false);
+        assert_eq!(stream.next_expiry(), end);
+        stream.touch(META_TTL, Time(1));
+        assert!(!stream.expire(end, false));
+        assert!(stream.expire(Time(1) + META_TTL, false));
+    }
+
+    #[test]
+    fn stream_with_subscribers_keeps_its_position() {
+        let mut stream = stream(5, 3);
+        let end = Time(0) + META_TTL;
+        assert!(!stream.expire(end, true));
+        assert_eq!(stream.next_expiry(), end + META_TTL);
+    }
+
+    #[test]
+    fn cleared_stream_keeps_its_position() {
+        let mut stream = stream(5, 3);
+        stream.clear();
+        assert_eq!(stream.position().offset, 3);
+        assert!(stream.after(0, usize::MAX, Form::Json).is_empty());
+        assert!(stream.before(None, usize::MAX, Form::Json).is_empty());
+    }
+
+    #[test]
+    fn version_must_grow_within_its_epoch() {
+        let mut stream = stream(5, 0);
+        for (version, epoch, want) in [
+            (0, "", false),
+            (5, "a", false),
+            (5, "a", true),
+            (4, "a", true),
+            (6, "a", false),
+            (6, "", true),
+            (1, "b", false),
+            (2, "", false),
+            (0, "b", false),
+            (2, "b", false),
+        ] {
+            assert_eq!(stream.is_outdated(version, epoch), want, "{version} {epoch:?}");
+        }
+    }
+}
