@@ -43,6 +43,7 @@ fn broken_commands_close_only_their_sender() {
         (r#"{"id":2,"subscribe":{"channel":""}}"#, BAD_REQUEST),
         (r#"{"id":2,"subscribe":{"channel":7}}"#, BAD_REQUEST),
         (r#"{"id":2,"subscribe":"chat:a"}"#, BAD_REQUEST),
+        (r#"{"id":2,"subscribe":{"channel":"chat:a","delta":"other"}}"#, BAD_REQUEST),
         (r#"{"id":2,"publish":{"channel":"chat:a","data":{"a":}}}"#, BAD_REQUEST),
         (r#"{"id":2,"connect":{}}"#, BAD_REQUEST),
         (
@@ -129,6 +130,7 @@ fn forbidden_commands_get_their_error_and_the_connection_lives() {
         ("subscribe", json!({"channel": "chat:\u{e9}"}), 107),
         ("subscribe", json!({"channel": "private:a"}), 103),
         ("subscribe", json!({"channel": "chat:twice"}), 105),
+        ("subscribe", json!({"channel": "chat:a", "tf": {"key": "a", "cmp": "eq", "val": "b"}}), 107),
         ("publish", json!({"channel": "nowhere:a", "data": {}}), 102),
         ("publish", json!({"channel": "private:a", "data": {}}), 103),
         ("publish", json!({"channel": "quiet:a", "data": {}}), 103),

@@ -8,7 +8,7 @@ use crate::cut::Relay;
 use crate::server::{API_KEY, SECRET, Server};
 use crate::support;
 
-/// Scenarios of every script. The scripts know two more, for what the server does not have yet: `delta`, `tags_filter`.
+/// Every scenario that each script knows.
 const ALL: &[&str] = &[
     "connect_anonymous",
     "connect_token",
@@ -31,6 +31,8 @@ const ALL: &[&str] = &[
     "token_refresh",
     "server_side_subscription",
     "api_subscribe",
+    "delta",
+    "tags_filter",
     "spread",
 ];
 
