@@ -1,20 +1,22 @@
 //! Bytes that came: requests, the upgrade, frames. A panic in here closes the one connection whose bytes
 //! they were.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
-use ringcast_state::{ApiCallId, ConnectionId, Frame};
+use ringcast_state::{ApiCallId, ConnectionId};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{PIPELINED_BYTES_MAX, Step};
 use crate::transport::websocket::Upgrade;
 
-/// Pongs that wait for a write; a peer that floods us with pings gets no more answers than it reads.
-const PONGS_MAX: usize = 16;
+/// Batches of pongs that wait for a write; each is no larger than a receive buffer. A peer that floods us with pings
+/// gets no more answers than it reads.
+const PONG_BATCHES_MAX: usize = 64;
 
 /// What serving a batch of bytes led to.
 enum Served {
@@ -63,7 +65,7 @@ impl Connections {
             decoder.decode(bytes, &mut |event| {
                 match event {
                     Event::Text(message) | Event::Binary(message) => io.shard.handle_frame(io.now, id, message),
-                    Event::Ping(payload) => pongs.push(pong(payload)),
+                    Event::Ping(payload) => websocket::encode_frame(&mut pongs, Opcode::Pong, payload),
                     Event::Pong(_) => io.shard.handle_pong(id),
                     Event::Close { code, .. } => {
                         goodbye = Some(close_echo(code));
@@ -98,14 +100,12 @@ impl Connections {
         }
     }
 
-    fn answer_pings(&mut self, io: &mut Io<'_>, id: ConnectionId, pongs: Vec<Vec<u8>>) {
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
-        let waiting = connection.output.get_or_insert_default();
-        let room = PONGS_MAX.saturating_sub(waiting.len());
-        waiting.extend(pongs.into_iter().take(room).map(Frame::Owned));
-        self.flush(io, id);
+    fn answer_pings(&mut self, io: &mut Io<'_>, id: ConnectionId, pongs: Vec<u8>) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let waiting = connection.output.as_ref().map_or(0, VecDeque::len);
+        if connection.phase == Phase::Open && waiting < PONG_BATCHES_MAX {
+            self.write(io, id, pongs);
+        }
     }
 
     /// Bytes of an HTTP connection. Gives the protocol that follows an upgrade.
@@ -256,12 +256,6 @@ fn has_room(clients: &std::sync::atomic::AtomicUsize, limit: usize) -> bool {
         clients.fetch_sub(1, Ordering::Relaxed);
     }
     room
-}
-
-fn pong(payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(payload.len() + 2);
-    websocket::encode_frame(&mut frame, Opcode::Pong, payload);
-    frame
 }
 
 /// The peer's code again, as RFC 6455 asks.

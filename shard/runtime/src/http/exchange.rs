@@ -15,6 +15,9 @@ pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
 /// First reservation for a body. What a header merely announces is not reserved.
 const BODY_RESERVE_BYTES: usize = 16 << 10;
 
+/// Line ends that are skipped before a request. Some old clients send one pair behind a body.
+const BLANKS_MAX: usize = 8;
+
 /// What is to be done. Bytes for the client are in the output already.
 pub enum Step<'a> {
     /// More bytes are needed, or the answer of the last call.
@@ -137,6 +140,9 @@ impl Exchange {
                     return (0, Step::Wait);
                 }
                 *parsed = input.len();
+                if input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count() > BLANKS_MAX {
+                    return (input.len(), refuse(HttpError { status: 400, reason: "blank lines" }, out));
+                }
                 match http::parse_head(input, &Limits::default()) {
                     Ok(None) => (0, Step::Wait),
                     Ok(Some((head, used))) => self.begin(site, &head, &input[used..], used, out, has_room),
@@ -416,6 +422,8 @@ mod tests {
         check("POST /api/info HTTP/1.1|Host: h|X-API-Key: k|Transfer-Encoding: chunked||x|", &["400", "close"]);
         check("GET /health HTTP/1.1||", &["400", "close"]);
         check("\u{16}\u{3}\u{1}||", &["400", "close"]);
+        check("||GET /nothing HTTP/1.1|Host: h||", &["404"]);
+        check(&"|".repeat(100), &["400", "close"]);
         check("GET /health HTTP/1.1|Host: h|Content-Length: 1|Transfer-Encoding: chunked||", &["400", "close"]);
     }
 

@@ -171,7 +171,7 @@ fn short_write_is_continued_when_the_peer_reads() {
     let mut rig = Rig::new();
     let (mut peer, socket) = rig.connect();
     SockRef::from(&rig.uring.borrow(socket).unwrap()).set_send_buffer_size(4096).unwrap();
-    let sent = pattern(4 << 20);
+    let sent = pattern(1 << 20);
     rig.uring.send(socket, SendBytes::Owned(sent.clone()));
     rig.until(|rig| rig.uring.unsent_bytes(socket) < sent.len());
     assert!(rig.uring.unsent_bytes(socket) > 0 && !rig.seen.contains(&Seen::Flushed(socket)));
