@@ -14,10 +14,16 @@ impl Directory {
         let name = format!("cli-{}-{number}", std::process::id());
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&path).expect("a directory for tests");
+        let directory = Directory(path);
         for (name, text) in files {
-            std::fs::write(path.join(name), text).expect("a file for a test");
+            directory.write(name, text);
         }
-        Directory(path)
+        directory
+    }
+
+    /// Writes a file in it.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).expect("a file for a test");
     }
 
     /// Where it is.

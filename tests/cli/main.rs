@@ -1,6 +1,7 @@
-//! The console commands of the built binary: what they print, what they leave behind, how they exit.
+//! The console of the built binary: what commands print, leave behind and exit with, and what the server tells.
 
 mod directory;
+mod server;
 
 use directory::Directory;
 use std::process::{Command, Output};
