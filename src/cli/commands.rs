@@ -15,6 +15,7 @@ pub fn all() -> Command {
         .subcommand(gen_config())
         .subcommand(default_config())
         .subcommand(default_env())
+        .subcommand(config_doc())
         .subcommand(gen_token())
         .subcommand(gen_sub_token())
         .subcommand(serve())
@@ -47,6 +48,17 @@ fn default_env() -> Command {
         .about("Generate full environment var list with defaults")
         .arg(base())
         .arg(switch("base-non-zero-only", "only variables whose values are not zero in the base config file"))
+}
+
+fn config_doc() -> Command {
+    let port = text("port", 'p', "port to run server on").default_value("6060").value_parser(clap::value_parser!(u16));
+    let level = text("base-level", 'l', "base level to use").default_value("0").value_parser(clap::value_parser!(u8));
+    Command::new("configdoc")
+        .about("Show configuration documentation generated from source code")
+        .arg(switch("markdown", "output markdown to stdout").short('m'))
+        .arg(text("section", 's', "filter by top-level section name"))
+        .arg(port)
+        .arg(level)
 }
 
 fn gen_token() -> Command {

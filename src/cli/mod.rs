@@ -4,6 +4,7 @@
 
 mod check_config;
 mod commands;
+mod config_doc;
 mod default_config;
 mod default_env;
 mod flags;
@@ -74,6 +75,14 @@ fn answer(name: &str, matches: &ArgMatches, out: &mut dyn Write) -> Result<Strin
         "defaultenv" => {
             let non_zero_only = matches.get_flag("base-non-zero-only");
             default_env::run(base_file(matches).as_deref(), non_zero_only)
+        }
+        "configdoc" if matches.get_flag("markdown") => {
+            let level = matches.get_one::<u8>("base-level").copied().unwrap_or_default();
+            Ok(config_doc::markdown(given(matches, "section"), usize::from(level)))
+        }
+        "configdoc" => {
+            let port = matches.get_one("port").copied().unwrap_or_default();
+            config_doc::run(given(matches, "section"), port, out)
         }
         "gentoken" => gen_token::connection_token(&token_request(matches)),
         "gensubtoken" => gen_token::subscription_token(&token_request(matches)),

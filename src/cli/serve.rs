@@ -36,32 +36,48 @@ const CONTENT_TYPES: &[(&str, &str)] = &[
 
 /// Serves the files below a folder until the process ends. An empty address is every address of the machine.
 pub fn run(address: &str, port: u16, folder: &Path, out: &mut dyn Write) -> Result<String, Failure> {
-    let any = if address.is_empty() { "::" } else { address };
-    let listener = TcpListener::bind((any, port))
-        .or_else(|error| if address.is_empty() { TcpListener::bind(("0.0.0.0", port)) } else { Err(error) })
-        .map_err(|error| format!("listen tcp {address}:{port}: {error}"))?;
+    let what = folder.display().to_string();
+    listen(address, port, &what, out, |path, out| respond(path, folder, out))
+}
+
+/// Answers GET requests until the process ends: `respond` writes a response for a path.
+pub fn listen(
+    address: &str,
+    port: u16,
+    what: &str,
+    out: &mut dyn Write,
+    respond: impl Fn(&str, &mut Vec<u8>) + Sync,
+) -> Result<String, Failure> {
+    let listener = bind(address, port).map_err(|error| format!("listen tcp {address}:{port}: {error}"))?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
-    let told = writeln!(out, "start serving {} on {bound}", folder.display()).and_then(|()| out.flush());
+    let told = writeln!(out, "start serving {what} on {bound}").and_then(|()| out.flush());
     told.map_err(|error| error.to_string())?;
     thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| accept(&listener, folder));
+            scope.spawn(|| accept(&listener, &respond));
         }
     });
     Ok(String::new())
 }
 
-fn accept(listener: &TcpListener, folder: &Path) {
+fn bind(address: &str, port: u16) -> io::Result<TcpListener> {
+    match address {
+        "" => TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))),
+        address => TcpListener::bind((address, port)),
+    }
+}
+
+fn accept(listener: &TcpListener, respond: &impl Fn(&str, &mut Vec<u8>)) {
     for stream in listener.incoming() {
         match stream {
             // A peer that is gone, or that is too slow, concerns nobody else.
-            Ok(stream) => drop(answer(stream, folder)),
+            Ok(stream) => drop(answer(stream, respond)),
             Err(_) => thread::sleep(REST),
         }
     }
 }
 
-fn answer(mut stream: TcpStream, folder: &Path) -> io::Result<()> {
+fn answer(mut stream: TcpStream, respond: impl Fn(&str, &mut Vec<u8>)) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut received = Vec::new();
@@ -75,17 +91,15 @@ fn answer(mut stream: TcpStream, folder: &Path) -> io::Result<()> {
         received.extend_from_slice(&chunk[..count]);
         match parse_head(&received, &Limits::default()) {
             Ok(None) => continue,
-            Ok(Some((head, _))) => respond(head.method(), head.path(), folder, &mut out),
+            Ok(Some((head, _))) if head.method() == "GET" => respond(head.path(), &mut out),
+            Ok(Some(_)) => write_response(&mut out, 405, &[("Allow", "GET")], b"", false),
             Err(error) => write_response(&mut out, error.status, &[], error.reason.as_bytes(), false),
         }
         return stream.write_all(&out);
     }
 }
 
-fn respond(method: &str, path: &str, folder: &Path, out: &mut Vec<u8>) {
-    if method != "GET" {
-        return write_response(out, 405, &[("Allow", "GET")], b"", false);
-    }
+fn respond(path: &str, folder: &Path, out: &mut Vec<u8>) {
     let content = locate(path, folder).and_then(|file| Some((content_type(&file), std::fs::read(file).ok()?)));
     match content {
         Some((content_type, bytes)) => {

@@ -112,6 +112,7 @@ fn check_client(root: View<'_>) -> Verdict {
             Regex::new(pattern)
                 .map_err(|_| format!("invalid client.{section}.{key}: {pattern}, expected a pattern"))?;
         }
+        check_claim_rules(client.object(section))?;
         let claim = client.object(section).text("user_id_claim");
         if !claim.is_empty() && !CLAIM.is_match(claim) {
             return Err(format!(
@@ -131,6 +132,16 @@ fn check_client(root: View<'_>) -> Verdict {
         let proxy = client.object("proxy").object(event);
         if proxy.bool("enabled") {
             check_proxy(DEFAULT_PROXY, proxy).map_err(inside(&format!("client.proxy.{event}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// A claim is compared with a text or with a pattern, not with both.
+fn check_claim_rules(token: View<'_>) -> Verdict {
+    for claim in ["audience", "issuer"] {
+        if !token.text(claim).is_empty() && !token.text(&format!("{claim}_regex")).is_empty() {
+            return Err(format!("can not use both token_{claim} and token_{claim}_regex, configure only one of them"));
         }
     }
     Ok(())
@@ -390,6 +401,17 @@ mod tests {
         let failure = validate(&merged.settings).expect_err("a broken pattern").0;
         assert!(failure.starts_with("namespace nn: invalid channel regex (:"), "{failure}");
         assert!(!failure.contains('\n'), "{failure}");
+    }
+
+    #[test]
+    fn a_claim_has_one_rule() {
+        let token = json!({"issuer": "a", "audience_regex": "b"});
+        check_file(json!({"client": {"token": token}}), "");
+        let token = json!({"issuer": "a", "issuer_regex": "a"});
+        check_file(
+            json!({"client": {"subscription_token": token}}),
+            "can not use both token_issuer and token_issuer_regex, configure only one of them",
+        );
     }
 
     #[test]
