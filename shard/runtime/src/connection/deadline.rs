@@ -21,6 +21,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an HTTP client may take no byte of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Connections ended per turn: to throw away the full buffers of a slow client takes the kernel a millisecond, and
+/// the others' messages wait meanwhile.
+const EXPIRED_PER_TURN: usize = 8;
+
 /// Entries may be early, for a deadline that moves back leaves its entry where it is: so a connection has one
 /// entry as a rule, however many requests it serves.
 #[derive(Default)]
@@ -49,10 +53,11 @@ impl Connections {
         self.set_deadline(id, NEVER);
     }
 
-    /// Ends what has taken too long.
+    /// Ends what has taken too long, a few at a time: the rest is due at once.
     pub fn handle_timeout(&mut self, io: &mut Io<'_>) {
+        let mut expired = 0;
         while let Some(&Reverse((at, id))) = self.deadlines.heap.peek() {
-            if at > io.now.at {
+            if at > io.now.at || expired == EXPIRED_PER_TURN {
                 return;
             }
             self.deadlines.heap.pop();
@@ -67,6 +72,7 @@ impl Connections {
                 self.set_deadline(id, deadline);
             } else {
                 connection.deadline = NEVER;
+                expired += 1;
                 self.expired(io, id);
             }
         }
