@@ -4,9 +4,7 @@ use crate::Variant;
 use crate::channel::{Position, Publication};
 use crate::filters::FilterId;
 use crate::message::ChannelName;
-use hashbrown::HashTable;
-use slab::Slab;
-use std::hash::BuildHasher;
+use crate::registry::{Named, Registry};
 
 /// Place of a channel in the hub; valid while some client of the shard is subscribed or subscribing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,9 +13,7 @@ pub(crate) struct HubIndex(pub(crate) u32);
 /// Channels that clients of this shard are subscribed or subscribing to.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    channels: Slab<HubChannel>,
-    by_name: HashTable<u32>,
-    hasher: foldhash::fast::FixedState,
+    channels: Registry<HubChannel>,
     /// Subscriptions that are live.
     live: usize,
 }
@@ -47,14 +43,15 @@ pub(crate) struct Subscriber {
     pub(crate) has_base: bool,
 }
 
+impl Named for HubChannel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl Hub {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        Hub {
-            channels: Slab::new(),
-            by_name: HashTable::new(),
-            hasher: foldhash::fast::FixedState::with_seed(hash_seed),
-            live: 0,
-        }
+        Hub { channels: Registry::new(hash_seed), live: 0 }
     }
 
     pub(crate) fn live(&self) -> usize {
@@ -62,41 +59,34 @@ impl Hub {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<HubIndex> {
-        let hash = self.hasher.hash_one(name);
-        let found = self.by_name.find(hash, |&index| &*self.channels[index as usize].name == name);
-        found.map(|&index| HubIndex(index))
+        self.channels.find(name).map(HubIndex)
     }
 
     pub(crate) fn name(&self, index: HubIndex) -> &ChannelName {
-        &self.channels[index.0 as usize].name
+        &self.channels[index.0].name
     }
 
     /// Enters a subscription that is not live yet.
     pub(crate) fn enter(&mut self, name: &str) -> HubIndex {
         if let Some(index) = self.find(name) {
-            self.channels[index.0 as usize].users += 1;
+            self.channels[index.0].users += 1;
             return index;
         }
         let top = Position::default();
         let channel = HubChannel { name: name.into(), users: 1, positioned: 0, subscribers: Vec::new(), top };
-        let index = self.channels.insert(channel) as u32;
-        let hash = self.hasher.hash_one(name);
-        let (channels, hasher) = (&self.channels, &self.hasher);
-        let rehash = |&index: &u32| hasher.hash_one(&*channels[index as usize].name);
-        self.by_name.insert_unique(hash, index, rehash);
-        HubIndex(index)
+        HubIndex(self.channels.insert(channel))
     }
 
     /// Whether positioned subscribers stand at `top`, which a new one was told. They do not when the stream was lost at the
     /// home and began anew since the last publication.
     pub(crate) fn is_level(&self, index: HubIndex, top: &Position) -> bool {
-        let channel = &self.channels[index.0 as usize];
+        let channel = &self.channels[index.0];
         channel.positioned == 0 || channel.top == *top
     }
 
     /// Makes a subscription live, from `top` on if it is positioned. Returns its place among the subscribers.
     pub(crate) fn join(&mut self, index: HubIndex, subscriber: Subscriber, top: Option<Position>) -> u32 {
-        let channel = &mut self.channels[index.0 as usize];
+        let channel = &mut self.channels[index.0];
         if let (true, Some(top)) = (subscriber.positioned, top) {
             debug_assert!(channel.positioned == 0 || channel.top == top, "{:?} {top:?}", channel.top);
             channel.top = top;
@@ -112,7 +102,7 @@ impl Hub {
 
     /// Takes a live subscription out of its place. Returns the slot of the client that moved there, if one did.
     pub(crate) fn leave(&mut self, index: HubIndex, place: u32) -> Option<u32> {
-        let channel = &mut self.channels[index.0 as usize];
+        let channel = &mut self.channels[index.0];
         let gone = channel.subscribers.swap_remove(place as usize);
         channel.positioned -= u32::from(gone.positioned);
         self.live -= 1;
@@ -121,25 +111,20 @@ impl Hub {
 
     /// Ends what `enter` began.
     pub(crate) fn exit(&mut self, index: HubIndex) {
-        let channel = &mut self.channels[index.0 as usize];
+        let channel = &mut self.channels[index.0];
         channel.users -= 1;
-        if channel.users > 0 {
-            return;
+        if channel.users == 0 {
+            self.channels.remove(index.0);
         }
-        let hash = self.hasher.hash_one(&*channel.name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == index.0) {
-            entry.remove();
-        }
-        self.channels.remove(index.0 as usize);
     }
 
     pub(crate) fn subscribers(&self, index: HubIndex) -> &[Subscriber] {
-        &self.channels[index.0 as usize].subscribers
+        &self.channels[index.0].subscribers
     }
 
     /// All subscribers hold the payload that they were just sent.
     pub(crate) fn give_base(&mut self, index: HubIndex) {
-        for subscriber in &mut self.channels[index.0 as usize].subscribers {
+        for subscriber in &mut self.channels[index.0].subscribers {
             subscriber.has_base = true;
         }
     }
@@ -149,7 +134,7 @@ impl Hub {
         if publication.offset == 0 {
             return true;
         }
-        let channel = &mut self.channels[index.0 as usize];
+        let channel = &mut self.channels[index.0];
         let top = &channel.top;
         let follows = publication.offset == top.offset + 1 && publication.epoch == top.epoch;
         channel.top = Position { offset: publication.offset, epoch: publication.epoch.clone() };

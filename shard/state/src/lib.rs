@@ -23,6 +23,7 @@ mod outbox;
 mod pending;
 mod post;
 mod random;
+mod registry;
 mod shard;
 mod time;
 mod users;

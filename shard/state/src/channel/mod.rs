@@ -23,20 +23,16 @@ pub(crate) use stream::{Retention, Stream};
 use crate::message::ChannelName;
 use crate::namespace::{ChannelConfig, ChannelOptions};
 use crate::random::Random;
+use crate::registry::{Named, Registry};
 use crate::wheel::{Timer, Wheel};
 use crate::{Now, Time};
-use hashbrown::HashTable;
 use presence::Presence;
 use results::Results;
-use slab::Slab;
-use std::hash::BuildHasher;
 
 /// All channels whose home a shard is.
 #[derive(Debug)]
 pub(crate) struct Homes {
-    channels: Slab<HomeChannel>,
-    by_name: HashTable<u32>,
-    hasher: foldhash::fast::FixedState,
+    channels: Registry<HomeChannel>,
     /// Channels with at least one subscriber.
     active: usize,
 }
@@ -59,12 +55,7 @@ pub(crate) struct HomeChannel {
 
 impl Homes {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        Homes {
-            channels: Slab::new(),
-            by_name: HashTable::new(),
-            hasher: foldhash::fast::FixedState::with_seed(hash_seed),
-            active: 0,
-        }
+        Homes { channels: Registry::new(hash_seed), active: 0 }
     }
 
     /// Channels with at least one subscriber.
@@ -74,21 +65,19 @@ impl Homes {
 
     /// Every channel with subscribers, and how many.
     pub(crate) fn iter_active(&self) -> impl Iterator<Item = (&ChannelName, u32)> {
-        let counted = self.channels.iter().map(|(_, c)| (&c.name, c.listeners.subscribers()));
+        let counted = self.channels.iter().map(|channel| (&channel.name, channel.listeners.subscribers()));
         counted.filter(|(_, subscribers)| *subscribers > 0)
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
-        let hash = self.hasher.hash_one(name);
-        let found = self.by_name.find(hash, |&index| &*self.channels[index as usize].name == name);
-        found.map(|&index| index as usize)
+    fn find(&self, name: &str) -> Option<u32> {
+        self.channels.find(name)
     }
 
-    fn find_or_insert(&mut self, name: &ChannelName, random: &mut Random) -> usize {
+    fn find_or_insert(&mut self, name: &ChannelName, random: &mut Random) -> u32 {
         if let Some(index) = self.find(name) {
             return index;
         }
-        let index = self.channels.insert(HomeChannel {
+        self.channels.insert(HomeChannel {
             name: name.clone(),
             listeners: Listeners::default(),
             presence: None,
@@ -97,37 +86,32 @@ impl Homes {
             is_base_lost: false,
             timer_at: None,
             generation: random.next_u32(),
-        });
-        let hash = self.hasher.hash_one(&**name);
-        let (channels, hasher) = (&self.channels, &self.hasher);
-        let rehash = |&index: &u32| hasher.hash_one(&*channels[index as usize].name);
-        self.by_name.insert_unique(hash, index as u32, rehash);
-        index
+        })
     }
 
     /// Forgets a channel that holds nothing any more.
-    fn release(&mut self, index: usize) {
-        let channel = &self.channels[index];
-        if channel.is_needed() {
-            return;
+    fn release(&mut self, index: u32) {
+        if !self.channels[index].is_needed() {
+            self.channels.remove(index);
         }
-        let hash = self.hasher.hash_one(&*channel.name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other as usize == index) {
-            entry.remove();
-        }
-        self.channels.remove(index);
     }
 
     /// A channel's timer fired.
     pub(crate) fn handle_timer(&mut self, now: Now, index: u32, generation: u32, wheel: &mut Wheel) {
-        let Some(channel) = self.channels.get_mut(index as usize) else { return };
+        let Some(channel) = self.channels.get_mut(index) else { return };
         if channel.generation != generation {
             return;
         }
         channel.timer_at = None;
         channel.expire(now.at);
-        channel.arm(index as usize, wheel);
-        self.release(index as usize);
+        channel.arm(index, wheel);
+        self.release(index);
+    }
+}
+
+impl Named for HomeChannel {
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -149,13 +133,13 @@ impl HomeChannel {
 
     /// Makes the wheel ask when something of this channel gets too old. A timer that is armed already for an earlier time
     /// is left: it arms itself again.
-    fn arm(&mut self, index: usize, wheel: &mut Wheel) {
+    fn arm(&mut self, index: u32, wheel: &mut Wheel) {
         let stream = self.stream.as_ref().map(|stream| stream.next_expiry());
         let results = self.results.as_ref().map(|results| results.next_expiry());
         let Some(due) = [stream, results].into_iter().flatten().min() else { return };
         if self.timer_at.is_none_or(|armed| due < armed) {
             self.timer_at = Some(due);
-            wheel.insert(due, Timer::Channel { index: index as u32, generation: self.generation });
+            wheel.insert(due, Timer::Channel { index, generation: self.generation });
         }
     }
 

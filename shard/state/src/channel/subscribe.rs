@@ -33,7 +33,7 @@ impl Homes {
     fn answer_subscriber(
         &mut self,
         context: &mut Context<'_>,
-        index: usize,
+        index: u32,
         retention: Option<Retention>,
         subscribe: &Subscribe,
     ) {
