@@ -1,7 +1,7 @@
 //! Runs the server: from a command line to the end of the process.
 
 use crate::cli::{RunRequest, VERSION};
-use crate::config::{self, lower, Environment, Loaded, Notices, Settings, Sources, View};
+use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
 use crate::log::{self, Level, Logs};
 use crossbeam_channel::Receiver;
 use ring::rand::{SecureRandom as _, SystemRandom};

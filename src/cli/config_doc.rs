@@ -1,6 +1,6 @@
 //! `configdoc`: every key with its type, default, variable and meaning, from the table of keys.
 
-use super::{serve, Failure};
+use super::{Failure, serve};
 use crate::config::keys::{self, Group, Key, Kind, Support};
 use ringcast_proto::http::write_response;
 use std::fmt::Write as _;

@@ -2,8 +2,8 @@
 
 use super::Failure;
 use crate::config::{self, EXTENSIONS};
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};

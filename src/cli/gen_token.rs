@@ -1,10 +1,10 @@
 //! `gentoken`, `gensubtoken`: tokens to try things with, signed by HMAC with SHA-256.
 
 use super::Failure;
-use crate::config::{duration, View};
+use crate::config::{View, duration};
 use crate::utc;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde_json::Value;
 use std::path::PathBuf;

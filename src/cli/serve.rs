@@ -1,7 +1,7 @@
 //! `serve`: a static file server for development. One request per connection, a few at a time; not for the outside.
 
 use super::Failure;
-use ringcast_proto::http::{decode_percent, parse_head, write_response, Limits};
+use ringcast_proto::http::{Limits, decode_percent, parse_head, write_response};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};

@@ -4,7 +4,7 @@
 //! which YAML and TOML read alike.
 
 use super::keys::{self, Group, Key, Kind};
-use super::{duration, Settings};
+use super::{Settings, duration};
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 
@@ -164,7 +164,7 @@ fn toml_map(map: &Map<String, Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{file, merge, Environment};
+    use crate::config::{Environment, file, merge};
     use serde_json::json;
 
     fn settings(file: Value) -> Settings {

@@ -140,11 +140,7 @@ fn http_api(api: View<'_>) -> HttpApiOptions {
 fn assets(root: View<'_>) -> Vec<Asset> {
     let page =
         Asset { path: "/".to_owned(), content_type: "text/html; charset=utf-8".to_owned(), bytes: DEMO_PAGE.to_vec() };
-    if root.object("demo").bool("enabled") {
-        vec![page]
-    } else {
-        Vec::new()
-    }
+    if root.object("demo").bool("enabled") { vec![page] } else { Vec::new() }
 }
 
 fn client_options(client: View<'_>) -> ClientOptions {
@@ -254,11 +250,7 @@ fn prefix(endpoint: View<'_>) -> String {
 }
 
 fn or(text: &str, other: &str) -> String {
-    if text.is_empty() {
-        other.to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text.is_empty() { other.to_owned() } else { text.to_owned() }
 }
 
 fn owned<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -268,8 +260,8 @@ fn owned<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{merge, validate, Environment};
-    use serde_json::{json, Value};
+    use crate::config::{Environment, merge, validate};
+    use serde_json::{Value, json};
 
     fn settings(file: Value) -> Settings {
         let object = file.as_object().expect("an object").clone();

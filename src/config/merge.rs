@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::keys::{self, Group, Key, Kind};
 use super::notices::UnknownKey;
 use super::settings::Settings;
-use super::{nearest, value, LoadError};
+use super::{LoadError, nearest, value};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 

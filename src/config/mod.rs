@@ -19,7 +19,7 @@ mod validate;
 mod value;
 
 pub use environment::Environment;
-pub use file::{extension, EXTENSIONS};
+pub use file::{EXTENSIONS, extension};
 pub use notices::Notices;
 pub use settings::{Settings, View};
 pub use validate::validate;

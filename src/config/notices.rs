@@ -75,7 +75,7 @@ fn is_set(key: &Key, value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{merge, Environment};
+    use crate::config::{Environment, merge};
     use serde_json::json;
 
     #[track_caller]

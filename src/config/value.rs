@@ -6,7 +6,7 @@
 
 use super::duration;
 use super::keys::{Key, Kind};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Reads a value found in a file, or inside of JSON from the environment. `None` when it cannot
 /// be one of this kind. Objects and lists of objects are not read here.

@@ -1,6 +1,6 @@
 //! Rules of channel options and namespaces.
 
-use super::{check_proxy, check_whole_seconds, inside, one_of, refuse, Verdict, DEFAULT_PROXY, NAME, NAME_PATTERN};
+use super::{DEFAULT_PROXY, NAME, NAME_PATTERN, Verdict, check_proxy, check_whole_seconds, inside, one_of, refuse};
 use crate::config::duration;
 use crate::config::settings::View;
 use regex::Regex;

@@ -299,11 +299,7 @@ fn check_whole_seconds(object: View<'_>, name: &str) -> Verdict {
 }
 
 fn one_of<'a>(name: &'a str, known: &[&str]) -> Result<(), &'a str> {
-    if known.contains(&name) {
-        Ok(())
-    } else {
-        Err(name)
-    }
+    if known.contains(&name) { Ok(()) } else { Err(name) }
 }
 
 fn refuse(reason: &str) -> Verdict {
@@ -322,8 +318,8 @@ fn pattern(source: &str) -> Regex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{merge, Environment};
-    use serde_json::{json, Value};
+    use crate::config::{Environment, merge};
+    use serde_json::{Value, json};
 
     /// An empty `want` is a valid configuration.
     #[track_caller]
