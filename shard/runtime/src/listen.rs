@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -9,6 +11,12 @@ use crate::start::StartError;
 
 /// Connections that wait to be accepted, per shard; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+
+/// How long a port may stay in use before that is an error.
+const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Between two looks at it.
+const PROBE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +35,21 @@ pub struct Listen {
 pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<Socket>, StartError> {
     let mut address = resolve(listen)?;
     if address.port() != 0 {
-        drop(bind_one(&mut address, Sharing::Alone)?);
+        probe(&mut address)?;
     }
     (0..sockets).map(|_| bind_one(&mut address, Sharing::WithTheOtherShards)).collect()
+}
+
+/// Fails if another server has the port. One that was killed keeps it for some 10 ms after its process is gone, until the
+/// kernel has taken its rings down: a supervisor that restarts at once must not meet an error for that.
+fn probe(address: &mut SocketAddr) -> Result<(), StartError> {
+    let give_up_at = Instant::now() + PROBE_PATIENCE;
+    loop {
+        match bind_one(address, Sharing::Alone) {
+            Err(StartError::PortInUse { .. }) if Instant::now() < give_up_at => thread::sleep(PROBE_PAUSE),
+            bound => return bound.map(drop),
+        }
+    }
 }
 
 /// Starts listening. Accepted sockets inherit TCP_NODELAY.

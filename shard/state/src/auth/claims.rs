@@ -1,5 +1,6 @@
 //! What a token says.
 
+use super::object::{Object, or_default};
 use crate::message::Overrides;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,26 +13,34 @@ use std::collections::BTreeMap;
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Claims<'a> {
+    #[serde(deserialize_with = "or_default")]
     pub(super) sub: String,
     pub(super) exp: Option<f64>,
     pub(super) nbf: Option<f64>,
     pub(super) iat: Option<f64>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) iss: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) aud: Audience,
+    #[serde(deserialize_with = "or_default")]
     pub(super) channel: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) client: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) channels: Vec<String>,
-    #[serde(borrow)]
-    pub(super) subs: BTreeMap<String, Sub<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub(super) subs: BTreeMap<String, Object<Sub<'a>>>,
     pub(super) expire_at: Option<i64>,
     #[serde(borrow)]
     info: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
     b64info: String,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
     b64data: String,
     #[serde(rename = "override")]
-    pub(super) overrides: Option<OverrideClaims>,
+    pub(super) overrides: Option<Object<OverrideClaims>>,
 }
 
 /// `aud` is one string or several.
@@ -63,23 +72,25 @@ impl Audience {
 pub(super) struct Sub<'a> {
     #[serde(borrow)]
     info: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
     b64info: String,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
     b64data: String,
     #[serde(rename = "override")]
-    pub(super) overrides: Option<OverrideClaims>,
+    pub(super) overrides: Option<Object<OverrideClaims>>,
 }
 
 /// The claim `override`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct OverrideClaims {
-    presence: Option<Flag>,
-    join_leave: Option<Flag>,
-    force_recovery: Option<Flag>,
-    force_positioning: Option<Flag>,
-    force_push_join_leave: Option<Flag>,
+    presence: Option<Object<Flag>>,
+    join_leave: Option<Object<Flag>>,
+    force_recovery: Option<Object<Flag>>,
+    force_positioning: Option<Object<Flag>>,
+    force_push_join_leave: Option<Object<Flag>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -90,7 +101,7 @@ struct Flag {
 
 impl OverrideClaims {
     pub(super) fn options(&self) -> Overrides {
-        let value = |flag: &Option<Flag>| flag.as_ref().map(|flag| flag.value);
+        let value = |flag: &Option<Object<Flag>>| flag.as_ref().map(|Object(flag)| flag.value);
         Overrides {
             presence: value(&self.presence),
             join_leave: value(&self.join_leave),

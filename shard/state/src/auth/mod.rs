@@ -1,6 +1,7 @@
 //! Who a client is and what a token opens to it. Source: behaviour §2.
 
 mod claims;
+mod object;
 mod signature;
 mod token;
 

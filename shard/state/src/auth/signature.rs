@@ -1,5 +1,6 @@
 //! Whether a token was signed with a key of ours.
 
+use super::object::Object;
 use crate::options::TokenOptions;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,7 +27,7 @@ pub(super) fn parse(token: &str) -> Option<Parts<'_>> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, claims) = signed.split_once('.')?;
     let header = URL_SAFE_NO_PAD.decode(header).ok()?;
-    let header: Header<'_> = serde_json::from_slice(&header).ok()?;
+    let Object(header) = serde_json::from_slice::<Object<Header<'_>>>(&header).ok()?;
     let algorithm = match header.alg {
         "HS256" => hmac::HMAC_SHA256,
         "HS384" => hmac::HMAC_SHA384,

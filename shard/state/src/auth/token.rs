@@ -4,6 +4,7 @@
 //! says is acted on.
 
 use super::claims::Claims;
+use super::object::Object;
 use super::signature;
 use crate::message::Overrides;
 use crate::options::TokenOptions;
@@ -67,12 +68,12 @@ pub(crate) fn verify_connection(
         if !claims.channel.is_empty() {
             return None;
         }
-        let named = claims.subs.iter().map(|(channel, sub)| {
+        let named = claims.subs.iter().map(|(channel, Object(sub))| {
             Some(TokenSub {
                 channel: channel.clone(),
                 info: sub.info()?,
                 data: sub.data()?,
-                overrides: sub.overrides.as_ref().map_or_else(Overrides::default, |o| o.options()),
+                overrides: sub.overrides.as_ref().map_or_else(Overrides::default, |Object(o)| o.options()),
             })
         });
         let mut subs = named.collect::<Option<Vec<_>>>()?;
@@ -101,7 +102,7 @@ pub(crate) fn verify_subscription(
             expire_at: claims.expire_at(),
             info: claims.info()?,
             data: claims.data()?,
-            overrides: claims.overrides.as_ref().map_or_else(Overrides::default, |o| o.options()),
+            overrides: claims.overrides.as_ref().map_or_else(Overrides::default, |Object(o)| o.options()),
         })
     })
 }
@@ -114,7 +115,8 @@ fn verify<T>(
     read: impl FnOnce(&Claims<'_>, String) -> Option<T>,
 ) -> Result<T, TokenError> {
     let parts = signature::parse(token).ok_or(TokenError::Invalid)?;
-    let claims: Claims<'_> = serde_json::from_slice(&parts.claims).map_err(|_| TokenError::Invalid)?;
+    let Object(claims) =
+        serde_json::from_slice::<Object<Claims<'_>>>(&parts.claims).map_err(|_| TokenError::Invalid)?;
     if !skip_signature && !signature::is_ours(&parts, claims.iat.map(|iat| iat as i64), options) {
         return Err(TokenError::Invalid);
     }

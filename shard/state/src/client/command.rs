@@ -18,6 +18,10 @@ pub(crate) struct Backlog {
     is_paused: bool,
 }
 
+/// Stands for what could not be decoded. Served in its turn, it closes the connection as an unknown command does, behind
+/// the answers to those before.
+const MALFORMED: Command = Command { id: 1, request: None };
+
 /// How a command went.
 pub(super) enum Served {
     /// Nothing more will come of it.
@@ -32,9 +36,7 @@ impl Shard {
     pub(crate) fn serve_frame(&mut self, now: Now, connection: ConnectionId, frame: &[u8]) {
         let Some(client) = self.clients.get(connection) else { return };
         for command in decode_commands(client.encoding, frame) {
-            let Ok(command) = command else {
-                return self.close(now, connection, Disconnect::BAD_REQUEST);
-            };
+            let command = command.unwrap_or(MALFORMED);
             self.receive_command(now, connection, command);
         }
     }
