@@ -228,3 +228,124 @@ impl ChannelOptions {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Namespaces `news`, whose names behind it must be `a` to `z`, and `rooms`, where users may be named.
+    fn config() -> ChannelConfig {
+        let regex = Regex::new("^[a-z]+$").ok();
+        let news = ChannelOptions { channel_regex: regex, history_size: 1, ..ChannelOptions::default() };
+        let rooms = ChannelOptions { allow_user_limited_channels: true, history_size: 2, ..ChannelOptions::default() };
+        let namespaces = [("news".to_owned(), news), ("rooms".to_owned(), rooms)];
+        ChannelConfig { namespaces: namespaces.into(), ..ChannelConfig::default() }
+    }
+
+    /// Wants the name behind the namespace and the history size that tells the namespaces apart.
+    #[track_caller]
+    fn check_resolve(channel: &str, want: Option<(&str, usize)>) {
+        let config = config();
+        let got = config.resolve(channel).map(|(rest, options)| (rest, options.history_size));
+        assert_eq!(got, want, "{channel}");
+    }
+
+    #[track_caller]
+    fn check_client(channel: &str, want: Result<(), ReplyError>) {
+        assert_eq!(config().resolve_for_client(channel).map(|_| ()), want, "{channel}");
+    }
+
+    #[track_caller]
+    fn check_limited(channel: &str, user: &str, want: Option<bool>) {
+        let config = config();
+        let (_, options) = config.resolve(channel).expect("a known namespace");
+        let got = config.limited_to(channel, options).map(|users| users.contains(user));
+        assert_eq!(got, want, "{channel} {user}");
+    }
+
+    #[track_caller]
+    fn check_data(own: Option<DataFormat>, data: &[u8], want: bool) {
+        let options = ChannelOptions { publication_data_format: own, ..ChannelOptions::default() };
+        assert_eq!(config().accepts(&options, data), want, "{own:?} {}", String::from_utf8_lossy(data));
+    }
+
+    #[test]
+    fn namespace_stands_before_the_first_boundary() {
+        check_resolve("news:today", Some(("today", 1)));
+        check_resolve("news:a:b", Some(("a:b", 1)));
+        check_resolve("news:", Some(("", 1)));
+        check_resolve("news", Some(("news", 0)));
+        check_resolve("plain", Some(("plain", 0)));
+    }
+
+    #[test]
+    fn private_prefix_is_not_part_of_the_namespace() {
+        check_resolve("$news:today", Some(("today", 1)));
+        check_resolve("$plain", Some(("$plain", 0)));
+        check_resolve("$$news:today", None);
+    }
+
+    #[test]
+    fn unknown_namespace_is_not_resolved() {
+        check_resolve("weather:today", None);
+        check_resolve(":today", None);
+    }
+
+    #[test]
+    fn names_have_no_namespaces_without_a_boundary() {
+        let config = ChannelConfig { namespace_boundary: String::new(), ..config() };
+        let (rest, options) = config.resolve("news:today").expect("a channel without namespace");
+        assert_eq!((rest, options.history_size), ("news:today", 0));
+    }
+
+    #[test]
+    fn name_must_match_the_regex_or_be_ascii() {
+        check_client("news:today", Ok(()));
+        check_client("news:Today", Err(ReplyError::BAD_REQUEST));
+        check_client("news:", Err(ReplyError::BAD_REQUEST));
+        check_client("rooms:1", Ok(()));
+        check_client("rooms:\u{e4}", Err(ReplyError::BAD_REQUEST));
+        check_client("weather:today", Err(ReplyError::UNKNOWN_CHANNEL));
+    }
+
+    #[test]
+    fn users_are_named_behind_the_last_boundary_where_that_is_allowed() {
+        check_limited("rooms:1#ann,bob", "bob", Some(true));
+        check_limited("rooms:1#ann,bob", "bo", Some(false));
+        check_limited("rooms:1#ann,bob", "", Some(false));
+        check_limited("rooms:1#ann#bob", "ann", Some(false));
+        check_limited("rooms:1#", "ann", Some(false));
+        check_limited("rooms:1", "ann", None);
+        check_limited("news:a#ann", "ann", None);
+        check_limited("plain#ann", "bob", None);
+    }
+
+    #[test]
+    fn only_names_with_the_prefix_are_private() {
+        assert!(config().is_private("$news:today"));
+        assert!(!config().is_private("news:$today"));
+        let without = ChannelConfig { private_prefix: String::new(), ..config() };
+        assert!(!without.is_private("$news:today"));
+    }
+
+    #[test]
+    fn data_must_have_the_format_of_the_namespace_or_of_all() {
+        check_data(None, b"", false);
+        check_data(None, b"\xff", true);
+        check_data(Some(DataFormat::Json), b"[1]", true);
+        check_data(Some(DataFormat::Json), b"{", false);
+        check_data(Some(DataFormat::Json), b"", false);
+        check_data(Some(DataFormat::JsonObject), b"[1]", false);
+        check_data(Some(DataFormat::JsonObject), b" {} ", true);
+        check_data(Some(DataFormat::Binary), b"", true);
+    }
+
+    #[test]
+    fn history_needs_size_and_ttl() {
+        for (size, ttl, want) in [(0, 1, false), (1, 0, false), (1, 1, true)] {
+            let history_ttl = Duration::from_secs(ttl);
+            let options = ChannelOptions { history_size: size, history_ttl, ..ChannelOptions::default() };
+            assert_eq!(options.has_history(), want, "{size} {ttl}");
+        }
+    }
+}

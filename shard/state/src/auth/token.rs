@@ -158,3 +158,256 @@ impl TokenSub {
         TokenSub { channel: channel.to_owned(), info, data, overrides: Overrides::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use regex::Regex;
+    use ring::hmac;
+
+    const KEY: &str = "key";
+    const NOW: i64 = 1_700_000_000;
+
+    fn options() -> TokenOptions {
+        TokenOptions { hmac_secret_key: KEY.to_owned(), ..TokenOptions::default() }
+    }
+
+    fn signed(header: &str, claims: &str, algorithm: hmac::Algorithm, key: &str) -> String {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = hmac::sign(&hmac::Key::new(algorithm, key.as_bytes()), signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// A token of ours.
+    fn token(claims: &str) -> String {
+        signed(r#"{"alg":"HS256"}"#, claims, hmac::HMAC_SHA256, KEY)
+    }
+
+    fn user_of(token: &str, options: &TokenOptions) -> Result<String, TokenError> {
+        verify_connection(token, options, false, NOW).map(|token| token.user)
+    }
+
+    #[track_caller]
+    fn check_token(token: &str, options: &TokenOptions, want: Result<&str, TokenError>) {
+        assert_eq!(user_of(token, options).as_deref(), want.as_ref().map(|user| *user), "{token}");
+    }
+
+    /// Checks a connection token of ours with these claims.
+    #[track_caller]
+    fn check(claims: &str, options: &TokenOptions, want: Result<&str, TokenError>) {
+        let got = user_of(&token(claims), options);
+        assert_eq!(got.as_deref(), want.as_ref().map(|user| *user), "{claims}");
+    }
+
+    const INVALID: Result<&str, TokenError> = Err(TokenError::Invalid);
+    const EXPIRED: Result<&str, TokenError> = Err(TokenError::Expired);
+
+    #[test]
+    fn each_hmac_algorithm_is_served() {
+        let claims = r#"{"sub":"ann"}"#;
+        for (name, algorithm) in
+            [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)]
+        {
+            let header = format!(r#"{{"alg":"{name}","typ":"JWT"}}"#);
+            check_token(&signed(&header, claims, algorithm, KEY), &options(), Ok("ann"));
+        }
+    }
+
+    #[test]
+    fn signature_must_be_made_by_the_algorithm_and_key_of_ours() {
+        let claims = r#"{"sub":"ann"}"#;
+        check_token(&signed(r#"{"alg":"HS256"}"#, claims, hmac::HMAC_SHA256, "other"), &options(), INVALID);
+        check_token(&signed(r#"{"alg":"HS512"}"#, claims, hmac::HMAC_SHA256, KEY), &options(), INVALID);
+        for algorithm in ["none", "None", "hs256", "RS256", "ES256", ""] {
+            let header = format!(r#"{{"alg":"{algorithm}"}}"#);
+            check_token(&signed(&header, claims, hmac::HMAC_SHA256, KEY), &options(), INVALID);
+        }
+        let unsigned = token(claims);
+        let unsigned = unsigned.rsplit_once('.').expect("three parts").0;
+        check_token(&format!("{unsigned}."), &options(), INVALID);
+    }
+
+    #[test]
+    fn empty_key_signs_nothing() {
+        let forged = signed(r#"{"alg":"HS256"}"#, r#"{"sub":"ann"}"#, hmac::HMAC_SHA256, "");
+        check_token(&forged, &TokenOptions::default(), INVALID);
+        check_token(&forged, &options(), INVALID);
+    }
+
+    #[test]
+    fn text_that_is_no_token_is_refused() {
+        let good = token(r#"{"sub":"ann"}"#);
+        for broken in [
+            String::new(),
+            ".".to_owned(),
+            "..".to_owned(),
+            "...".to_owned(),
+            format!("{good}."),
+            format!(".{good}"),
+            format!("{good}="),
+            format!("{good} "),
+            good.replacen('.', "", 1),
+            good[1..].to_owned(),
+            token("null"),
+            token("[]"),
+            token("{"),
+            token(""),
+            signed("", "{}", hmac::HMAC_SHA256, KEY),
+            signed("{}", "{}", hmac::HMAC_SHA256, KEY),
+            signed(r#"{"alg":256}"#, "{}", hmac::HMAC_SHA256, KEY),
+        ] {
+            check_token(&broken, &options(), INVALID);
+        }
+    }
+
+    #[test]
+    fn claims_of_the_wrong_type_are_refused() {
+        for claims in [
+            r#"{"sub":42}"#,
+            r#"{"sub":"ann","exp":"1800000000"}"#,
+            r#"{"sub":"ann","nbf":{}}"#,
+            r#"{"sub":"ann","channels":"news"}"#,
+            r#"{"sub":"ann","subs":[]}"#,
+            r#"{"sub":"ann","b64info":"?"}"#,
+        ] {
+            check(claims, &options(), INVALID);
+        }
+    }
+
+    #[test]
+    fn token_lives_from_nbf_to_exp() {
+        for (claims, want) in [
+            (format!(r#"{{"sub":"ann","exp":{}}}"#, NOW + 1), Ok("ann")),
+            (format!(r#"{{"sub":"ann","exp":{NOW}}}"#), EXPIRED),
+            (format!(r#"{{"sub":"ann","exp":{}}}"#, NOW - 1), EXPIRED),
+            (format!(r#"{{"sub":"ann","nbf":{NOW}}}"#), Ok("ann")),
+            (format!(r#"{{"sub":"ann","nbf":{}}}"#, NOW + 1), EXPIRED),
+            (r#"{"sub":"ann"}"#.to_owned(), Ok("ann")),
+        ] {
+            check(&claims, &options(), want);
+        }
+    }
+
+    #[test]
+    fn expired_token_of_somebody_else_is_not_told_to_be_expired() {
+        let expired = signed(r#"{"alg":"HS256"}"#, r#"{"sub":"ann","exp":1}"#, hmac::HMAC_SHA256, "other");
+        check_token(&expired, &options(), INVALID);
+    }
+
+    #[test]
+    fn audience_is_one_or_one_of_several() {
+        let options = TokenOptions { audience: "svc".into(), ..options() };
+        check(r#"{"sub":"ann","aud":"svc"}"#, &options, Ok("ann"));
+        check(r#"{"sub":"ann","aud":["other","svc"]}"#, &options, Ok("ann"));
+        check(r#"{"sub":"ann","aud":["other"]}"#, &options, INVALID);
+        check(r#"{"sub":"ann","aud":"svc2"}"#, &options, INVALID);
+        check(r#"{"sub":"ann","aud":[]}"#, &options, INVALID);
+        check(r#"{"sub":"ann"}"#, &options, INVALID);
+    }
+
+    #[test]
+    fn issuer_must_be_the_configured_one() {
+        let options = TokenOptions { issuer: "https://issuer.example".into(), ..options() };
+        check(r#"{"sub":"ann","iss":"https://issuer.example"}"#, &options, Ok("ann"));
+        check(r#"{"sub":"ann","iss":"https://other.example"}"#, &options, INVALID);
+        check(r#"{"sub":"ann"}"#, &options, INVALID);
+    }
+
+    #[test]
+    fn issuer_and_audience_may_be_patterns() {
+        let pattern = |text: &str| Some(Regex::new(text).expect("a pattern"));
+        let options =
+            TokenOptions { audience_regex: pattern("^svc-[0-9]+$"), issuer_regex: pattern("^iss"), ..options() };
+        check(r#"{"sub":"ann","aud":["x","svc-12"],"iss":"iss-x"}"#, &options, Ok("ann"));
+        check(r#"{"sub":"ann","aud":"svc-x","iss":"iss-x"}"#, &options, INVALID);
+        check(r#"{"sub":"ann","aud":"svc-1","iss":"xiss"}"#, &options, INVALID);
+    }
+
+    #[test]
+    fn user_may_stand_in_another_claim() {
+        let options = TokenOptions { user_id_claim: "user_id".into(), ..options() };
+        check(r#"{"sub":"ann","user_id":"bob"}"#, &options, Ok("bob"));
+        check(r#"{"sub":"ann"}"#, &options, Ok(""));
+        check(r#"{"user_id":42}"#, &options, INVALID);
+    }
+
+    #[test]
+    fn previous_key_is_good_for_tokens_issued_while_it_was_valid() {
+        let previous = |valid_until| TokenOptions {
+            hmac_previous_secret_key: "old".into(),
+            hmac_previous_secret_key_valid_until: valid_until,
+            ..options()
+        };
+        let token = |claims| signed(r#"{"alg":"HS256"}"#, claims, hmac::HMAC_SHA256, "old");
+        check_token(&token(r#"{"sub":"ann","iat":100}"#), &options(), INVALID);
+        check_token(&token(r#"{"sub":"ann","iat":100}"#), &previous(0), Ok("ann"));
+        check_token(&token(r#"{"sub":"ann","iat":100}"#), &previous(100), Ok("ann"));
+        check_token(&token(r#"{"sub":"ann","iat":101}"#), &previous(100), INVALID);
+        check_token(&token(r#"{"sub":"ann"}"#), &previous(100), Ok("ann"));
+        check(r#"{"sub":"ann","iat":101}"#, &previous(100), Ok("ann"));
+    }
+
+    #[test]
+    fn signature_may_be_skipped_and_nothing_else() {
+        let foreign = |claims| signed(r#"{"alg":"HS256"}"#, claims, hmac::HMAC_SHA256, "other");
+        let skipped = |token: &str| verify_connection(token, &options(), true, NOW).map(|token| token.user);
+        assert_eq!(skipped(&foreign(r#"{"sub":"ann"}"#)).as_deref(), Ok("ann"));
+        assert_eq!(skipped(&foreign(r#"{"sub":"ann","exp":1}"#)), Err(TokenError::Expired));
+        assert_eq!(skipped("a.b.c"), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn connection_and_subscription_tokens_do_not_stand_for_each_other() {
+        let subscription = token(r#"{"sub":"ann","channel":"news"}"#);
+        check_token(&subscription, &options(), INVALID);
+        let opened = verify_subscription(&subscription, &options(), false, NOW).expect("a subscription token");
+        assert_eq!((&*opened.user, &*opened.channel, &*opened.client), ("ann", "news", ""));
+        let connection = token(r#"{"sub":"ann"}"#);
+        let refused = verify_subscription(&connection, &options(), false, NOW).map(|_| ());
+        assert_eq!(refused, Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn expire_at_wins_over_exp_and_zero_is_never() {
+        for (claims, want) in [
+            (format!(r#"{{"exp":{}}}"#, NOW + 9), Some(NOW + 9)),
+            (format!(r#"{{"exp":{},"expire_at":{}}}"#, NOW + 9, NOW + 5), Some(NOW + 5)),
+            (format!(r#"{{"exp":{},"expire_at":0}}"#, NOW + 9), None),
+            ("{}".to_owned(), None),
+        ] {
+            let got = verify_connection(&token(&claims), &options(), false, NOW).expect("a connection token");
+            assert_eq!(got.expire_at, want, "{claims}");
+        }
+    }
+
+    #[test]
+    fn payloads_come_as_json_or_in_base64() {
+        let claims = r#"{"info":{ "a" : 1 },"subs":{"x":{"data":[1]},"y":{"b64data":"AAE="},"z":{"info":null}}}"#;
+        let got = verify_connection(&token(claims), &options(), false, NOW).expect("a connection token");
+        assert_eq!(&got.info[..], br#"{ "a" : 1 }"#);
+        let subs: Vec<(&str, &[u8], &[u8])> =
+            got.subs.iter().map(|s| (&*s.channel, &s.data[..], &s.info[..])).collect();
+        assert_eq!(subs, [("x", &b"[1]"[..], &b""[..]), ("y", b"\x00\x01", b""), ("z", b"", b"")]);
+    }
+
+    #[test]
+    fn channels_are_subscriptions_where_no_subs_are_named() {
+        let names = |claims| {
+            let got = verify_connection(&token(claims), &options(), false, NOW).expect("a connection token");
+            got.subs.iter().map(|sub| sub.channel.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(r#"{"channels":["b","a"]}"#), ["b", "a"]);
+        assert_eq!(names(r#"{"channels":["b","a"],"subs":{"c":{}}}"#), ["c"]);
+    }
+
+    #[test]
+    fn options_are_overridden_by_objects_with_a_value() {
+        let claims = r#"{"channel":"x","override":{"presence":{"value":true},"force_recovery":{"value":false}}}"#;
+        let got = verify_subscription(&token(claims), &options(), false, NOW).expect("a subscription token");
+        assert_eq!(got.overrides.presence, Some(true));
+        assert_eq!(got.overrides.force_recovery, Some(false));
+        assert_eq!(got.overrides.join_leave, None);
+    }
+}
