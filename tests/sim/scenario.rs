@@ -131,7 +131,7 @@ fn options(random: &mut Random) -> Options {
         ..defaults
     };
     let limits = Limits {
-        outbox_max_size: *random.pick(&[300, 2 << 10, 16 << 10, 8 << 20, 8 << 20, 8 << 20]),
+        outbox_max_size: *random.pick(&[100, 500, 4 << 10, 8 << 20, 8 << 20, 8 << 20]),
         backlog_max_size: *random.pick(&[300, 64 << 10]),
         idempotency_ttl: Duration::from_secs(60),
         ..Limits::default()
