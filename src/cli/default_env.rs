@@ -73,6 +73,17 @@ fn text(kind: Kind, value: &Value) -> String {
 
 /// In double quotes, as a shell or a `.env` file reads it.
 fn quote(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
-    format!("\"{}\"", escaped.replace('\n', "\\n"))
+    let mut quoted = String::from("\"");
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let refers = |next: &char| next.is_ascii_alphanumeric() || ['_', '{', '('].contains(next);
+        match character {
+            '\n' => quoted.push_str("\\n"),
+            '\\' | '"' => quoted.extend(['\\', character]),
+            '$' if characters.peek().is_some_and(refers) => quoted.push_str("\\$"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
 }

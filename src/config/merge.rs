@@ -63,16 +63,15 @@ impl Merge<'_> {
     /// Reads an object of the file: every key of the group gets a value of its kind, its zero
     /// where the file is silent. `path` ends in a dot or is empty.
     fn read_object(&mut self, group: Group, raw: &Value, path: &str) -> Result<Map<String, Value>, LoadError> {
-        let empty = Map::new();
         let raw = match raw {
-            Value::Object(object) => object,
-            Value::Null => &empty,
+            Value::Object(object) => nest(group, object),
+            Value::Null => Map::new(),
             other => {
                 return Err(bad_key(path.trim_end_matches('.'), other, Kind::Object(group)));
             }
         };
         let mut object = zeros(group);
-        for (name, raw) in raw {
+        for (name, raw) in &raw {
             match keys::find(group, &name.to_lowercase()) {
                 Some(key) => {
                     let path = format!("{path}{}", key.name);
@@ -96,7 +95,13 @@ impl Merge<'_> {
             }),
             Kind::Object(group) => self.read_object(group, raw, &format!("{path}.")).map(Value::Object),
             Kind::List(group) => {
-                let elements = raw.as_array().ok_or_else(|| bad_key(path, raw, kind))?;
+                let elements = match raw {
+                    Value::Array(elements) => elements.as_slice(),
+                    // A list of one may do without brackets, as in the reference.
+                    Value::Object(single) if !single.is_empty() => std::slice::from_ref(raw),
+                    Value::Object(_) => &[],
+                    _ => return Err(bad_key(path, raw, kind)),
+                };
                 let read = |(index, raw): (usize, &Value)| {
                     self.read_object(group, raw, &format!("{path}.[{index}].")).map(Value::Object)
                 };
@@ -121,8 +126,8 @@ impl Merge<'_> {
                 self.apply_variables(nested, inner, &format!("{path}."), &format!("{variable}_"))?;
             } else if !self.is_flag(&path) {
                 if let Some((name, text)) = self.environment.setting(&variable) {
-                    let text = text.to_owned();
-                    object.insert(key.name.to_owned(), self.read_variable(key, &name, &text)?);
+                    let value = object.get_mut(key.name).expect("every key has a value");
+                    self.read_variable(key, &name, text, value)?;
                 }
                 self.known_variables.insert(variable);
             } else {
@@ -132,13 +137,30 @@ impl Merge<'_> {
         Ok(())
     }
 
-    fn read_variable(&mut self, key: &Key, name: &str, text: &str) -> Result<Value, LoadError> {
-        let bad = || bad(format!("variable {name}"), &Value::from(text), key.kind);
-        if let Kind::List(_) = key.kind {
-            let raw: Value = serde_json::from_str(text).map_err(|_| bad())?;
-            return self.read_value(key.kind, &raw, key.name).map_err(|_| bad());
+    fn read_variable(&mut self, key: &Key, name: &str, text: &str, value: &mut Value) -> Result<(), LoadError> {
+        let place = || format!("variable {name}");
+        let Kind::List(group) = key.kind else {
+            let read = value::read_str(key.kind, text);
+            *value = read.ok_or_else(|| bad(place(), &Value::from(text), key.kind))?;
+            return Ok(());
+        };
+        if text.starts_with('[') {
+            // What is broken in it is not shown: it may hold passwords.
+            let no_json =
+                |_| LoadError::BadValue { place: place(), value: "no JSON".to_owned(), expected: key.kind.expected() };
+            let raw: Value = serde_json::from_str(text).map_err(no_json)?;
+            *value = self.read_value(key.kind, &raw, key.name).map_err(|error| error.inside(&place()))?;
+            return Ok(());
         }
-        value::read_str(key.kind, text).ok_or_else(bad)
+        // Names of further elements, whose keys have variables of their own.
+        let elements = value.as_array_mut().filter(|_| keys::find(group, "name").is_some());
+        let elements = elements.ok_or_else(|| bad(place(), &Value::from(text), key.kind))?;
+        for name in text.split(' ') {
+            let mut element = zeros(group);
+            element.insert("name".to_owned(), name.into());
+            elements.push(element.into());
+        }
+        Ok(())
     }
 
     /// Overrides keys of the elements of a list: `CHANNEL_NAMESPACES_<NAME>_<KEY>`.
@@ -208,6 +230,22 @@ impl Merge<'_> {
         }
         Ok(())
     }
+}
+
+/// Puts keys that are written as paths (`client.insecure`) into the objects that they name.
+fn nest(group: Group, object: &Map<String, Value>) -> Map<String, Value> {
+    let is_path = |name: &str| name.contains('.') && keys::find(group, name).is_none();
+    let (paths, plain): (Vec<_>, Vec<_>) = object.clone().into_iter().partition(|(name, _)| is_path(name));
+    let mut nested: Map<String, Value> = plain.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+    for (path, value) in paths {
+        let (head, rest) = path.split_once('.').expect("a path has a dot");
+        let inner = nested.entry(head.to_lowercase()).or_insert_with(|| Map::new().into());
+        match inner {
+            Value::Object(inner) => inner.insert(rest.to_owned(), value),
+            _ => nested.insert(path, value),
+        };
+    }
+    nested
 }
 
 /// An object with the zero of every key.
@@ -378,6 +416,38 @@ mod tests {
     }
 
     #[test]
+    fn names_add_elements() {
+        let names = Case {
+            file: json!({"channel": {"namespaces": [{"name": "old"}]}}),
+            variables: &[
+                ("CENTRIFUGO_CHANNEL_NAMESPACES", "a-b cc"),
+                ("CENTRIFUGO_CHANNEL_NAMESPACES_A_B_PRESENCE", "true"),
+            ],
+            flags: &[],
+        };
+        check(&names, "channel.namespaces.0.name", json!("old"));
+        check(&names, "channel.namespaces.1.name", json!("a-b"));
+        check(&names, "channel.namespaces.1.presence", json!(true));
+        check(&names, "channel.namespaces.2.subscribe_proxy_name", json!("default"));
+    }
+
+    #[test]
+    fn keys_may_be_written_as_paths() {
+        let paths = json!({
+            "client.insecure": true,
+            "Client": {"token.audience": "a"},
+            "channel.namespaces": {"name": "one"},
+            "client.nonsense": 1,
+        });
+        check(&case(paths.clone()), "client.insecure", json!(true));
+        check(&case(paths.clone()), "client.token.audience", json!("a"));
+        check(&case(paths.clone()), "channel.namespaces.0.name", json!("one"));
+        let merged = merged(&case(paths)).expect("merged");
+        let unknown: Vec<_> = merged.unknown_keys.iter().map(|key| key.path.as_str()).collect();
+        assert_eq!(unknown, ["client.nonsense"]);
+    }
+
+    #[test]
     fn bad_values_are_named_with_their_place() {
         check_error(
             &case(json!({"client": {"ping_interval": "25"}})),
@@ -389,8 +459,8 @@ mod tests {
         );
         check_error(&case(json!({"client": []})), "key client is a list, expected an object");
         check_error(
-            &case(json!({"channel": {"namespaces": {"name": "a"}}})),
-            "key channel.namespaces is an object, expected a list of objects",
+            &case(json!({"channel": {"namespaces": 5}})),
+            "key channel.namespaces is 5, expected a list of objects",
         );
         check_error(
             &case(json!({"channel": {"namespaces": ["a"]}})),
@@ -401,8 +471,12 @@ mod tests {
             "variable RINGCAST_SHARDS is \"two\", expected a whole number",
         );
         check_error(
-            &Case { file: json!({}), variables: &[("CENTRIFUGO_CONSUMERS", "kafka")], flags: &[] },
-            "variable CENTRIFUGO_CONSUMERS is \"kafka\", expected a list of objects",
+            &Case { file: json!({}), variables: &[("CENTRIFUGO_CONSUMERS", "[{")], flags: &[] },
+            "variable CENTRIFUGO_CONSUMERS is no JSON, expected a list of objects",
+        );
+        check_error(
+            &Case { file: json!({}), variables: &[("CENTRIFUGO_PROXIES", r#"[{"timeout":"x"}]"#)], flags: &[] },
+            "variable CENTRIFUGO_PROXIES, key proxies.[0].timeout is \"x\", expected a duration such as \"1h30m\", or a number of nanoseconds",
         );
         check_error(
             &Case { file: json!({}), variables: &[], flags: &[("health.enabled", "maybe")] },

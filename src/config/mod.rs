@@ -73,6 +73,18 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The same, found inside of something.
+    fn inside(self, outer: &str) -> Self {
+        match self {
+            LoadError::BadValue { place, value, expected } => {
+                LoadError::BadValue { place: format!("{outer}, {place}"), value, expected }
+            }
+            other => other,
+        }
+    }
+}
+
 impl std::fmt::Display for LoadError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
