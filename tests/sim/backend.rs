@@ -95,8 +95,9 @@ impl Backend {
         }
         let id = context.model.new_id();
         context.model.publish(context.now, &channel, id);
-        let skip_history = random.one_in(12);
-        let body = json!({"channel": channel, "data": data(random, id), "skip_history": skip_history});
+        let (skip_history, delta) = (random.one_in(12), random.one_in(2));
+        let data = data(random, id);
+        let body = json!({"channel": channel, "data": data, "skip_history": skip_history, "delta": delta});
         self.open(context, Call::Publish { channel, id }, "publish", &body)
     }
 

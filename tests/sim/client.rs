@@ -178,8 +178,11 @@ impl Client {
             }
             (Request::Subscribe(request), ReplyResult::Subscribe(result)) => {
                 let wish = Wish { recover: request.recover, offset: request.offset, epoch: request.epoch };
+                let options = context.scenario.channel_options(&request.channel);
+                let is_delta = !request.delta.is_empty() && !options.allowed_delta_types.is_empty();
+                assert_eq!(result.delta, is_delta, "{}: deltas asked for and granted", request.channel);
                 let subscription = Subscription::asked(asked.moment);
-                self.subscribed(context, asked.at, &request.channel, &wish, subscription, &result);
+                self.subscribed(context, asked.at, &request.channel, &wish, subscription, *result);
             }
             (Request::Unsubscribe(request), ReplyResult::Unsubscribe) => self.end(&request.channel),
             (Request::Publish(request), ReplyResult::Publish) => {
@@ -218,10 +221,10 @@ impl Client {
         assert!(!result.client.is_empty());
         self.phase = Phase::Live;
         self.id = result.client;
-        for (channel, result) in &result.subs {
-            let wish = wishes.get(channel).cloned().unwrap_or_default();
+        for (channel, result) in result.subs {
+            let wish = wishes.get(&channel).cloned().unwrap_or_default();
             let subscription = Subscription::server_side();
-            self.subscribed(context, at, channel, &wish, subscription, result);
+            self.subscribed(context, at, &channel, &wish, subscription, result);
         }
     }
 
@@ -232,9 +235,13 @@ impl Client {
         channel: &str,
         wish: &Wish,
         mut subscription: Subscription,
-        result: &SubscribeResult,
+        mut result: SubscribeResult,
     ) {
-        context.model.subscribed(context.scenario, (at, context.now), channel, wish, &mut subscription, result);
+        subscription.has_deltas = result.delta;
+        for publication in &mut result.publications {
+            subscription.make_whole(self.encoding, publication);
+        }
+        context.model.subscribed(context.scenario, (at, context.now), channel, wish, &mut subscription, &result);
         let before = self.subscriptions.insert(channel.to_owned(), subscription);
         assert!(before.is_none(), "client {}: subscribed to {channel} twice", self.number);
     }
@@ -271,7 +278,7 @@ impl Client {
                 positioned: subscribe.positioned,
                 ..SubscribeResult::default()
             };
-            return self.subscribed(context, Time(0), &channel, &Wish::default(), subscription, &result);
+            return self.subscribed(context, Time(0), &channel, &Wish::default(), subscription, result);
         }
         if matches!(push.body, PushBody::Refresh(_)) && context.scenario.acts_on_users {
             return;
@@ -280,7 +287,10 @@ impl Client {
         let subscription =
             subscription.unwrap_or_else(|| panic!("client {}: {channel} is not subscribed", self.number));
         match push.body {
-            PushBody::Pub(publication) => context.model.delivered(&channel, subscription, &publication),
+            PushBody::Pub(mut publication) => {
+                subscription.make_whole(self.encoding, &mut publication);
+                context.model.delivered(&channel, subscription, &publication);
+            }
             PushBody::Join(join) => {
                 let info = join.info.expect("a join names somebody");
                 context.model.joined(&channel, subscription, &info.client);

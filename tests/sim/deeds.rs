@@ -178,6 +178,7 @@ impl World {
             positioned: self.random.one_in(3),
             recoverable: recover || self.random.one_in(3),
             flag: if self.random.one_in(10) { 2 } else { 0 },
+            delta: if self.random.one_in(3) { "fossil".to_owned() } else { String::new() },
             ..SubscribeRequest::default()
         }))
     }

@@ -4,12 +4,16 @@
 //! offset never shows two ids, and the same id is never followed by two others.
 
 use crate::scenario::Scenario;
-use ringcast_proto::client::{Publication, SubscribeResult};
+use ringcast_proto::client::{Encoding, Publication, SubscribeResult};
+use ringcast_proto::delta;
 use ringcast_state::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts what happens; tells before from after where the clock stands still.
 pub type Moment = u64;
+
+/// Longest payload; generous.
+const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 /// Id of a payload.
 pub type PublicationId = u64;
@@ -67,6 +71,10 @@ pub struct Subscription {
     /// The last publication that came by itself.
     last: Option<PublicationId>,
     seen: BTreeSet<PublicationId>,
+    /// Publications may be patches of the one before.
+    pub has_deltas: bool,
+    /// The last payload, when they may.
+    base: Option<Vec<u8>>,
     /// Clients that were seen to join and not to leave.
     pub members: BTreeSet<String>,
     /// Clients that were seen to leave.
@@ -90,6 +98,30 @@ impl Subscription {
     /// The server made it.
     pub fn server_side() -> Self {
         Subscription { server_side: true, ..Subscription::default() }
+    }
+
+    /// Puts the whole payload where a delta subscription has its text or a patch.
+    pub fn make_whole(&mut self, encoding: Encoding, publication: &mut Publication) {
+        if !self.has_deltas {
+            assert!(!publication.delta, "a patch without being asked for");
+            return;
+        }
+        let text = match encoding {
+            Encoding::Json => {
+                let text: String = serde_json::from_slice(&publication.data).expect("a payload in a string");
+                text.into_bytes()
+            }
+            Encoding::Protobuf => publication.data.to_vec(),
+        };
+        let mut whole = Vec::new();
+        if publication.delta {
+            let base = self.base.as_deref().expect("a patch comes behind what it changes");
+            delta::decode(base, &text, PAYLOAD_BYTES_MAX, &mut whole).expect("a patch of the payload before");
+        } else {
+            whole = text;
+        }
+        publication.data = whole.clone().into();
+        self.base = Some(whole);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a seed decides beforehand: how large the world is, how its options are set and which faults it has.
 
 use crate::random::Random;
-use ringcast_state::namespace::{ChannelConfig, ChannelOptions, RecoveryMode};
+use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DeltaType, RecoveryMode};
 use ringcast_state::options::{ClientOptions, Limits, TokenOptions};
 use ringcast_state::{Options, Seeds};
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ fn options(random: &mut Random) -> Options {
     let limits = Limits {
         outbox_max_size: *random.pick(&[100, 500, 4 << 10, 8 << 20, 8 << 20, 8 << 20]),
         backlog_max_size: *random.pick(&[300, 64 << 10]),
-        idempotency_ttl: Duration::from_secs(60),
+        idempotency_ttl: Duration::from_secs(600),
         ..Limits::default()
     };
     Options {
@@ -160,6 +160,8 @@ fn channel_config(random: &mut Random) -> ChannelConfig {
     let history = ChannelOptions {
         history_size: random.scale(1, 60) as usize,
         history_ttl: Duration::from_millis(random.scale(200, 3_600_000)),
+        allowed_delta_types: if random.one_in(2) { vec![DeltaType::Fossil] } else { Vec::new() },
+        delta_publish: random.one_in(2),
         allow_positioning: true,
         allow_recovery: true,
         ..everybody.clone()

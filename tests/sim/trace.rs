@@ -54,6 +54,7 @@ impl Trace {
         }
     }
 
+    #[expect(clippy::print_stderr, reason = "a developer reads it")]
     fn write(&mut self, words: &str) {
         self.hash.add(words.as_bytes());
         if self.detail == Detail::Words {

@@ -296,7 +296,7 @@ impl Shard {
             variant: subscription.variant,
             positioned: answer.top.is_some(),
             join_leave: subscribing.push_join_leave,
-            has_base: answer.recovery.as_ref().is_some_and(|recovery| recovery.recovered),
+            has_base: brings_base(answer) && subscription.filter().is_none(),
         };
         subscription.state = State::Live(self.hub.join(index, subscriber, answer.top.clone()));
     }
@@ -386,4 +386,10 @@ impl Shard {
     pub(super) fn expire_subscription(&mut self, now: Now, connection: ConnectionId, index: HubIndex) {
         self.end_or_close(now, connection, index, Unsubscribe::EXPIRED, Disconnect::SUB_EXPIRED);
     }
+}
+
+/// Whether the answer holds the payload that the next patch is made against. A client that is level has not: it may have
+/// its position from a subscribe reply and never have seen a publication.
+fn brings_base(answer: &Subscribed) -> bool {
+    answer.recovery.as_ref().is_some_and(|recovery| !recovery.publications.is_empty())
 }
