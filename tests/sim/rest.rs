@@ -15,6 +15,25 @@ impl World {
     /// Lets everything arrive, and checks what must be true then.
     pub fn rest(&mut self) {
         self.settle();
+        let answers = loop {
+            let before = self.connected();
+            let answers = self.ask_everything();
+            // Somebody may be closed for its silence while the answers come.
+            if self.connected() == before {
+                break answers;
+            }
+        };
+        self.check_counts(&answers);
+        self.check_positions(&answers);
+        self.check_members();
+    }
+
+    fn connected(&self) -> Vec<String> {
+        let live = self.clients.iter().filter(|client| client.phase == Phase::Live);
+        live.map(|client| client.id.clone()).collect()
+    }
+
+    fn ask_everything(&mut self) -> Vec<(Call, Value)> {
         self.keep_answers = true;
         let (backend, mut context, ..) = self.backend();
         let requests = backend.ask_everything(&mut context);
@@ -23,10 +42,7 @@ impl World {
         }
         self.settle();
         self.keep_answers = false;
-        let answers = std::mem::take(&mut self.backend.kept);
-        self.check_counts(&answers);
-        self.check_positions(&answers);
-        self.check_members();
+        std::mem::take(&mut self.backend.kept)
     }
 
     /// Everybody goes; nothing may be left.

@@ -14,6 +14,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a turn may have taken when a shard acts on the time of its beginning, microseconds.
+const TURN_MAX: usize = 100;
+
 /// Everything there is in one run.
 pub struct World {
     pub scenario: Scenario,
@@ -37,6 +40,8 @@ pub struct Station {
     slots: Vec<Slot>,
     calls: VecDeque<Request>,
     stalled_until: Time,
+    /// The clock as the shard read it at the beginning of its turn.
+    now: Now,
 }
 
 #[derive(Default)]
@@ -68,7 +73,7 @@ impl World {
     pub fn new(seed: u64, detail: Detail) -> Self {
         let mut random = Random::new(seed);
         let scenario = Scenario::new(&mut random);
-        let now = Now { at: Time(1 + random.below(1 << 40) as u64), unix_ms: 1_700_000_000_000 };
+        let now = Now { at: Time(1000 + random.below(1 << 40) as u64), unix_ms: 1_700_000_000_000 };
         let options = Arc::new(scenario.options.clone());
         let station = |(number, seeds): (usize, &_)| Station {
             shard: Shard::new(ShardId(number as u16), scenario.shards, Arc::clone(&options), *seeds, now),
@@ -76,6 +81,7 @@ impl World {
             slots: Vec::new(),
             calls: VecDeque::new(),
             stalled_until: Time(0),
+            now,
         };
         let stations = scenario.seeds.iter().enumerate().map(station).collect();
         let users: Vec<String> =
@@ -211,10 +217,11 @@ impl World {
         if self.stations[shard].stalled_until > self.now.at {
             return false;
         }
+        self.read_clock(shard);
         let mut is_busy = self.take_messages(shard, eager);
         is_busy |= self.take_frames_and_calls(shard, eager);
-        let now = self.now;
         let station = &mut self.stations[shard];
+        let now = station.now;
         if station.shard.next_timeout().is_some_and(|due| due <= now.at) {
             station.shard.handle_timeout(now);
             is_busy = true;
@@ -225,8 +232,17 @@ impl World {
         is_busy
     }
 
+    /// A shard reads the clock once per turn, so that another may be ahead of it.
+    fn read_clock(&mut self, shard: usize) {
+        let behind = self.random.below(TURN_MAX) as u64;
+        let station = &mut self.stations[shard];
+        let at = Time(self.now.at.0 - behind).max(station.now.at);
+        station.now = Now { at, unix_ms: self.now.unix_ms };
+    }
+
     fn take_messages(&mut self, shard: usize, eager: bool) -> bool {
-        let (now, first) = (self.now, self.random.below(self.stations.len()));
+        let first = self.random.below(self.stations.len());
+        let (arrived, now) = (self.now.at, self.stations[shard].now);
         let mut is_busy = false;
         for i in 0..self.stations.len() {
             let from = (first + i) % self.stations.len();
@@ -234,7 +250,7 @@ impl World {
             for _ in 0..batch {
                 let station = &mut self.stations[shard];
                 let ring = &mut station.rings[from];
-                if ring.front().is_none_or(|(ready_at, _)| *ready_at > now.at) {
+                if ring.front().is_none_or(|(ready_at, _)| *ready_at > arrived) {
                     break;
                 }
                 let Some((_, message)) = ring.pop_front() else { break };
@@ -247,7 +263,7 @@ impl World {
     }
 
     fn take_frames_and_calls(&mut self, shard: usize, eager: bool) -> bool {
-        let now = self.now;
+        let now = self.stations[shard].now;
         let mut is_busy = false;
         for slot in 0..self.stations[shard].slots.len() {
             let is_lucky = eager || !self.random.one_in(3);
