@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::start::{StartError, check_machine};
 use crate::turn::ShardLoop;
-use crate::uring::WakeHandle;
+use crate::uring::{self, WakeHandle};
 
 /// Locked memory of an executor; glommio's default of 10 MiB serves disk I/O, which we have none of.
 const EXECUTOR_IO_MEMORY: usize = 64 << 10;
@@ -77,6 +77,7 @@ impl Pool {
     /// Checks the machine, binds, and starts the shards. On return all of them accept connections.
     pub fn start(options: Options, state: ringcast_state::Options) -> Result<Self, StartError> {
         check_machine()?;
+        uring::probe().map_err(|source| StartError::of_ring(0, source))?;
         let cpus = available_cpus();
         let shards = if options.shards == 0 { cpus.len() } else { options.shards };
         let bound = bind_all(&options, shards)?;

@@ -136,7 +136,7 @@ impl std::error::Error for StartError {
 
 impl StartError {
     /// What a failed attempt to make a ring or an executor means.
-    pub fn of_ring(shard: usize, source: io::Error) -> Self {
+    pub(crate) fn of_ring(shard: usize, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => {
                 Self::IoUringRefused { disabled: read_trimmed("/proc/sys/kernel/io_uring_disabled"), source }

@@ -54,6 +54,8 @@ impl Connections {
             return;
         }
         connection.phase = Phase::Leaving;
+        self.uncount(id);
+        let Some(connection) = self.get_mut(id) else { return };
         if let Some(last) = last.filter(|last| !last.is_empty()) {
             connection.output.get_or_insert_default().push_back(Frame::Owned(last));
         }

@@ -53,6 +53,8 @@ struct Connection {
     blocked: bool,
     /// The state machine has been told of it, and not yet of its end.
     known: bool,
+    /// A client that counts for `client.connection_limit`.
+    counted: bool,
     /// `handle_flushed` is due once all frames taken have been written.
     taken: bool,
     /// The peer has sent its last byte.
@@ -105,6 +107,7 @@ impl Connection {
         sending: false,
         blocked: false,
         known: false,
+        counted: false,
         taken: false,
         ended: false,
         calls: 0,
@@ -232,13 +235,19 @@ impl Connections {
 
     /// Tells the state machine that a connection is gone, once.
     fn forget(&mut self, io: &mut Io<'_>, id: ConnectionId) {
-        let Some(connection) = self.get_mut(id) else {
-            return;
-        };
+        self.uncount(id);
+        let Some(connection) = self.get_mut(id) else { return };
         if std::mem::take(&mut connection.known) {
+            io.shard.handle_close(io.now, id);
+        }
+    }
+
+    /// Makes room for another client, once: one that is on its way out does not count.
+    fn uncount(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if std::mem::take(&mut connection.counted) {
             self.counters.clients.fetch_sub(1, Ordering::Relaxed);
             self.counters.clients_of_shard[self.shard].fetch_sub(1, Ordering::Relaxed);
-            io.shard.handle_close(io.now, id);
         }
     }
 

@@ -226,6 +226,7 @@ impl Connections {
         self.counters.clients_of_shard[self.shard].fetch_add(1, Ordering::Relaxed);
         if let Some(connection) = self.get_mut(id) {
             connection.known = true;
+            connection.counted = true;
         }
         io.shard.handle_open(io.now, id, transport);
         if self.is_stopping() {

@@ -210,6 +210,11 @@ fn socket_of(user_data: u64) -> SocketId {
     SocketId { slot: (user_data >> 32) as u32 & 0xff_ffff, generation: user_data as u32 }
 }
 
+/// Whether a ring can be made at all. glommio panics where this fails, so ask first.
+pub fn probe() -> io::Result<()> {
+    Queue::new().map(drop)
+}
+
 /// The ring of a shard. Must be made and used on the shard's thread. Sockets are reached through `Deref`.
 pub struct Uring {
     sockets: Sockets,
