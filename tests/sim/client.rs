@@ -38,6 +38,8 @@ pub struct Client {
     pub asked: VecDeque<Asked>,
     /// Does not answer pings on this connection.
     pub is_deaf: bool,
+    /// When the server last connected or pinged this client.
+    pub pinged_at: Time,
     /// Codes that this client may be closed with, for something that it or a backend did.
     pub excuses: Vec<u32>,
     next_id: u32,
@@ -77,6 +79,7 @@ impl Client {
             positions: BTreeMap::new(),
             asked: VecDeque::new(),
             is_deaf: false,
+            pinged_at: Time(0),
             excuses: Vec::new(),
             next_id: 0,
             decoder: Decoder::new(Role::Client, FRAME_BYTES_MAX),
@@ -137,7 +140,10 @@ impl Client {
         let is_connect = matches!(&reply, Reply::Result { result: ReplyResult::Connect(_), .. });
         assert!(self.phase == Phase::Live || is_connect, "client {}: {reply:?} before the connect reply", self.number);
         match reply {
-            Reply::Ping => return self.pong(),
+            Reply::Ping => {
+                self.pinged_at = context.now;
+                return self.pong();
+            }
             Reply::Error { id, error } => {
                 let asked = self.take_asked(context.scenario, id);
                 self.failed(context, &asked, &error);
@@ -220,6 +226,7 @@ impl Client {
         assert_eq!(self.phase, Phase::Connecting);
         assert!(!result.client.is_empty());
         self.phase = Phase::Live;
+        self.pinged_at = context.now;
         self.id = result.client;
         for (channel, result) in result.subs {
             let wish = wishes.get(&channel).cloned().unwrap_or_default();

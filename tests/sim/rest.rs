@@ -10,11 +10,16 @@ use std::time::Duration;
 /// Longest wait for answers that never come: a connect may wait for two of them, one second each.
 const WAIT_MAX: Duration = Duration::from_millis(2200);
 const WAIT: Duration = Duration::from_millis(20);
+/// Ping intervals up to this are waited for.
+const SHORT: Duration = Duration::from_secs(2);
+/// How late a ping may come: two ticks of the timer wheel, a turn, and steps of the clock.
+const LATE_MAX: Duration = Duration::from_millis(100);
 
 impl World {
     /// Lets everything arrive, and checks what must be true then.
     pub fn rest(&mut self) {
         self.settle();
+        self.check_pings();
         let answers = loop {
             let before = self.connected();
             let answers = self.ask_everything();
@@ -26,6 +31,28 @@ impl World {
         self.check_counts(&answers);
         self.check_positions(&answers);
         self.check_members();
+    }
+
+    /// With shards that take their turns, everybody is pinged in time, whatever the clock did before.
+    fn check_pings(&mut self) {
+        let interval = self.scenario.options.client.ping_interval;
+        if interval.is_zero() || interval > SHORT || !self.random.one_in(4) {
+            return;
+        }
+        let span = interval + LATE_MAX;
+        let mut passed = Duration::ZERO;
+        while passed < span {
+            self.pass(WAIT);
+            passed += WAIT;
+            for shard in 0..self.stations.len() {
+                self.turn(shard, true);
+            }
+        }
+        for client in self.clients.iter().filter(|client| client.phase == Phase::Live) {
+            let silent = self.now.at - client.pinged_at;
+            assert!(silent <= span, "client {} was not pinged for {silent:?}", client.number);
+        }
+        self.settle();
     }
 
     fn connected(&self) -> Vec<String> {

@@ -49,7 +49,7 @@ pub struct Scenario {
 impl Scenario {
     pub fn new(random: &mut Random) -> Self {
         let shards = random.between(1, 8) as u16;
-        let steps = random.scale(50, 30_000) as usize;
+        let steps = random.scale(50, 16_000) as usize;
         let clients = random.scale(1, 40) as usize;
         let rarely = |random: &mut Random, often: u64| {
             if random.one_in(2) { 0 } else { random.scale(often, often * 50) as usize }
