@@ -141,6 +141,8 @@ pub struct Shard {
     home_hasher: foldhash::fast::FixedState,
     shards: u16,
     fired: Vec<Timer>,
+    /// What several connections share is being changed: a panic now would leave it half changed.
+    pub(crate) is_changing: bool,
     delta_table: delta::Table,
 }
 
@@ -208,6 +210,7 @@ impl Shard {
             home_hasher: foldhash::fast::FixedState::with_seed(seeds.home),
             shards,
             fired: Vec::new(),
+            is_changing: false,
             delta_table: delta::Table::default(),
             options,
         }
@@ -286,9 +289,11 @@ impl Shard {
     /// Messages that this shard sent to itself; nothing overtakes them.
     fn handle_local(&mut self, now: Now) {
         let own = self.post.own();
+        self.is_changing = true;
         while let Some(message) = self.post.next_local() {
             self.dispatch_message(now, own, message);
         }
+        self.is_changing = false;
     }
 
     fn dispatch_message(&mut self, now: Now, from: ShardId, message: Message) {
@@ -454,6 +459,12 @@ impl Shard {
     /// Messages for another shard.
     pub fn outbox(&mut self, to: ShardId) -> &mut Outbox {
         self.post.outbox(to)
+    }
+
+    /// Whether a panic that was just caught can be blamed on one connection. If not, it may have left what connections share
+    /// half changed, and the process must end.
+    pub fn is_whole(&self) -> bool {
+        !self.is_changing
     }
 
     /// New options, as after a reload; in force from the next command on.

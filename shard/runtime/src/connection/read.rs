@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
-use ringcast_state::{ApiCallId, ConnectionId};
+use ringcast_state::{ApiCallId, ConnectionId, Shard};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{PIPELINED_BYTES_MAX, Step};
@@ -87,6 +87,7 @@ impl Connections {
                 io.shard.disconnect(io.now, id, Disconnect { code, reason });
             }
             Err(_) => {
+                end_if_torn(io.shard);
                 tracing::error!(connection = ?id, "panic while handling a client's message, the client is closed");
                 io.shard.disconnect(io.now, id, Disconnect::SERVER_ERROR);
             }
@@ -146,6 +147,7 @@ impl Connections {
                 Some(self.open(io, id, upgrade, rest))
             }
             Err(_) => {
+                end_if_torn(io.shard);
                 tracing::error!(connection = ?id, "panic while handling a request, its connection is closed");
                 self.abort(io, id);
                 None
@@ -246,6 +248,14 @@ impl Connections {
             self.forget(io, id);
             self.leave(io, id, None);
         }
+    }
+}
+
+/// A panic may have left what connections share half changed: half a server is worse than a restart.
+fn end_if_torn(shard: &Shard) {
+    if !shard.is_whole() {
+        tracing::error!("panic while changing what connections share, the process ends");
+        std::process::abort();
     }
 }
 

@@ -62,6 +62,7 @@ impl Shard {
 
     /// Starts a request; `complete` is called with its outcome, maybe at once.
     pub(crate) fn begin(&mut self, now: Now, origin: Origin, request: Request) {
+        self.is_changing = true;
         let started = match request {
             Request::Publish(request) => self.api_publish(now, &origin, request),
             Request::Broadcast(request) => self.api_broadcast(now, &origin, request),

@@ -37,7 +37,9 @@ impl Shard {
         let Some(client) = self.clients.get(connection) else { return };
         for command in decode_commands(client.encoding, frame) {
             let command = command.unwrap_or(MALFORMED);
+            self.is_changing = true;
             self.receive_command(now, connection, command);
+            self.is_changing = false;
         }
     }
 
