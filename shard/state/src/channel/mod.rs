@@ -122,8 +122,8 @@ impl HomeChannel {
 
     /// Drops what is too old.
     fn expire(&mut self, now: Time) {
-        let is_used = self.listeners.subscribers() > 0;
-        if self.stream.as_mut().is_some_and(|stream| stream.expire(now, is_used)) {
+        // Also under live subscribers, as in the reference: they get insufficient state with the next life of the stream.
+        if self.stream.as_mut().is_some_and(|stream| stream.expire(now)) {
             self.stream = None;
         }
         if self.results.as_mut().is_some_and(|results| results.expire(now)) {

@@ -36,8 +36,6 @@ pub(crate) struct Stream {
     expire_at: Time,
     /// When epoch and top go, and the stream with them.
     meta_expire_at: Time,
-    /// Life of epoch and top after the last use.
-    meta_ttl: Duration,
     version: u64,
     version_epoch: String,
 }
@@ -50,7 +48,6 @@ impl Stream {
             publications: VecDeque::new(),
             expire_at: now,
             meta_expire_at: now + meta_ttl,
-            meta_ttl,
             version: 0,
             version_epoch: String::new(),
         }
@@ -79,7 +76,6 @@ impl Stream {
 
     /// Whatever reads or writes the stream keeps its position alive.
     pub(crate) fn touch(&mut self, meta_ttl: Duration, now: Time) {
-        self.meta_ttl = meta_ttl;
         self.meta_expire_at = now + meta_ttl;
     }
 
@@ -102,14 +98,10 @@ impl Stream {
         self.publications = VecDeque::new();
     }
 
-    /// Drops what is too old; true when nothing of the stream is left. `is_used`: somebody holds a position in it, which
-    /// keeps it alive like a reader.
-    pub(crate) fn expire(&mut self, now: Time, is_used: bool) -> bool {
+    /// Drops what is too old; true when nothing of the stream is left.
+    pub(crate) fn expire(&mut self, now: Time) -> bool {
         if self.expire_at <= now {
             self.clear();
-        }
-        if is_used && self.meta_expire_at <= now {
-            self.touch(self.meta_ttl, now);
         }
         self.meta_expire_at <= now
     }
@@ -270,7 +262,7 @@ mod tests {
         assert!(!stream.expire(Time(0) + (TTL - Duration::from_micros(1)), false));
         assert_eq!(stream.after(0, usize::MAX, Form::Json).len(), 3);
         assert_eq!(stream.next_expiry(), Time(0) + TTL);
-        assert!(!stream.expire(Time(0) + TTL, false));
+        assert!(!stream.expire(Time(0) + TTL));
         assert_eq!(stream.after(0, usize::MAX, Form::Json).len(), 0);
         assert!(stream.latest(Form::Json).is_none());
         assert_eq!(stream.position().offset, 3);
@@ -283,7 +275,7 @@ mod tests {
         let mut stream = stream(5, 1);
         let half = Time(0) + TTL / 2;
         append(&mut stream, 5, half);
-        stream.expire(Time(0) + TTL, false);
+        stream.expire(Time(0) + TTL);
         assert_eq!(offsets(&stream.after(0, usize::MAX, Form::Json)), [1, 2]);
         assert_eq!(stream.next_expiry(), half + TTL);
     }
@@ -292,19 +284,11 @@ mod tests {
     fn position_goes_when_nobody_used_the_stream_for_its_meta_ttl() {
         let mut stream = stream(5, 3);
         let end = Time(0) + META_TTL;
-        stream.expire(Time(0) + TTL, false);
+        stream.expire(Time(0) + TTL);
         assert_eq!(stream.next_expiry(), end);
         stream.touch(META_TTL, Time(1));
-        assert!(!stream.expire(end, false));
-        assert!(stream.expire(Time(1) + META_TTL, false));
-    }
-
-    #[test]
-    fn stream_with_subscribers_keeps_its_position() {
-        let mut stream = stream(5, 3);
-        let end = Time(0) + META_TTL;
-        assert!(!stream.expire(end, true));
-        assert_eq!(stream.next_expiry(), end + META_TTL);
+        assert!(!stream.expire(end));
+        assert!(stream.expire(Time(1) + META_TTL));
     }
 
     #[test]
