@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn publications_go_after_their_ttl_and_the_position_stays() {
         let mut stream = stream(5, 3);
-        assert!(!stream.expire(Time(0) + (TTL - Duration::from_micros(1)), false));
+        assert!(!stream.expire(Time(0) + (TTL - Duration::from_micros(1))));
         assert_eq!(stream.after(0, usize::MAX, Form::Json).len(), 3);
         assert_eq!(stream.next_expiry(), Time(0) + TTL);
         assert!(!stream.expire(Time(0) + TTL));
