@@ -253,13 +253,13 @@ impl Shard {
 
     /// The connection's socket is gone (or going without our wish); forgets it.
     pub fn handle_close(&mut self, now: Now, connection: ConnectionId) {
-        self.forget(now, connection);
+        self.forget(connection);
         self.handle_local(now);
     }
 
     /// Closes a connection with a code, as when its transport broke a rule or a panic was caught while handling it.
     pub fn disconnect(&mut self, now: Now, connection: ConnectionId, disconnect: Disconnect) {
-        self.close(now, connection, disconnect);
+        self.close(connection, disconnect);
         self.handle_local(now);
     }
 
@@ -267,7 +267,7 @@ impl Shard {
     pub fn disconnect_all(&mut self, now: Now, disconnect: Disconnect) {
         let connections: Vec<ConnectionId> = self.clients.iter().map(|client| client.connection).collect();
         for connection in connections {
-            self.close(now, connection, disconnect.clone());
+            self.close(connection, disconnect.clone());
         }
         self.handle_local(now);
     }
@@ -331,9 +331,9 @@ impl Shard {
                 Some(Waiting::ApiHistory { origin }) => self.api_history_is(now, &origin, result),
                 waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
             },
-            Message::Deliver { channel, publication } => self.deliver(now, &channel, &publication),
-            Message::Membership { channel, info, joined } => self.deliver_membership(now, &channel, &info, joined),
-            Message::Insufficient { channel } => self.deliver_insufficient(now, &channel),
+            Message::Deliver { channel, publication } => self.deliver(&channel, &publication),
+            Message::Membership { channel, info, joined } => self.deliver_membership(&channel, &info, joined),
+            Message::Insufficient { channel } => self.deliver_insufficient(&channel),
 
             Message::UserConnect(connect) => self.user_connect(from, *connect),
             Message::UserDisconnect { user } => self.users.disconnect(&user, from),
@@ -405,7 +405,7 @@ impl Shard {
             Waiting::Publish { connection, id } => self.published(now, connection, id, Err(error)),
             Waiting::Presence { connection, id, stats } => self.presence_is(now, connection, id, stats, Err(error)),
             Waiting::History { connection, id } => self.history_is(now, connection, id, Err(error)),
-            Waiting::UserConnect { connection } => self.close(now, connection, Disconnect::SERVER_ERROR),
+            Waiting::UserConnect { connection } => self.close(connection, Disconnect::SERVER_ERROR),
             Waiting::ApiPublish { origin } => self.api_published(now, &origin, Err(error)),
             Waiting::ApiBroadcast { broadcast, index } => {
                 self.api_broadcast_published(now, broadcast, index, Err(error));

@@ -192,7 +192,7 @@ impl Connections {
             return;
         };
         let mut out = io.sockets.take_buffer();
-        let keep_alive = http.exchange.answer(answer.status, &answer.body, &mut out);
+        let keep_alive = http.exchange.answer(&answer, &mut out);
         if keep_alive {
             self.write(io, id, out);
             self.serve_waiting(io, id);

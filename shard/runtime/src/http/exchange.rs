@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use ringcast_proto::api::Method;
 use ringcast_proto::http::{self, ChunkedDecoder, Head, HttpError, Limits, Version};
+use ringcast_state::ApiAnswer;
 
 use super::{Route, Site};
 use crate::transport::websocket::{Upgrade, upgrade};
@@ -215,14 +216,12 @@ impl Exchange {
     }
 
     /// Writes the answer of the last call. Returns whether another request may follow.
-    pub fn answer(&mut self, status: u16, body: &[u8], out: &mut Vec<u8>) -> bool {
+    pub fn answer(&mut self, answer: &ApiAnswer, out: &mut Vec<u8>) -> bool {
         let keep_alive = self.keep_alive && !self.last;
         // Errors of HTTP itself are told in plain text, as the reference does.
-        let content_type = match body.first() {
-            Some(b'{') => "application/json",
-            _ => "text/plain; charset=utf-8",
-        };
-        http::write_response(out, status, &[("Content-Type", content_type)], body, keep_alive);
+        let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
+        let headers = [("Content-Type", content_type)];
+        http::write_response(out, answer.status, &headers, &answer.body, keep_alive);
         self.state = State::Head { parsed: 0 };
         keep_alive
     }
@@ -309,6 +308,8 @@ impl Reply<'_, '_> {
 mod tests {
     use std::sync::Arc;
 
+    use ringcast_state::{ApiCallId, ConnectionId};
+
     use super::*;
     use crate::listen::Listen;
     use crate::options::{Asset, Endpoints, ListenerOptions, Options};
@@ -345,7 +346,10 @@ mod tests {
                         let method = method.map_or("bare", |method| method.as_str());
                         let mode = if transport_errors { "!" } else { "" };
                         seen.push(format!("{method}{mode}({})", String::from_utf8_lossy(&body)));
-                        Some(!exchange.answer(200, b"{}", &mut out))
+                        let connection = ConnectionId { slot: 0, generation: 0 };
+                        let call = ApiCallId { connection, sequence: 0 };
+                        let answer = ApiAnswer { call, status: 200, is_json: true, body: b"{}".to_vec() };
+                        Some(!exchange.answer(&answer, &mut out))
                     }
                 };
                 waiting.drain(..used);

@@ -50,17 +50,19 @@ impl Publication {
         };
     }
 
-    /// Makes the patch form of a delta variant present, if a patch against `base` is shorter than the payload.
-    pub(crate) fn encode_patch(&mut self, variant: Variant, base: &[u8], table: &mut delta::Table) {
-        let Some(form) = variant.patch().filter(|form| self.is_absent(*form)) else { return };
+    /// The patch that makes the payload of `base`; `None` when it would not be shorter.
+    pub(crate) fn patch(&self, base: &[u8], table: &mut delta::Table) -> Option<Bytes> {
         let mut patch = Vec::new();
         delta::encode(base, &self.content.data, table, &mut patch);
-        if patch.len() >= self.content.data.len() {
-            return;
-        }
+        (patch.len() < self.content.data.len()).then(|| patch.into())
+    }
+
+    /// Makes the patch form of a delta variant present, if there is a patch.
+    pub(crate) fn encode_patch(&mut self, variant: Variant, patch: Option<&Bytes>) {
+        let (Some(form), Some(patch)) = (variant.patch(), patch) else { return };
         let data = match form.encoding() {
-            Encoding::Protobuf => Some(patch.into()),
-            Encoding::Json => json_string(&patch),
+            Encoding::Protobuf => Some(patch.clone()),
+            Encoding::Json => json_string(patch),
         };
         // What cannot be written as text is sent whole.
         if let Some(data) = data {
@@ -123,6 +125,7 @@ pub(crate) fn ensure_encoded(stored: &mut Arc<Publication>, form: Form) {
 /// The same for the patch against `base`, the payload before it.
 pub(crate) fn ensure_patched(stored: &mut Arc<Publication>, variant: Variant, base: &[u8], table: &mut delta::Table) {
     if variant.patch().is_some_and(|form| stored.is_absent(form)) {
-        Arc::make_mut(stored).encode_patch(variant, base, table);
+        let patch = stored.patch(base, table);
+        Arc::make_mut(stored).encode_patch(variant, patch.as_ref());
     }
 }

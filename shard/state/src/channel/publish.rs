@@ -49,9 +49,9 @@ impl Homes {
                     return stream.position();
                 }
                 let (offset, epoch) = (stream.next_offset(), stream.position().epoch);
-                let base = stream.latest_data().filter(|_| publish.delta).map(<[u8]>::to_vec);
-                let publication = Publication::new(content(&publish, offset), epoch);
+                let base = if publish.delta { stream.latest_data() } else { None };
                 let base = base.filter(|_| !channel.is_base_lost);
+                let publication = Publication::new(content(&publish, offset), epoch);
                 let publication = channel.fan_out(context, publication, base.as_deref());
                 let stream = channel.stream(retention, now, context.random);
                 stream.append(publication, retention, now);
@@ -78,10 +78,13 @@ impl super::HomeChannel {
         mut publication: Publication,
         base: Option<&[u8]>,
     ) -> Arc<Publication> {
+        // Computed at most once, by the first variant that can use it.
+        let mut patch = None;
         for variant in Variant::ALL.into_iter().filter(|variant| self.listeners.needs(*variant)) {
             publication.encode(variant.whole());
-            if let Some(base) = base {
-                publication.encode_patch(variant, base, context.delta_table);
+            if let Some(base) = base.filter(|_| variant.is_delta()) {
+                let patch = patch.get_or_insert_with(|| publication.patch(base, context.delta_table));
+                publication.encode_patch(variant, patch.as_ref());
             }
         }
         self.is_base_lost = publication.offset == 0;

@@ -3,6 +3,7 @@
 use super::Epoch;
 use super::publication::{Publication, ensure_encoded, ensure_patched};
 use crate::{Form, Time, Variant};
+use bytes::Bytes;
 use ringcast_proto::delta;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -139,8 +140,8 @@ impl Stream {
     }
 
     /// Payload of the newest one, which the next may be a patch of.
-    pub(crate) fn latest_data(&self) -> Option<&[u8]> {
-        self.publications.back().map(|latest| &*latest.content().data)
+    pub(crate) fn latest_data(&self) -> Option<Bytes> {
+        self.publications.back().map(|latest| latest.content().data.clone())
     }
 
     /// As `after`, each but the first patched against the one before.

@@ -1,19 +1,19 @@
 //! The end of a connection, whoever wants it.
 
 use super::Phase;
+use crate::ConnectionId;
 use crate::message::Message;
 use crate::shard::{Action, Shard};
-use crate::{ConnectionId, Now};
 use ringcast_proto::codes::Disconnect;
 
 impl Shard {
     /// Takes a connection out of everything and has the runtime say goodbye with the code.
-    pub(crate) fn close(&mut self, now: Now, connection: ConnectionId, disconnect: Disconnect) {
+    pub(crate) fn close(&mut self, connection: ConnectionId, disconnect: Disconnect) {
         let Some(client) = self.clients.get(connection) else { return };
         if client.is_closed() {
             return;
         }
-        self.release(now, connection);
+        self.release(connection);
         // A slow client would not take what is queued, and 3000 means that there is nobody to take it.
         let code = disconnect.code;
         let flush = code != Disconnect::SLOW.code && code != Disconnect::CONNECTION_CLOSED.code;
@@ -24,13 +24,13 @@ impl Shard {
     }
 
     /// The socket is gone.
-    pub(crate) fn forget(&mut self, now: Now, connection: ConnectionId) {
-        self.release(now, connection);
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
+        self.release(connection);
         self.clients.remove(connection);
     }
 
     /// Ends subscriptions and gives back everything that others hold for the connection. A second call does nothing.
-    fn release(&mut self, now: Now, connection: ConnectionId) {
+    fn release(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get_mut(connection) else { return };
         client.phase = Phase::Closed;
         client.backlog = None;
@@ -39,11 +39,11 @@ impl Shard {
         {
             self.give_up(&subscription);
         }
-        self.leave_user(now, connection);
+        self.leave_user(connection);
     }
 
     /// Takes the connection off its user's list.
-    fn leave_user(&mut self, _now: Now, connection: ConnectionId) {
+    fn leave_user(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get_mut(connection) else { return };
         let Some(place) = client.user_place.take() else { return };
         let user = client.user.clone();

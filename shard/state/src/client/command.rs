@@ -110,9 +110,9 @@ impl Shard {
         match self.dispatch(now, connection, command) {
             Ok(Served::Later) => return,
             Ok(Served::Done) => {}
-            Err(Refusal::Close(disconnect)) => self.close(now, connection, disconnect),
+            Err(Refusal::Close(disconnect)) => self.close(connection, disconnect),
             Err(Refusal::Error(error)) => {
-                self.write_error(now, connection, id, error);
+                self.write_error(connection, id, error);
                 if let Some(client) = self.clients.get_mut(connection).filter(|_| is_connect) {
                     client.phase = Phase::Unusable;
                 }
@@ -144,15 +144,15 @@ impl Shard {
             Some(Request::Connect(request)) => self.connect(now, connection, id, *request),
             Some(Request::Subscribe(request)) => self.subscribe(now, connection, id, *request),
             Some(Request::Unsubscribe(request)) => {
-                self.unsubscribe(now, connection, &request.channel)?;
-                self.write_result(now, connection, id, ReplyResult::Unsubscribe);
+                self.unsubscribe(connection, &request.channel)?;
+                self.write_result(connection, id, ReplyResult::Unsubscribe);
                 Ok(Served::Done)
             }
             Some(Request::Publish(request)) => self.publish(now, connection, id, request),
             Some(Request::Presence(request)) => self.ask_presence(now, connection, id, &request.channel, false),
             Some(Request::PresenceStats(request)) => self.ask_presence(now, connection, id, &request.channel, true),
             Some(Request::History(request)) => self.ask_history(now, connection, id, request),
-            Some(Request::Rpc(request)) => self.rpc(now, connection, id, &request.method),
+            Some(Request::Rpc(request)) => self.rpc(connection, id, &request.method),
             Some(Request::Send(_)) => Err(Disconnect::NOT_AVAILABLE.into()),
             Some(Request::Refresh(request)) => self.refresh(now, connection, id, &request.token),
             Some(Request::SubRefresh(request)) => self.sub_refresh(now, connection, id, request),

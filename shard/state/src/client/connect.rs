@@ -2,6 +2,7 @@
 
 use super::command::{Outcome, Served};
 use super::keep_alive::KeepAlive;
+use super::refresh::close_at;
 use super::subscribe::Wish;
 use super::{Grant, Phase, Refusal, SubscribeReply};
 use crate::auth::{ConnectionToken, TokenError, verify_connection};
@@ -77,8 +78,7 @@ impl Shard {
         let subs = server_subs(credentials.subs, &request.subs);
         let user: Arc<str> = credentials.user.into();
 
-        let close_at =
-            ttl.map(|ttl| now.at + Duration::from_secs(ttl.into()) + self.options.client.expired_close_delay);
+        let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
         client.user = Arc::clone(&user);
         client.info = credentials.info;
@@ -195,7 +195,7 @@ impl Shard {
     /// The user's home has allowed the connection, or refused it.
     pub(crate) fn user_connected(&mut self, now: Now, connection: ConnectionId, allowed: bool) {
         if !allowed {
-            return self.close(now, connection, Disconnect::CONNECTION_LIMIT);
+            return self.close(connection, Disconnect::CONNECTION_LIMIT);
         }
         self.begin_server_subs(now, connection);
     }
@@ -241,7 +241,7 @@ impl Shard {
         if !ping_interval.is_zero() {
             client.keep_alive = KeepAlive::Quiet { ping_at: now.at + first_ping };
         }
-        self.write_result(now, connection, id, ReplyResult::Connect(Box::new(result)));
+        self.write_result(connection, id, ReplyResult::Connect(Box::new(result)));
         for frame in held {
             self.clients.push_shared(connection.slot, &frame, usize::MAX);
         }
@@ -269,6 +269,27 @@ fn server_subs(granted: BTreeMap<String, Grant>, wanted: &BTreeMap<String, Subsc
 /// Seconds until Unix time `expire_at`; `None` when there is none.
 pub(super) fn time_to_live(expire_at: Option<i64>, now: Now) -> Result<Option<u32>, ReplyError> {
     let Some(expire_at) = expire_at else { return Ok(None) };
-    let left = expire_at - now.unix();
+    // The server API may give any number.
+    let left = expire_at.saturating_sub(now.unix());
     if left < 0 { Err(ReplyError::EXPIRED) } else { Ok(Some(left.min(TTL_MAX) as u32)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_to_live_is_told_for_any_number() {
+        let now = Now { unix_ms: 1_000_000, ..Now::default() };
+        for (expire_at, want) in [
+            (None, Ok(None)),
+            (Some(1000), Ok(Some(0))),
+            (Some(1060), Ok(Some(60))),
+            (Some(i64::MAX), Ok(Some(TTL_MAX as u32))),
+            (Some(999), Err(ReplyError::EXPIRED)),
+            (Some(i64::MIN), Err(ReplyError::EXPIRED)),
+        ] {
+            assert_eq!(time_to_live(expire_at, now), want, "{expire_at:?}");
+        }
+    }
 }

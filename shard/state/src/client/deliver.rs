@@ -1,11 +1,12 @@
 //! Handing what the home sent to the subscribers on this shard: encoded once per form, queued for each.
 
+use super::Clients;
 use super::write::Scratch;
 use crate::channel::{Encoded, Publication};
 use crate::filters::Verdicts;
 use crate::hub::{HubIndex, Subscriber};
 use crate::shard::Shard;
-use crate::{ConnectionId, Form, Framing, Now, Variant};
+use crate::{ConnectionId, Form, Framing, Variant};
 use ringcast_proto::client::{self as wire, ClientInfo, InvalidJson, Push, PushBody, Reply};
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
 use std::rc::Rc;
@@ -31,12 +32,24 @@ struct Round {
     any_delta: bool,
 }
 
+impl Round {
+    /// Queues the message for one subscriber; `None` is one that its encoding cannot carry.
+    #[inline]
+    fn hand_over(&mut self, clients: &mut Clients, slot: u32, frame: Option<&Rc<[u8]>>, bytes_max: usize) {
+        match frame {
+            Some(frame) if clients.push_shared(slot, frame, bytes_max) => {}
+            Some(_) => self.failed.push((slot, Disconnect::SLOW)),
+            None => self.failed.push((slot, Disconnect::INAPPROPRIATE_PROTOCOL)),
+        }
+    }
+}
+
 impl Shard {
     /// A publication came from the home.
-    pub(crate) fn deliver(&mut self, now: Now, channel: &str, publication: &Publication) {
+    pub(crate) fn deliver(&mut self, channel: &str, publication: &Publication) {
         let Some(index) = self.hub.find(channel) else { return };
         if !self.hub.advance(index, publication) {
-            self.end_insufficient(now, index, |subscriber| subscriber.positioned);
+            self.end_insufficient(index, |subscriber| subscriber.positioned);
             // The last subscription may have taken the channel with it.
             if self.hub.find(channel) != Some(index) {
                 return;
@@ -56,20 +69,16 @@ impl Shard {
             round.any_delta |= is_delta;
             let form = publication.form_for(subscriber.variant, subscriber.has_base);
             let build = || share(scratch, form, |out| encode(form, channel, publication, out));
-            match shared.get(form, build) {
-                None => round.failed.push((subscriber.slot, Disconnect::INAPPROPRIATE_PROTOCOL)),
-                Some(frame) if clients.push_shared(subscriber.slot, frame, bytes_max) => {}
-                Some(_) => round.failed.push((subscriber.slot, Disconnect::SLOW)),
-            }
+            round.hand_over(clients, subscriber.slot, shared.get(form, build), bytes_max);
         }
         if round.any_delta {
             self.hub.give_base(index);
         }
-        self.close_failed(now, round);
+        self.close_failed(round);
     }
 
     /// Somebody joined or left.
-    pub(crate) fn deliver_membership(&mut self, now: Now, channel: &str, info: &ClientInfo, joined: bool) {
+    pub(crate) fn deliver_membership(&mut self, channel: &str, info: &ClientInfo, joined: bool) {
         let Some(index) = self.hub.find(channel) else { return };
         let info = Some(info.clone());
         let body = if joined { PushBody::Join(wire::Join { info }) } else { PushBody::Leave(wire::Leave { info }) };
@@ -81,35 +90,31 @@ impl Shard {
             let encoding = subscriber.variant.encoding();
             let form = Variant::new(encoding, false).whole();
             let build = || share(scratch, form, |out| wire::encode_reply(encoding, &push, out));
-            match shared.get(form, build) {
-                None => round.failed.push((subscriber.slot, Disconnect::INAPPROPRIATE_PROTOCOL)),
-                Some(frame) if clients.push_shared(subscriber.slot, frame, options.client.queue_max_size) => {}
-                Some(_) => round.failed.push((subscriber.slot, Disconnect::SLOW)),
-            }
+            round.hand_over(clients, subscriber.slot, shared.get(form, build), options.client.queue_max_size);
         }
-        self.close_failed(now, round);
+        self.close_failed(round);
     }
 
     /// Deliveries were lost on the way here: everybody must come again and recover.
-    pub(crate) fn deliver_insufficient(&mut self, now: Now, channel: &str) {
+    pub(crate) fn deliver_insufficient(&mut self, channel: &str) {
         if let Some(index) = self.hub.find(channel) {
-            self.end_insufficient(now, index, |_| true);
+            self.end_insufficient(index, |_| true);
         }
     }
 
-    fn close_failed(&mut self, now: Now, round: Round) {
+    fn close_failed(&mut self, round: Round) {
         for (slot, disconnect) in round.failed {
             let connection = self.clients.at(slot).connection;
-            self.close(now, connection, disconnect);
+            self.close(connection, disconnect);
         }
     }
 
     /// Ends subscriptions whose state cannot be level any more.
-    pub(super) fn end_insufficient(&mut self, now: Now, index: HubIndex, concerns: impl Fn(&Subscriber) -> bool) {
+    pub(super) fn end_insufficient(&mut self, index: HubIndex, concerns: impl Fn(&Subscriber) -> bool) {
         let concerned = self.hub.subscribers(index).iter().filter(|subscriber| concerns(subscriber));
         let connections: Vec<ConnectionId> = concerned.map(|s| self.clients.at(s.slot).connection).collect();
         for connection in connections {
-            self.end_or_close(now, connection, index, Unsubscribe::INSUFFICIENT_STATE, Disconnect::INSUFFICIENT_STATE);
+            self.end_or_close(connection, index, Unsubscribe::INSUFFICIENT_STATE, Disconnect::INSUFFICIENT_STATE);
         }
     }
 }

@@ -73,8 +73,8 @@ impl Shard {
         result: Result<Position, ReplyError>,
     ) {
         match result {
-            Ok(_) => self.write_result(now, connection, id, ReplyResult::Publish),
-            Err(error) => self.write_error(now, connection, id, error),
+            Ok(_) => self.write_result(connection, id, ReplyResult::Publish),
+            Err(error) => self.write_error(connection, id, error),
         }
         self.finish_command(now, connection);
     }

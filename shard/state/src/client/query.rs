@@ -54,15 +54,15 @@ impl Shard {
         members: Result<Vec<Arc<ClientInfo>>, ReplyError>,
     ) {
         match members {
-            Err(error) => self.write_error(now, connection, id, error),
+            Err(error) => self.write_error(connection, id, error),
             Ok(members) if stats => {
                 let (num_clients, num_users) = count(&members);
                 let result = PresenceStatsResult { num_clients, num_users };
-                self.write_result(now, connection, id, ReplyResult::PresenceStats(result));
+                self.write_result(connection, id, ReplyResult::PresenceStats(result));
             }
             Ok(members) => {
                 let presence = members.iter().map(|info| (info.client.clone(), info.as_ref().clone())).collect();
-                self.write_result(now, connection, id, ReplyResult::Presence(PresenceResult { presence }));
+                self.write_result(connection, id, ReplyResult::Presence(PresenceResult { presence }));
             }
         }
         self.finish_command(now, connection);
@@ -120,11 +120,11 @@ impl Shard {
         result: Result<Box<Publications>, ReplyError>,
     ) {
         match result {
-            Err(error) => self.write_error(now, connection, id, error),
+            Err(error) => self.write_error(connection, id, error),
             Ok(read) => {
                 let (offset, epoch) = (read.top.offset, read.top.epoch.to_string());
                 let result = HistoryResult { offset, epoch, ..HistoryResult::default() };
-                self.write_with(now, connection, |encoding, out| {
+                self.write_with(connection, |encoding, out| {
                     let publications = read.publications.iter().map(AsRef::as_ref);
                     let bodies = bodies(publications, Variant::new(encoding, false)).ok_or(InvalidJson)?;
                     wire::encode_history_result(encoding, id, &result, &bodies, out);
@@ -136,13 +136,13 @@ impl Shard {
     }
 
     /// RPC methods are served by proxies; the built-in ping needs none.
-    pub(super) fn rpc(&mut self, now: Now, connection: ConnectionId, id: u32, method: &str) -> Outcome {
+    pub(super) fn rpc(&mut self, connection: ConnectionId, id: u32, method: &str) -> Outcome {
         match self.options.rpc_ping_method.as_deref() {
             None => return Err(ReplyError::NOT_AVAILABLE.into()),
             Some(ping) if ping != method => return Err(ReplyError::METHOD_NOT_FOUND.into()),
             Some(_) => {}
         }
-        self.write_result(now, connection, id, ReplyResult::Rpc(RpcResult::default()));
+        self.write_result(connection, id, ReplyResult::Rpc(RpcResult::default()));
         Ok(Served::Done)
     }
 

@@ -32,7 +32,7 @@ impl Shard {
         // Client id and version are in the schema; the reference leaves them out.
         let result = RefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..RefreshResult::default() };
         self.arm(connection);
-        self.write_result(now, connection, id, ReplyResult::Refresh(result));
+        self.write_result(connection, id, ReplyResult::Refresh(result));
         Ok(Served::Done)
     }
 
@@ -70,7 +70,7 @@ impl Shard {
         }
         self.arm(connection);
         let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..SubRefreshResult::default() };
-        self.write_result(now, connection, id, ReplyResult::SubRefresh(result));
+        self.write_result(connection, id, ReplyResult::SubRefresh(result));
         Ok(Served::Done)
     }
 }

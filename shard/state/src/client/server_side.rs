@@ -22,10 +22,10 @@ impl Shard {
         for (connection, id) in connections {
             match &*command.act {
                 UserAct::Subscribe(subscribe) => self.server_subscribe(now, connection, subscribe),
-                UserAct::Unsubscribe { channel } => self.server_unsubscribe(now, connection, channel),
+                UserAct::Unsubscribe { channel } => self.server_unsubscribe(connection, channel),
                 UserAct::Disconnect { disconnect, whitelist } => {
                     if !whitelist.contains(&id) {
-                        self.close(now, connection, disconnect.clone());
+                        self.close(connection, disconnect.clone());
                     }
                 }
                 UserAct::Refresh { expired, expire_at } => self.server_refresh(now, connection, *expired, *expire_at),
@@ -51,14 +51,14 @@ impl Shard {
         self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Push);
     }
 
-    fn server_unsubscribe(&mut self, now: Now, connection: ConnectionId, channel: &str) {
+    fn server_unsubscribe(&mut self, connection: ConnectionId, channel: &str) {
         let why = Unsubscribe::SERVER;
         match self.hub.find(channel) {
-            Some(index) => self.end_with_push(now, connection, index, why),
+            Some(index) => self.end_with_push(connection, index, why),
             // Useless, but what the reference answers to an empty channel.
             None if channel.is_empty() => {
                 let push = wire::Unsubscribe { code: why.code, reason: why.reason.into_owned() };
-                self.write_push(now, connection, "", PushBody::Unsubscribe(push));
+                self.write_push(connection, "", PushBody::Unsubscribe(push));
             }
             None => {}
         }
@@ -67,13 +67,13 @@ impl Shard {
     fn server_refresh(&mut self, now: Now, connection: ConnectionId, expired: bool, expire_at: i64) {
         let ttl = time_to_live(Some(expire_at).filter(|at| *at != 0), now);
         let Ok(ttl) = ttl.map_err(|_| ()).and_then(|ttl| if expired { Err(()) } else { Ok(ttl) }) else {
-            return self.close(now, connection, Disconnect::EXPIRED);
+            return self.close(connection, Disconnect::EXPIRED);
         };
         let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
         let Some(client) = self.clients.get_mut(connection) else { return };
         client.close_at = close_at;
         let push = wire::Refresh { expires: ttl.is_some(), ttl: ttl.unwrap_or(0) };
-        self.write_push(now, connection, "", PushBody::Refresh(push));
+        self.write_push(connection, "", PushBody::Refresh(push));
         self.arm(connection);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::command::{Outcome, Served};
 use super::connect::time_to_live;
+use super::refresh::close_at;
 use super::subscription::{Detail, State, Subscription};
 use super::write::bodies;
 use super::{Grant, Refusal};
@@ -17,7 +18,6 @@ use ringcast_proto::client::{self as wire, InvalidJson, PushBody, SubscribeReque
 use ringcast_proto::codes::{Disconnect, ReplyError, Unsubscribe};
 use ringcast_proto::filter::validate;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Flag of a subscribe request: rather fail than come back without what was missed.
 const REJECT_UNRECOVERED: i64 = 2;
@@ -227,7 +227,7 @@ impl Shard {
         let has_detail = member.is_some() || ttl.is_some() || filter.is_some() || !grant.info.is_empty();
         let grace = self.options.client.expired_sub_close_delay;
         let detail = has_detail.then(|| {
-            let expire_at = ttl.map(|ttl| now.at + Duration::from_secs(ttl.into()) + grace);
+            let expire_at = close_at(now, ttl, grace);
             Box::new(Detail { member: member.clone(), info: grant.info.clone(), filter, expire_at })
         });
         let state = State::Subscribing(request);
@@ -261,23 +261,23 @@ impl Shard {
             return self.fail_subscribe(now, request, *subscribing, ReplyError::UNRECOVERABLE_POSITION);
         }
         if subscribed.top.as_ref().is_some_and(|top| !self.hub.is_level(index, top)) {
-            self.end_insufficient(now, index, |subscriber| subscriber.positioned);
+            self.end_insufficient(index, |subscriber| subscriber.positioned);
         }
         self.go_live(connection, index, &subscribing, &subscribed);
         let (result, bodies) = match self.subscribe_result(connection, index, &subscribing, subscribed) {
             Ok(answer) => answer,
-            Err(InvalidJson) => return self.close(now, connection, Disconnect::INAPPROPRIATE_PROTOCOL),
+            Err(InvalidJson) => return self.close(connection, Disconnect::INAPPROPRIATE_PROTOCOL),
         };
         match subscribing.reply {
             SubscribeReply::Command { id } => {
-                self.write_with(now, connection, |encoding, out| {
+                self.write_with(connection, |encoding, out| {
                     wire::encode_subscribe_result(encoding, id, &result, &bodies, out)
                 });
                 self.arm(connection);
                 self.finish_command(now, connection);
             }
             SubscribeReply::Connect { channel } => self.server_sub_live(now, connection, channel, result),
-            SubscribeReply::Push => self.push_subscribed(now, connection, index, result),
+            SubscribeReply::Push => self.push_subscribed(connection, index, result),
         }
     }
 
@@ -345,7 +345,7 @@ impl Shard {
     }
 
     /// Tells a client of a subscription that the server API made.
-    fn push_subscribed(&mut self, now: Now, connection: ConnectionId, index: HubIndex, result: SubscribeResult) {
+    fn push_subscribed(&mut self, connection: ConnectionId, index: HubIndex, result: SubscribeResult) {
         let channel = self.hub.name(index).clone();
         let push = wire::Subscribe {
             recoverable: result.recoverable,
@@ -354,9 +354,9 @@ impl Shard {
             positioned: result.positioned,
             data: result.data,
         };
-        self.write_push(now, connection, &channel, PushBody::Subscribe(push));
+        self.write_push(connection, &channel, PushBody::Subscribe(push));
         for publication in result.publications {
-            self.write_push(now, connection, &channel, PushBody::Pub(publication));
+            self.write_push(connection, &channel, PushBody::Pub(publication));
         }
         self.arm(connection);
     }
@@ -373,18 +373,18 @@ impl Shard {
         }
         match waiting.reply {
             SubscribeReply::Command { id } => {
-                self.write_error(now, connection, id, error);
+                self.write_error(connection, id, error);
                 self.finish_command(now, connection);
             }
             // One subscription that fails makes the whole connect fail.
-            SubscribeReply::Connect { .. } => self.close(now, connection, Disconnect::SERVER_ERROR),
+            SubscribeReply::Connect { .. } => self.close(connection, Disconnect::SERVER_ERROR),
             SubscribeReply::Push => {}
         }
     }
 
     /// Ends a subscription whose time is over.
-    pub(super) fn expire_subscription(&mut self, now: Now, connection: ConnectionId, index: HubIndex) {
-        self.end_or_close(now, connection, index, Unsubscribe::EXPIRED, Disconnect::SUB_EXPIRED);
+    pub(super) fn expire_subscription(&mut self, connection: ConnectionId, index: HubIndex) {
+        self.end_or_close(connection, index, Unsubscribe::EXPIRED, Disconnect::SUB_EXPIRED);
     }
 }
 

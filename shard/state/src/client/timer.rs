@@ -62,16 +62,16 @@ impl Shard {
         client.timer_at = None;
         if client.close_at.is_some_and(|close_at| close_at <= now.at) {
             let why = if client.is_live() { Disconnect::EXPIRED } else { Disconnect::STALE };
-            return self.close(now, connection, why);
+            return self.close(connection, why);
         }
         let options = client.keep_alive_options(&self.options.client);
         match client.keep_alive.handle_timeout(now.at, &options) {
             None => {}
-            Some(Due::GiveUp) => return self.close(now, connection, Disconnect::NO_PONG),
-            Some(Due::SendPing) => self.ping(now, connection),
+            Some(Due::GiveUp) => return self.close(connection, Disconnect::NO_PONG),
+            Some(Due::SendPing) => self.ping(connection),
         }
         for index in self.expired_subscriptions(now, connection) {
-            self.expire_subscription(now, connection, index);
+            self.expire_subscription(connection, index);
         }
         self.arm(connection);
     }
@@ -83,7 +83,7 @@ impl Shard {
     }
 
     /// An empty reply; the same bytes for all connections.
-    fn ping(&mut self, now: Now, connection: ConnectionId) {
+    fn ping(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get(connection) else { return };
         let frame = Rc::clone(match (client.pings, client.encoding) {
             (Pings::Messages, Encoding::Json) => &self.pings[0],
@@ -91,7 +91,7 @@ impl Shard {
             (Pings::Frames, _) => &self.pings[2],
         });
         if !self.clients.push_shared(connection.slot, &frame, self.options.client.queue_max_size) {
-            self.close(now, connection, Disconnect::SLOW);
+            self.close(connection, Disconnect::SLOW);
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use super::Refusal;
 use super::subscription::{State, Subscription};
+use crate::ConnectionId;
 use crate::hub::HubIndex;
 use crate::message::{self, Message};
 use crate::shard::Shard;
-use crate::{ConnectionId, Now};
 use ringcast_proto::client::{self as wire, PushBody};
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
 
 impl Shard {
     /// The client's own wish; succeeds also when it was not subscribed.
-    pub(super) fn unsubscribe(&mut self, _now: Now, connection: ConnectionId, channel: &str) -> Result<(), Refusal> {
+    pub(super) fn unsubscribe(&mut self, connection: ConnectionId, channel: &str) -> Result<(), Refusal> {
         if channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
@@ -36,7 +36,6 @@ impl Shard {
     /// the subscription is the server's, the connection is closed.
     pub(crate) fn end_or_close(
         &mut self,
-        now: Now,
         connection: ConnectionId,
         index: HubIndex,
         unsubscribe: Unsubscribe,
@@ -46,17 +45,17 @@ impl Shard {
             return;
         };
         if subscription.is_server_side {
-            return self.close(now, connection, disconnect);
+            return self.close(connection, disconnect);
         }
-        self.end_with_push(now, connection, index, unsubscribe);
+        self.end_with_push(connection, index, unsubscribe);
     }
 
     /// Ends a live subscription and tells the client.
-    pub(crate) fn end_with_push(&mut self, now: Now, connection: ConnectionId, index: HubIndex, why: Unsubscribe) {
+    pub(crate) fn end_with_push(&mut self, connection: ConnectionId, index: HubIndex, why: Unsubscribe) {
         let channel = self.hub.name(index).clone();
         if self.end_subscription(connection, index) {
             let push = wire::Unsubscribe { code: why.code, reason: why.reason.into_owned() };
-            self.write_push(now, connection, &channel, PushBody::Unsubscribe(push));
+            self.write_push(connection, &channel, PushBody::Unsubscribe(push));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::channel::{Encoded, Publication};
 use crate::shard::Shard;
-use crate::{ConnectionId, Framing, Now, Variant};
+use crate::{ConnectionId, Framing, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, Encoding, Push, PushBody, Reply, ReplyResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
@@ -47,7 +47,6 @@ impl Shard {
     /// Queues a message for one connection; a payload that its encoding cannot carry closes it.
     pub(crate) fn write_with<E>(
         &mut self,
-        now: Now,
         connection: ConnectionId,
         encode: impl FnOnce(Encoding, &mut Vec<u8>) -> Result<(), E>,
     ) {
@@ -56,29 +55,29 @@ impl Shard {
         let (framing, encoding) = (client.framing, client.encoding);
         self.scratch.payload.clear();
         if encode(encoding, &mut self.scratch.payload).is_err() {
-            return self.close(now, connection, Disconnect::INAPPROPRIATE_PROTOCOL);
+            return self.close(connection, Disconnect::INAPPROPRIATE_PROTOCOL);
         }
         self.scratch.frame(framing, encoding);
         let bytes = [&*self.scratch.header, &*self.scratch.payload];
         if !self.clients.push_owned(connection, bytes, self.options.client.queue_max_size) {
-            self.close(now, connection, Disconnect::SLOW);
+            self.close(connection, Disconnect::SLOW);
         }
     }
 
-    pub(crate) fn write(&mut self, now: Now, connection: ConnectionId, reply: &Reply) {
-        self.write_with(now, connection, |encoding, out| wire::encode_reply(encoding, reply, out));
+    pub(crate) fn write(&mut self, connection: ConnectionId, reply: &Reply) {
+        self.write_with(connection, |encoding, out| wire::encode_reply(encoding, reply, out));
     }
 
-    pub(crate) fn write_result(&mut self, now: Now, connection: ConnectionId, id: u32, result: ReplyResult) {
-        self.write(now, connection, &Reply::Result { id, result });
+    pub(crate) fn write_result(&mut self, connection: ConnectionId, id: u32, result: ReplyResult) {
+        self.write(connection, &Reply::Result { id, result });
     }
 
-    pub(crate) fn write_error(&mut self, now: Now, connection: ConnectionId, id: u32, error: ReplyError) {
-        self.write(now, connection, &Reply::Error { id, error });
+    pub(crate) fn write_error(&mut self, connection: ConnectionId, id: u32, error: ReplyError) {
+        self.write(connection, &Reply::Error { id, error });
     }
 
-    pub(crate) fn write_push(&mut self, now: Now, connection: ConnectionId, channel: &str, body: PushBody) {
-        self.write(now, connection, &Reply::Push(Push { channel: channel.to_owned(), body, id: 0 }));
+    pub(crate) fn write_push(&mut self, connection: ConnectionId, channel: &str, body: PushBody) {
+        self.write(connection, &Reply::Push(Push { channel: channel.to_owned(), body, id: 0 }));
     }
 }
 
