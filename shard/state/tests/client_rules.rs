@@ -10,7 +10,8 @@ use ringcast_proto::websocket::{Decoder, Event, Role};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
-    Action, ConnectionId, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport, TransportKind,
+    Action, ApiCallId, ConnectionId, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
+    TransportKind,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -46,6 +47,13 @@ impl Talk {
 
     fn say(&mut self, frame: &str) {
         self.shard.handle_frame(self.now, CONNECTION, frame.as_bytes());
+        self.listen();
+    }
+
+    /// A call of the server API; what it answers is not looked at.
+    fn call(&mut self, method: &str, body: &str) {
+        let call = ApiCallId { connection: ConnectionId { slot: 1, generation: 0 }, sequence: 1 };
+        self.shard.handle_api(self.now, call, Some(method), body.as_bytes(), false);
         self.listen();
     }
 
@@ -676,4 +684,13 @@ fn commands_of_one_frame_are_answered_in_order() {
 fn commands_behind_one_that_closes_are_not_served() {
     check(&["{\"id\":2,\"ping\":{}}\n{\"id\":3,\"rpc\":{\"method\":\"ping\"}}"], BAD_REQUEST);
     check(&["{\"id\":2,\"rpc\":{\"method\":\"ping\"}}\n{"], "{\"id\":2,\"rpc\":{}}\nclosed 3501 bad request");
+}
+
+#[test]
+fn subscription_of_the_server_that_is_over_already_is_not_begun() {
+    let mut talk = connected(options(), Some(r#"{"sub":"u"}"#));
+    talk.call("subscribe", &format!(r#"{{"channel":"news","user":"u","expire_at":{}}}"#, UNIX - 1));
+    assert_eq!(talk.news(), "");
+    talk.call("subscribe", &format!(r#"{{"channel":"news","user":"u","expire_at":{}}}"#, UNIX + 60));
+    assert!(talk.news().contains(r#""subscribe":{"#));
 }

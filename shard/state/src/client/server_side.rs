@@ -46,6 +46,10 @@ impl Shard {
         let mut grant = Grant::new(options, subscribe.overrides);
         (grant.info, grant.data) = (subscribe.info.clone(), subscribe.data.clone());
         grant.expire_at = Some(subscribe.expire_at).filter(|at| *at > 0);
+        // What is over already is not begun: without a time to live it would never end.
+        if time_to_live(grant.expire_at, now).is_err() {
+            return;
+        }
         let since = subscribe.recover_since.as_ref();
         let wish = since.map_or_else(Wish::default, |since| Wish::since(since.offset, &since.epoch));
         self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Push);
