@@ -49,7 +49,11 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
         let entry = entry.expect("a folder of the repository is readable");
         let kind = entry.file_type().expect("the file system tells the type");
         let name = entry.file_name();
-        if kind.is_dir() && !MADE.iter().any(|made| name == *made) {
+        // In a worktree `.git` is a file.
+        if MADE.iter().any(|made| name == *made) {
+            continue;
+        }
+        if kind.is_dir() {
             walk(&entry.path(), paths);
         } else if kind.is_file() {
             paths.push(entry.path());

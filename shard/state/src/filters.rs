@@ -1,5 +1,6 @@
 //! Tag filters of this shard's subscribers: equal ones are kept once, and asked once per publication.
 
+use crate::sparse::{GiveBack, is_sparse};
 use ringcast_proto::filter::Filter;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -72,6 +73,19 @@ impl Filters {
             self.ids.remove(&filter);
         }
         self.free.push(id);
+        if is_sparse(self.ids.len(), self.ids.capacity()) {
+            self.shrink();
+        }
+    }
+
+    /// Gives back what is free behind the last filter in use.
+    fn shrink(&mut self) {
+        let used = self.entries.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.entries.truncate(used);
+        self.entries.shrink_to(2 * used);
+        self.free.retain(|id| id.index() < used);
+        self.free.shrink_to_fit();
+        self.ids.give_back();
     }
 
     pub(crate) fn matches(&self, id: FilterId, tags: &BTreeMap<String, String>) -> bool {

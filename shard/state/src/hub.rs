@@ -5,6 +5,7 @@ use crate::channel::{Position, Publication};
 use crate::filters::FilterId;
 use crate::message::ChannelName;
 use crate::registry::{Named, Registry};
+use crate::sparse::GiveBack;
 
 /// Place of a channel in the hub; valid while some client of the shard is subscribed or subscribing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +105,7 @@ impl Hub {
     pub(crate) fn leave(&mut self, index: HubIndex, place: u32) -> Option<u32> {
         let channel = &mut self.channels[index.0];
         let gone = channel.subscribers.swap_remove(place as usize);
+        channel.subscribers.give_back();
         channel.positioned -= u32::from(gone.positioned);
         self.live -= 1;
         channel.subscribers.get(place as usize).map(|moved| moved.slot)

@@ -25,6 +25,7 @@ mod post;
 mod random;
 mod registry;
 mod shard;
+mod sparse;
 mod time;
 mod users;
 mod variant;

@@ -130,6 +130,9 @@ pub struct Limits {
     pub backlog_max_size: usize,
     /// How long the result of a publish with an idempotency key is remembered. 5 min.
     pub idempotency_ttl: Duration,
+    /// Channels of a shard of which nothing is left but offset and epoch; one more, and the one that is so for the longest
+    /// time is forgotten: who comes back to it is told that it cannot recover. 262,144, about 300 bytes each.
+    pub idle_streams: usize,
 }
 
 impl Default for Limits {
@@ -139,6 +142,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(1),
             backlog_max_size: 64 << 10,
             idempotency_ttl: Duration::from_secs(300),
+            idle_streams: 1 << 18,
         }
     }
 }

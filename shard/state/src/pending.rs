@@ -1,5 +1,6 @@
 //! Questions that this shard asked others, and who waits for the answers.
 
+use crate::sparse::GiveBack;
 use crate::{RequestId, Time};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -47,6 +48,7 @@ impl<W> Pending<W> {
         self.get_mut(request)?;
         let waiter = self.waiting.remove(request.slot as usize).waiter;
         self.drop_answered();
+        self.give_back();
         Some(waiter)
     }
 
@@ -68,6 +70,15 @@ impl<W> Pending<W> {
             && self.get_mut(request).is_none()
         {
             self.deadlines.pop_front();
+        }
+    }
+
+    /// After a storm; what a busy shard uses turn after turn is kept.
+    fn give_back(&mut self) {
+        const CAPACITY_KEPT: usize = 4096;
+        if self.waiting.is_empty() && self.waiting.capacity() > CAPACITY_KEPT {
+            self.waiting.shrink_to_fit();
+            self.deadlines.give_back();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Things with names, kept in places: a name is hashed once to find the place, and from then on the place is enough.
 
+use crate::sparse::is_sparse;
 use hashbrown::HashTable;
 use slab::Slab;
 use std::hash::BuildHasher;
@@ -11,9 +12,11 @@ pub(crate) trait Named {
 }
 
 /// Named things, each in a place of its own. The table of names holds places alone, so a thing's name is kept once.
+///
+/// Things are boxed: a place that was used once costs a word and not a thing, in a list that grows by doubling, too.
 #[derive(Debug)]
 pub(crate) struct Registry<T> {
-    places: Slab<T>,
+    places: Slab<Box<T>>,
     by_name: HashTable<u32>,
     hasher: foldhash::fast::FixedState,
 }
@@ -33,7 +36,7 @@ impl<T: Named> Registry<T> {
     /// Adds a thing whose name is not there yet; returns its place.
     pub(crate) fn insert(&mut self, thing: T) -> u32 {
         let hash = self.hasher.hash_one(thing.name());
-        let place = self.places.insert(thing) as u32;
+        let place = self.places.insert(Box::new(thing)) as u32;
         let (places, hasher) = (&self.places, &self.hasher);
         let rehash = |&place: &u32| hasher.hash_one(places[place as usize].name());
         self.by_name.insert_unique(hash, place, rehash);
@@ -46,14 +49,29 @@ impl<T: Named> Registry<T> {
             entry.remove();
         }
         self.places.remove(place as usize);
+        if is_sparse(self.places.len(), self.places.capacity()) {
+            self.shrink();
+        }
+    }
+
+    /// Gives back what is free behind the last thing, and the table's share of what is gone.
+    fn shrink(&mut self) {
+        self.places.shrink_to_fit();
+        let (places, hasher) = (&self.places, &self.hasher);
+        let rehash = |&place: &u32| hasher.hash_one(places[place as usize].name());
+        self.by_name.shrink_to(2 * places.len(), rehash);
+    }
+
+    pub(crate) fn get(&self, place: u32) -> Option<&T> {
+        self.places.get(place as usize).map(Box::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        self.places.get_mut(place as usize)
+        self.places.get_mut(place as usize).map(Box::as_mut)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().map(|(_, thing)| thing)
+        self.places.iter().map(|(_, thing)| thing.as_ref())
     }
 }
 
@@ -98,5 +116,15 @@ mod tests {
         registry.remove(place);
         assert_eq!(registry.insert("b".to_owned()), place);
         assert_eq!((registry.find("a"), registry.find("b")), (None, Some(place)));
+    }
+
+    #[test]
+    fn places_and_table_shrink_with_what_is_left() {
+        let mut registry = Registry::new(7);
+        let places: Vec<u32> = (0..100_000).map(|i| registry.insert(format!("channel {i}"))).collect();
+        places[100..].iter().for_each(|place| registry.remove(*place));
+        assert!(registry.places.capacity() <= 256, "{}", registry.places.capacity());
+        assert!(registry.by_name.capacity() <= 512, "{}", registry.by_name.capacity());
+        assert!((0..100).all(|i| registry.find(&format!("channel {i}")) == Some(places[i])));
     }
 }

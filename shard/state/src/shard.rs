@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
 use crate::random::Random;
+use crate::sparse::GiveBack;
 use crate::users::Users;
 use crate::wheel::{Timer, Wheel};
 use crate::{ConnectionId, Now, Options, RequestId, ShardId, Time};
@@ -386,10 +387,11 @@ impl Shard {
             match timer {
                 Timer::Client(connection) => self.client_timeout(now, connection),
                 Timer::Channel { index, generation } => {
-                    self.homes.handle_timer(now, index, generation, &mut self.wheel);
+                    self.homes.handle_timer(now, index, generation, &mut self.wheel, &self.options.limits);
                 }
             }
         }
+        fired.give_back();
         self.fired = fired;
         while let Some((request, waiting)) = self.pending.take_overdue(now.at) {
             self.time_out(now, request, waiting);

@@ -1,6 +1,7 @@
 //! Connections by user: on the shard that holds them, and counted at the user's home.
 
 use crate::ShardId;
+use crate::sparse::GiveBack;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,11 +33,13 @@ impl Users {
     pub(crate) fn remove_local(&mut self, user: &str, place: u32) -> Option<u32> {
         let slots = self.local.get_mut(user).expect("a listed connection's user is known");
         slots.swap_remove(place as usize);
+        slots.give_back();
+        let moved = slots.get(place as usize).copied();
         if slots.is_empty() {
             self.local.remove(user);
-            return None;
+            self.local.give_back();
         }
-        slots.get(place as usize).copied()
+        moved
     }
 
     /// Slots of the connections of a user on this shard.
@@ -64,6 +67,7 @@ impl Users {
         }
         if shards.is_empty() {
             self.homes.remove(user);
+            self.homes.give_back();
         }
     }
 

@@ -12,6 +12,9 @@ impl Homes {
             return;
         }
         let result = self.read(context, &ask).map(Box::new);
+        if let Some(index) = self.find(&ask.channel) {
+            self.settle(index, context.wheel, &context.options.limits);
+        }
         context.answer(Message::HistoryIs { request: ask.request, result });
     }
 
@@ -33,7 +36,6 @@ impl Homes {
         } else {
             stream.after(since.map_or(0, |since| since.offset), limit, form)
         };
-        channel.arm(index, context.wheel);
         Ok(Publications { top, publications })
     }
 
@@ -43,6 +45,7 @@ impl Homes {
             && let Some(stream) = &mut self.channels[index].stream
         {
             stream.clear();
+            self.settle(index, context.wheel, &context.options.limits);
         }
         context.answer(Message::Published { request: ask.request, result: Ok(Position::default()) });
     }

@@ -4,6 +4,7 @@ mod context;
 mod epoch;
 mod fanout;
 mod history;
+mod idle;
 mod presence;
 mod publication;
 mod publish;
@@ -22,10 +23,12 @@ pub(crate) use stream::{Retention, Stream};
 
 use crate::message::ChannelName;
 use crate::namespace::{ChannelConfig, ChannelOptions};
+use crate::options::Limits;
 use crate::random::Random;
 use crate::registry::{Named, Registry};
 use crate::wheel::{Timer, Wheel};
 use crate::{Now, Time};
+use idle::{Idle, IdleStamp};
 use presence::Presence;
 use results::Results;
 
@@ -35,6 +38,8 @@ pub(crate) struct Homes {
     channels: Registry<HomeChannel>,
     /// Channels with at least one subscriber.
     active: usize,
+    /// Channels with nothing but a position; see `Limits::idle_streams`.
+    idle: Idle,
 }
 
 /// One channel at its home; exists while it has subscribers, members, a stream or remembered results.
@@ -51,11 +56,13 @@ pub(crate) struct HomeChannel {
     timer_at: Option<Time>,
     /// Tells the uses of a slab place apart.
     generation: u32,
+    /// Given while the channel is idle.
+    idle_stamp: Option<IdleStamp>,
 }
 
 impl Homes {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        Homes { channels: Registry::new(hash_seed), active: 0 }
+        Homes { channels: Registry::new(hash_seed), active: 0, idle: Idle::new() }
     }
 
     /// Channels with at least one subscriber.
@@ -86,26 +93,58 @@ impl Homes {
             is_base_lost: false,
             timer_at: None,
             generation: random.next_u32(),
+            idle_stamp: None,
         })
     }
 
-    /// Forgets a channel that holds nothing any more.
-    fn release(&mut self, index: u32) {
-        if !self.channels[index].is_needed() {
-            self.channels.remove(index);
+    /// Ends every change of a channel: forgets it if it holds nothing any more, else arms its timer and sees to the bound
+    /// of idle ones.
+    fn settle(&mut self, index: u32, wheel: &mut Wheel, limits: &Limits) {
+        let channel = &mut self.channels[index];
+        if !channel.is_needed() {
+            return self.remove(index);
+        }
+        channel.arm(index, wheel);
+        match (channel.is_idle(), channel.idle_stamp) {
+            (true, None) => {
+                channel.idle_stamp = Some(self.idle.enter(index));
+                self.bound_idle(limits.idle_streams);
+            }
+            (false, Some(_)) => {
+                channel.idle_stamp = None;
+                let channels = &self.channels;
+                self.idle.leave(|place, stamp| has_stamp(channels, place, stamp));
+            }
+            _ => {}
+        }
+    }
+
+    fn bound_idle(&mut self, idle_max: usize) {
+        while self.idle.len() > idle_max {
+            let channels = &self.channels;
+            let oldest = self.idle.oldest(|place, stamp| has_stamp(channels, place, stamp));
+            self.remove(oldest.expect("every idle channel was entered"));
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
+        let was_idle = self.channels[index].idle_stamp.is_some();
+        self.channels.remove(index);
+        if was_idle {
+            let channels = &self.channels;
+            self.idle.leave(|place, stamp| has_stamp(channels, place, stamp));
         }
     }
 
     /// A channel's timer fired.
-    pub(crate) fn handle_timer(&mut self, now: Now, index: u32, generation: u32, wheel: &mut Wheel) {
+    pub(crate) fn handle_timer(&mut self, now: Now, index: u32, generation: u32, wheel: &mut Wheel, limits: &Limits) {
         let Some(channel) = self.channels.get_mut(index) else { return };
         if channel.generation != generation {
             return;
         }
         channel.timer_at = None;
         channel.expire(now.at);
-        channel.arm(index, wheel);
-        self.release(index);
+        self.settle(index, wheel, limits);
     }
 }
 
@@ -115,9 +154,19 @@ impl Named for HomeChannel {
     }
 }
 
+fn has_stamp(channels: &Registry<HomeChannel>, place: u32, stamp: IdleStamp) -> bool {
+    channels.get(place).is_some_and(|channel| channel.idle_stamp == Some(stamp))
+}
+
 impl HomeChannel {
     fn is_needed(&self) -> bool {
         self.listeners.subscribers() > 0 || self.presence.is_some() || self.stream.is_some() || self.results.is_some()
+    }
+
+    /// Whether the position of its stream is all that it holds.
+    fn is_idle(&self) -> bool {
+        let is_unused = self.listeners.subscribers() == 0 && self.presence.is_none() && self.results.is_none();
+        is_unused && self.stream.as_ref().is_some_and(|stream| stream.is_empty())
     }
 
     /// Drops what is too old.

@@ -64,7 +64,7 @@ impl Homes {
             let ttl = context.options.limits.idempotency_ttl;
             results.insert(publish.idempotency_key, position.clone(), now, ttl);
         }
-        channel.arm(index, context.wheel);
+        self.settle(index, context.wheel, &context.options.limits);
         position
     }
 }

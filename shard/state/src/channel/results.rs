@@ -2,6 +2,7 @@
 
 use super::Position;
 use crate::Time;
+use crate::sparse::GiveBack;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,8 @@ impl Results {
                 self.by_key.remove(&key);
             }
         }
+        self.by_key.give_back();
+        self.oldest_first.give_back();
         self.oldest_first.is_empty()
     }
 

@@ -99,6 +99,11 @@ impl Stream {
         self.publications = VecDeque::new();
     }
 
+    /// Whether no publication is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.publications.is_empty()
+    }
+
     /// Drops what is too old; true when nothing of the stream is left.
     pub(crate) fn expire(&mut self, now: Time) -> bool {
         if self.expire_at <= now {

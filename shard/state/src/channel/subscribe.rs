@@ -28,6 +28,7 @@ impl Homes {
         if let Some(member) = member {
             self.channels[index].tell(context, member, true);
         }
+        self.settle(index, context.wheel, &context.options.limits);
     }
 
     fn answer_subscriber(
@@ -46,7 +47,6 @@ impl Homes {
             let variant = subscribe.variant;
             recovery =
                 subscribe.recover.as_ref().map(|wish| recover::recover(stream, wish, variant, context.delta_table));
-            channel.arm(index, context.wheel);
         }
         let (request, channel) = (subscribe.request, channel.name.clone());
         context.answer(Message::Subscribed(Box::new(Subscribed { request, channel, top, recovery })));
@@ -64,7 +64,7 @@ impl Homes {
             channel.forget(member);
             channel.tell(context, member, false);
         }
-        self.release(index);
+        self.settle(index, context.wheel, &context.options.limits);
     }
 }
 
