@@ -143,6 +143,13 @@ pub struct Commands<'a> {
     frame: Frame<'a>,
 }
 
+impl<'a> Commands<'a> {
+    /// What was not decoded yet, a frame for [`decode_commands`] again; `None` at the end of the frame.
+    pub fn rest(&self) -> Option<&'a [u8]> {
+        self.frame.rest
+    }
+}
+
 impl Iterator for Commands<'_> {
     type Item = Result<Command, DecodeError>;
 

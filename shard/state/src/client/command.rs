@@ -3,24 +3,12 @@
 use super::{Phase, Refusal};
 use crate::shard::{Action, Shard};
 use crate::{ConnectionId, Now, Pings};
-use ringcast_proto::client::{Command, ReplyResult, Request, decode_commands};
+use ringcast_proto::client::{Command, Encoding, ReplyResult, Request, decode_commands};
 use ringcast_proto::codes::Disconnect;
-use std::collections::VecDeque;
-
-/// Commands that wait until those before them are answered.
-///
-/// Bound: `Limits::backlog_max_size`, bytes, beyond which receiving is paused; what was received by then still comes
-/// in. At half of it receiving goes on.
-#[derive(Debug, Default)]
-pub(crate) struct Backlog {
-    commands: VecDeque<Command>,
-    bytes: usize,
-    is_paused: bool,
-}
 
 /// Stands for what could not be decoded. Served in its turn, it closes the connection as an unknown command does, behind
 /// the answers to those before.
-const MALFORMED: Command = Command { id: 1, request: None };
+pub(super) const MALFORMED: Command = Command { id: 1, request: None };
 
 /// How a command went.
 pub(super) enum Served {
@@ -35,40 +23,38 @@ pub(super) type Outcome = Result<Served, Refusal>;
 impl Shard {
     pub(crate) fn serve_frame(&mut self, now: Now, connection: ConnectionId, frame: &[u8]) {
         let Some(client) = self.clients.get(connection) else { return };
-        for command in decode_commands(client.encoding, frame) {
-            let command = command.unwrap_or(MALFORMED);
+        let encoding = client.encoding;
+        // A pong asks for nothing and overtakes what waits.
+        if self.must_wait(connection) && !(client.is_live() && is_pong(encoding, frame)) {
+            return self.put_back(connection, frame);
+        }
+        let mut commands = decode_commands(encoding, frame);
+        while let Some(command) = commands.next() {
             self.is_changing = true;
-            self.receive_command(now, connection, command);
+            self.serve(now, connection, command.unwrap_or(MALFORMED));
             self.is_changing = false;
+            if let Some(rest) = commands.rest()
+                && self.must_wait(connection)
+            {
+                return self.put_back(connection, rest);
+            }
         }
     }
 
-    fn receive_command(&mut self, now: Now, connection: ConnectionId, command: Command) {
-        let Some(client) = self.clients.get(connection) else { return };
-        let is_pong = command.id == 0 && !matches!(command.request, Some(Request::Send(_)));
-        let must_wait = client.in_flight >= self.concurrency() || client.backlog.is_some();
-        // A pong asks for nothing and overtakes what waits.
-        if must_wait && !(is_pong && client.is_live()) {
-            return self.put_back(connection, command);
-        }
-        self.serve(now, connection, command);
+    /// Whether commands that come now have to wait for those before.
+    fn must_wait(&self, connection: ConnectionId) -> bool {
+        let client = self.clients.get(connection);
+        client.is_some_and(|client| client.in_flight >= self.concurrency() || client.backlog.is_some())
     }
 
     fn concurrency(&self) -> u32 {
         self.options.client.concurrency.max(1) as u32
     }
 
-    fn put_back(&mut self, connection: ConnectionId, command: Command) {
+    fn put_back(&mut self, connection: ConnectionId, frame: &[u8]) {
         let bytes_max = self.options.limits.backlog_max_size;
-        let Some(client) = self.clients.get_mut(connection) else { return };
-        if client.is_closed() {
-            return;
-        }
-        let backlog = client.backlog.get_or_insert_default();
-        backlog.bytes += weight(&command);
-        backlog.commands.push_back(command);
-        if backlog.bytes > bytes_max && !backlog.is_paused {
-            backlog.is_paused = true;
+        let Some(client) = self.clients.get_mut(connection).filter(|client| !client.is_closed()) else { return };
+        if client.backlog.get_or_insert_default().push(frame, bytes_max) {
             self.actions.push_back(Action::PauseReceive { connection });
         }
     }
@@ -89,13 +75,11 @@ impl Shard {
             return None;
         }
         let backlog = client.backlog.as_mut()?;
-        let command = backlog.commands.pop_front();
-        backlog.bytes -= command.as_ref().map_or(0, weight);
-        if backlog.is_paused && backlog.bytes <= bytes_max / 2 {
-            backlog.is_paused = false;
+        let command = backlog.next(client.encoding);
+        if backlog.resume(bytes_max) {
             self.actions.push_back(Action::ResumeReceive { connection });
         }
-        if backlog.commands.is_empty() {
+        if backlog.is_empty() {
             client.backlog = None;
         }
         command
@@ -160,17 +144,14 @@ impl Shard {
     }
 }
 
-/// Bytes that a waiting command holds, roughly.
-fn weight(command: &Command) -> usize {
-    const BASE: usize = 128;
-    BASE + match &command.request {
-        Some(Request::Publish(request)) => request.data.len() + request.channel.len(),
-        Some(Request::Rpc(request)) => request.data.len(),
-        Some(Request::Send(request)) => request.data.len(),
-        Some(Request::Subscribe(request)) => request.data.len() + request.token.len() + request.channel.len(),
-        Some(Request::Connect(request)) => request.data.len() + request.token.len(),
-        Some(Request::Refresh(request)) => request.token.len(),
-        Some(Request::SubRefresh(request)) => request.token.len(),
-        _ => 0,
+/// Whether a frame is a pong and nothing else.
+fn is_pong(encoding: Encoding, frame: &[u8]) -> bool {
+    /// Longer frames are not decoded to find out.
+    const PONG_MAX: usize = 64;
+    if frame.len() > PONG_MAX {
+        return false;
     }
+    let mut commands = decode_commands(encoding, frame);
+    let Some(Ok(Command { id: 0, request })) = commands.next() else { return false };
+    !matches!(request, Some(Request::Send(_))) && commands.rest().is_none()
 }

@@ -1,5 +1,6 @@
 //! One connection of a client: its phase, what it may do, what waits for it.
 
+mod backlog;
 mod close;
 mod command;
 mod connect;
@@ -22,8 +23,8 @@ pub(crate) use write::Scratch;
 
 use crate::frame::{Frame, SendQueue};
 use crate::{ClientId, ConnectionId, Framing, Pings, Time};
+use backlog::Backlog;
 use bytes::Bytes;
-use command::Backlog;
 use connect::Connecting;
 use keep_alive::KeepAlive;
 use ringcast_proto::client::{ClientInfo, Encoding};
