@@ -121,7 +121,7 @@ impl Run<'_> {
     fn open(&mut self, number: u32) -> Result<(), Failure> {
         let channel = format!("{}{number}", self.options.channel_prefix);
         let subscription =
-            (!self.options.no_subscribe).then_some(Subscription { channel: &channel, recoverable: false });
+            (!self.options.no_subscribe).then_some(Subscription { channel: &channel, recoverable: false, since: None });
         let token = self.tokens.of(number as usize);
         let login = self.session.login(&token, subscription);
         let opened_ns = self.engine.now_ns();

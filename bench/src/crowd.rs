@@ -22,6 +22,17 @@ pub fn gather(
     count: usize,
     login: impl Fn(usize) -> Option<Login>,
 ) -> Result<Vec<usize>, Failure> {
+    gather_and_tell(engine, address, count, login, |_| {})
+}
+
+/// As [`gather`], telling what happens besides.
+pub fn gather_and_tell(
+    engine: &mut Engine,
+    address: SocketAddr,
+    count: usize,
+    login: impl Fn(usize) -> Option<Login>,
+    mut on: impl FnMut(Event),
+) -> Result<Vec<usize>, Failure> {
     let mut opened = Vec::with_capacity(count);
     let mut ready = 0;
     let mut refused = Vec::new();
@@ -35,7 +46,7 @@ pub fn gather(
         let turned = engine.turn(TURN, &mut |event| match event {
             Event::Ready { .. } => ready += 1,
             Event::Closed { why, .. } => refused.push(why.to_string()),
-            _ => {}
+            other => on(other),
         });
         turned.map_err(Failure::system("waiting for connections"))?;
         if let Some(first) = refused.first() {
@@ -49,4 +60,25 @@ pub fn gather(
         }
     }
     Ok(opened)
+}
+
+/// Sends clients away and waits until they are gone. Those that the server cuts meanwhile are gone, too.
+pub fn dismiss(engine: &mut Engine, clients: Vec<usize>) -> Result<(), Failure> {
+    let mut left = clients.len();
+    for client in clients {
+        engine.close(client);
+    }
+    let mut progress_ns = engine.now_ns();
+    while left > 0 {
+        let before = left;
+        let turned = engine.turn(TURN, &mut |event| left -= usize::from(matches!(event, Event::Closed { .. })));
+        turned.map_err(Failure::system("waiting for connections to end"))?;
+        let now_ns = engine.now_ns();
+        if left < before {
+            progress_ns = now_ns;
+        } else if now_ns - progress_ns > PATIENCE.as_nanos() as u64 {
+            return Err(Failure::Stalled { waiting_for: format!("{left} clients were still there") });
+        }
+    }
+    Ok(())
 }

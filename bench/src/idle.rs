@@ -45,7 +45,8 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
     let login = |client: usize| {
         let channel = format!("{}{client}", options.channel_prefix);
-        let subscription = options.subscribe_own.then_some(Subscription { channel: &channel, recoverable: false });
+        let subscription =
+            options.subscribe_own.then_some(Subscription { channel: &channel, recoverable: false, since: None });
         session.login(&tokens.of(client), subscription)
     };
     let empty_bytes = resident_bytes(&meter)?;

@@ -10,12 +10,15 @@ mod failure;
 mod fanout;
 mod floor;
 mod idle;
+mod lanes;
 mod latency;
 mod ledger;
 mod measure;
 mod options;
 mod payload;
 mod process;
+mod publish;
+mod recover;
 mod report;
 mod scan;
 mod sequence;
@@ -54,6 +57,8 @@ fn run(line: &CommandLine) -> Result<Report, Failure> {
         Scenario::Fanout(options) => fanout::run(common, options),
         Scenario::Idle(options) => idle::run(common, options),
         Scenario::Connect(options) => connect::run(common, options),
+        Scenario::Publish(options) => publish::run(common, options),
+        Scenario::Recover(options) => recover::run(common, options),
         Scenario::Floor(options) => floor::run(common, options),
     }
 }

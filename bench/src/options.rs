@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringcast_proto::client::Encoding;
 
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
-use crate::{connect, fanout, floor, idle};
+use crate::{connect, fanout, floor, idle, publish, recover};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
@@ -25,6 +25,10 @@ pub enum Scenario {
     Idle(idle::Options),
     /// Connections that come and go; cost of upgrade, connect and subscribe.
     Connect(connect::Options),
+    /// Clients publish to channels with a few subscribers; cost and latency of a publication.
+    Publish(publish::Options),
+    /// Clients come back after an outage and get what they missed; cost of a recovered message.
+    Recover(recover::Options),
     /// The kernel's price of writing the same bytes to as many sockets.
     Floor(floor::Options),
 }
@@ -131,6 +135,11 @@ mod tests {
             "ringcast-bench fanout --protocol xml",
             "ringcast-bench floor --frames 0",
             "ringcast-bench connect --concurrency 0",
+            "ringcast-bench publish --channels 0",
+            "ringcast-bench publish --channels 1001",
+            "ringcast-bench publish --subscribers 0",
+            "ringcast-bench recover --clients 0",
+            "ringcast-bench recover --missed 0",
         ] {
             check(line, false);
         }

@@ -1,47 +1,45 @@
-//! Walks over the messages of a received frame without decoding them: deliveries and pings are told, the rest is handed on.
+//! Walks over the messages of a received frame without decoding them.
 
 use memchr::memchr;
 use ringcast_proto::client::Encoding;
 
-use crate::payload::{Found, Reader, Stamp};
+/// The messages of a frame, still encoded, in their order; in Protobuf each with its length.
+pub struct Messages<'a> {
+    encoding: Encoding,
+    rest: &'a [u8],
+}
 
-/// One message of a frame.
+/// Bytes that are no messages; nothing follows.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// A publication of this bench.
-    Delivery(Stamp),
-    /// A publication of this bench, damaged; or bytes that are no messages.
-    Corrupt,
-    /// The server asks for a pong.
-    Ping,
-    /// Anything else, still encoded, in Protobuf with its length.
-    Other(&'a [u8]),
-}
+pub struct Damaged;
 
-/// Tells the messages of a frame in their order.
-pub fn scan<'a>(encoding: Encoding, frame: &'a [u8], reader: &mut Reader, mut on: impl FnMut(Message<'a>)) {
-    let mut rest = frame;
-    while !rest.is_empty() {
-        let Some(message) = split(encoding, &mut rest) else {
-            on(Message::Corrupt);
-            return;
-        };
-        on(judge(encoding, message, reader));
+impl<'a> Messages<'a> {
+    /// Of a whole frame.
+    pub fn of(encoding: Encoding, frame: &'a [u8]) -> Self {
+        Self { encoding, rest: frame }
     }
 }
 
-fn judge<'a>(encoding: Encoding, message: &'a [u8], reader: &mut Reader) -> Message<'a> {
-    let ping: &[u8] = match encoding {
-        Encoding::Json => b"{}",
-        Encoding::Protobuf => b"\0",
-    };
-    if message == ping {
-        return Message::Ping;
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<&'a [u8], Damaged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let message = split(self.encoding, &mut self.rest).ok_or(Damaged);
+        if message.is_err() {
+            self.rest = &[];
+        }
+        Some(message)
     }
-    match reader.read(message) {
-        Found::Stamp(stamp) => Message::Delivery(stamp),
-        Found::Corrupt => Message::Corrupt,
-        Found::Nothing => Message::Other(message),
+}
+
+/// Whether a message asks for a pong.
+pub fn is_ping(encoding: Encoding, message: &[u8]) -> bool {
+    match encoding {
+        Encoding::Json => message == b"{}",
+        Encoding::Protobuf => message == b"\0",
     }
 }
 
@@ -79,52 +77,40 @@ fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload;
-    use Message::{Corrupt, Delivery, Other, Ping};
 
-    const STAMP: Stamp = Stamp { publisher: 3, sequence: 7, sent_ns: 9 };
-
-    fn delivery() -> Vec<u8> {
-        let mut payload = payload::template(60);
-        payload::stamp(&mut payload, STAMP);
-        payload
-    }
-
+    /// Messages, and at last `!` for damage.
     #[track_caller]
-    fn check(encoding: Encoding, frame: &[u8], want: &[Message<'_>]) {
-        let mut got = Vec::new();
-        scan(encoding, frame, &mut Reader::new(60), |message| {
-            got.push(message);
-        });
+    fn check(encoding: Encoding, frame: &[u8], want: &[&[u8]]) {
+        let got: Vec<&[u8]> = Messages::of(encoding, frame).map(|message| message.unwrap_or(b"!")).collect();
         assert_eq!(got, want, "{}", frame.escape_ascii());
     }
 
     #[test]
     fn json_messages_are_lines() {
-        check(Encoding::Json, b"{}", &[Ping]);
-        check(Encoding::Json, &delivery(), &[Delivery(STAMP)]);
-        let frame = [&delivery()[..], b"\n{}\n{\"id\":1}\n", &delivery(), b"\n"].concat();
-        check(Encoding::Json, &frame, &[Delivery(STAMP), Ping, Other(b"{\"id\":1}"), Delivery(STAMP)]);
+        check(Encoding::Json, b"", &[]);
+        check(Encoding::Json, b"{}", &[b"{}"]);
+        check(Encoding::Json, b"{\"id\":1}\n{}\n", &[b"{\"id\":1}", b"{}"]);
     }
 
     #[test]
     fn protobuf_messages_carry_their_lengths() {
-        check(Encoding::Protobuf, b"\0", &[Ping]);
-        let frame = [b"\x3d.", &delivery()[..], b"\0\x02ab"].concat();
-        check(Encoding::Protobuf, &frame, &[Delivery(STAMP), Ping, Other(b"\x02ab")]);
+        check(Encoding::Protobuf, b"\0", &[b"\0"]);
+        check(Encoding::Protobuf, b"\x03abc\0\x02ab", &[b"\x03abc", b"\0", b"\x02ab"]);
         let long = [&b"\x80\x01"[..], &[b'a'; 128]].concat();
-        check(Encoding::Protobuf, &long, &[Other(&long)]);
+        check(Encoding::Protobuf, &long, &[&long]);
     }
 
     #[test]
-    fn damaged_frames_are_corrupt() {
-        check(Encoding::Json, &delivery()[..59], &[Corrupt]);
-        for frame in [&b"\x05ab"[..], b"\x80", b"\xff\xff\xff\xff\xff", b"\0\x01"] {
-            let mut got = Vec::new();
-            scan(Encoding::Protobuf, frame, &mut Reader::new(60), |message| {
-                got.push(message);
-            });
-            assert_eq!(got.last(), Some(&Corrupt), "{}", frame.escape_ascii());
+    fn damaged_frames_end_with_the_damage() {
+        for frame in [&b"\x05ab"[..], b"\x80", b"\xff\xff\xff\xff\xff"] {
+            check(Encoding::Protobuf, frame, &[b"!"]);
         }
+        check(Encoding::Protobuf, b"\0\x01", &[b"\0", b"!"]);
+    }
+
+    #[test]
+    fn pings_are_empty_messages() {
+        assert!(is_ping(Encoding::Json, b"{}") && is_ping(Encoding::Protobuf, b"\0"));
+        assert!(!is_ping(Encoding::Json, b"{\"id\":1}") && !is_ping(Encoding::Protobuf, b"\x02ab"));
     }
 }

@@ -8,13 +8,14 @@ use std::rc::Rc;
 
 use mio::event::Event as Readiness;
 use mio::net::TcpStream;
-use ringcast_proto::client::{Encoding, PushBody, Reply, decode_replies};
+use ringcast_proto::client::{PushBody, Reply, ReplyResult, decode_replies};
 use ringcast_proto::http::Limits;
 use ringcast_proto::websocket::{self, Decoder, Role};
 
-use super::login::{CONNECT_ID, Login, SUBSCRIBE_ID, Session, UPGRADE_KEY};
+use super::login::{CONNECT_ID, Login, PUBLISH_ID, Session, UPGRADE_KEY};
 use super::{Event, Shared};
-use crate::scan::{Message, scan};
+use crate::payload::Found;
+use crate::scan::{Messages, is_ping};
 
 /// Largest message that is taken from the server.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -47,7 +48,7 @@ pub struct Client {
     decoder: Decoder,
     /// Start of the upgrade response. Bound: [`HEAD_BYTES_MAX`]; empty afterwards.
     head: Vec<u8>,
-    /// What the socket did not take yet, and how much of the first it took. Bound: a login and a pong per ping.
+    /// What the socket did not take yet, and how much of the first it took. Bound: a login, a publication and a pong per ping.
     unsent: VecDeque<Rc<[u8]>>,
     sent_of_first: usize,
     /// `None` for one that only receives.
@@ -260,45 +261,76 @@ impl Client {
         shared.received.frames += 1;
         let encoding = shared.session.encoding;
         let at_ns = shared.now_ns();
-        let mut outcome = Ok(());
-        let Shared { reader, session, .. } = shared;
-        scan(encoding, frame, reader, |message| match message {
-            Message::Delivery(_) if self.phase != Phase::Ready => {
-                outcome = Err(Closed::Cut("publication before the subscription".to_owned()));
-            }
-            Message::Delivery(stamp) => on(Event::Delivery { client: index, stamp, at_ns }),
-            Message::Corrupt => on(Event::Corrupt),
-            Message::Ping => {
-                if self.answers_pings {
-                    self.send(&session.pong);
+        for message in Messages::of(encoding, frame) {
+            let Ok(message) = message else {
+                on(Event::Corrupt);
+                break;
+            };
+            if is_ping(encoding, message) {
+                self.handle_ping(&shared.session, on);
+            } else if self.phase == Phase::Subscribing {
+                self.handle_subscribed(index, message, shared, on)?;
+            } else {
+                match shared.reader.read(message) {
+                    Found::Stamp(_) | Found::Corrupt if self.phase != Phase::Ready => {
+                        return Err(Closed::Cut("publication before the subscription".to_owned()));
+                    }
+                    Found::Stamp(stamp) => on(Event::Delivery { client: index, stamp, at_ns }),
+                    Found::Corrupt => on(Event::Corrupt),
+                    Found::Nothing => self.handle_replies(index, message, shared, on)?,
                 }
-                on(Event::Ping);
             }
-            Message::Other(message) => {
-                if outcome.is_ok() {
-                    outcome = self.handle_replies(index, encoding, message, on);
-                }
+        }
+        Ok(())
+    }
+
+    fn handle_ping(&mut self, session: &Session, on: &mut dyn FnMut(Event)) {
+        if self.answers_pings {
+            self.send(&session.pong);
+        }
+        on(Event::Ping);
+    }
+
+    /// The answer to the subscribe command, or what is not.
+    fn handle_subscribed(
+        &mut self,
+        index: usize,
+        message: &[u8],
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        match shared.answers.read(shared.session.encoding, message, &mut shared.reader) {
+            Some(answer) => {
+                self.phase = Phase::Ready;
+                on(Event::Subscribed { client: index, answer });
+                on(Event::Ready { client: index });
+                Ok(())
             }
-        });
-        outcome
+            None => self.handle_replies(index, message, shared, on),
+        }
     }
 
     fn handle_replies(
         &mut self,
         index: usize,
-        encoding: Encoding,
         message: &[u8],
+        shared: &Shared,
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
-        for reply in decode_replies(encoding, message) {
+        for reply in decode_replies(shared.session.encoding, message) {
             let reply = reply.map_err(|error| Closed::Cut(format!("bad reply: {error}")))?;
-            self.handle_reply(index, reply, on)?;
+            self.handle_reply(index, reply, shared, on)?;
         }
         Ok(())
     }
 
-    fn handle_reply(&mut self, index: usize, reply: Reply, on: &mut dyn FnMut(Event)) -> Result<(), Closed> {
-        use ringcast_proto::client::ReplyResult;
+    fn handle_reply(
+        &mut self,
+        index: usize,
+        reply: Reply,
+        shared: &Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
         match (self.phase, reply) {
             (Phase::Connecting, Reply::Result { id, result }) if id == CONNECT_ID => {
                 if let ReplyResult::Connect(connected) = result {
@@ -307,15 +339,17 @@ impl Client {
                 self.handle_connected(index, on);
                 Ok(())
             }
-            (Phase::Subscribing, Reply::Result { id, .. }) if id == SUBSCRIBE_ID => {
-                self.phase = Phase::Ready;
-                on(Event::Ready { client: index });
+            (Phase::Ready, Reply::Result { id, result: ReplyResult::Publish }) if id == PUBLISH_ID => {
+                on(Event::Published { client: index, at_ns: shared.now_ns() });
                 Ok(())
             }
             (_, Reply::Error { id, error }) => {
                 Err(Closed::Cut(format!("command {id}: error {} {}", error.code, error.message)))
             }
-            (_, Reply::Push(push)) => match push.body {
+            (phase, Reply::Push(push)) => match push.body {
+                PushBody::Pub(_) if phase != Phase::Ready => {
+                    Err(Closed::Cut("publication before the subscription".to_owned()))
+                }
                 PushBody::Unsubscribe(told) => {
                     Err(Closed::Cut(format!("unsubscribed with {} {}", told.code, told.reason)))
                 }
@@ -342,7 +376,8 @@ impl Client {
         }
     }
 
-    fn send(&mut self, bytes: &Rc<[u8]>) {
+    /// Sends a frame; what the socket does not take now follows.
+    pub fn send(&mut self, bytes: &Rc<[u8]>) {
         self.unsent.push_back(Rc::clone(bytes));
         self.flush();
     }

@@ -1,11 +1,17 @@
-//! What a client says to get in: the upgrade, the connect command and the subscribe command, encoded once.
+//! What a client says: the upgrade, the connect and the subscribe command, encoded once, and publish commands that are stamped
+//! in place.
 
+use std::ops::Range;
 use std::rc::Rc;
 
-use ringcast_proto::client::{Command, ConnectRequest, Encoding, Request, SubscribeRequest, encode_command};
+use memchr::memmem;
+use ringcast_proto::client::{
+    Command, ConnectRequest, Encoding, PublishRequest, Request, SubscribeRequest, encode_command,
+};
 use ringcast_proto::websocket;
 
 use crate::endpoint::Endpoint;
+use crate::payload::{self, Stamp};
 
 /// Key that masks every frame: nothing here passes a proxy that it would have to protect.
 const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
@@ -18,6 +24,9 @@ pub const CONNECT_ID: u32 = 1;
 
 /// Id of the subscribe command.
 pub const SUBSCRIBE_ID: u32 = 2;
+
+/// Id of every publish command: a client waits for the answer before it sends the next.
+pub const PUBLISH_ID: u32 = 3;
 
 /// What all connections to a server have in common.
 #[derive(Clone)]
@@ -47,6 +56,31 @@ pub struct Subscription<'a> {
     pub channel: &'a str,
     /// Ask for a recoverable subscription with a position.
     pub recoverable: bool,
+    /// Ask for everything after this position; for recoverable ones.
+    pub since: Option<&'a Position>,
+}
+
+/// Place in a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    pub offset: u64,
+    pub epoch: String,
+}
+
+/// A publish command, to be stamped and sent again and again.
+pub struct Publish {
+    encoding: Encoding,
+    message: Vec<u8>,
+    /// Where the payload stands in the message.
+    payload: Range<usize>,
+}
+
+impl Publish {
+    /// The frame with these numbers in its payload.
+    pub fn frame(&mut self, stamp: Stamp) -> Rc<[u8]> {
+        payload::stamp(&mut self.message[self.payload.clone()], stamp);
+        frame(self.encoding, &self.message)
+    }
 }
 
 impl Session {
@@ -60,7 +94,12 @@ impl Session {
         websocket::write_request(&mut upgrade, &endpoint.authority, &endpoint.target, UPGRADE_KEY, subprotocol);
         let mut goodbye = Vec::new();
         websocket::encode_masked_close(&mut goodbye, 1000, "", MASK);
-        Self { encoding, upgrade: upgrade.into(), pong: frame(encoding, &Command::default()), goodbye: goodbye.into() }
+        Self {
+            encoding,
+            upgrade: upgrade.into(),
+            pong: frame(encoding, &message(encoding, &Command::default())),
+            goodbye: goodbye.into(),
+        }
     }
 
     /// A login with a token (empty for none) and a subscription.
@@ -78,26 +117,43 @@ impl Session {
             channel: subscription.channel.to_owned(),
             positioned: subscription.recoverable,
             recoverable: subscription.recoverable,
+            recover: subscription.since.is_some(),
+            offset: subscription.since.map_or(0, |since| since.offset),
+            epoch: subscription.since.map_or_else(String::new, |since| since.epoch.clone()),
             ..SubscribeRequest::default()
         };
         self.command(SUBSCRIBE_ID, Request::Subscribe(Box::new(subscribe)))
     }
 
+    /// A publish command to `channel` with a payload of `payload_bytes`.
+    pub fn publish(&self, channel: &str, payload_bytes: usize) -> Publish {
+        let data = payload::template(payload_bytes);
+        let request =
+            PublishRequest { channel: channel.to_owned(), data: data.clone().into(), ..PublishRequest::default() };
+        let message = message(self.encoding, &Command { id: PUBLISH_ID, request: Some(Request::Publish(request)) });
+        let at = memmem::find(&message, &data).expect("neither encoding changes the payload");
+        Publish { encoding: self.encoding, message, payload: at..at + payload_bytes }
+    }
+
     fn command(&self, id: u32, request: Request) -> Rc<[u8]> {
         let request = Some(request);
-        frame(self.encoding, &Command { id, request })
+        frame(self.encoding, &message(self.encoding, &Command { id, request }))
     }
 }
 
-/// A command as a masked frame.
-fn frame(encoding: Encoding, command: &Command) -> Rc<[u8]> {
+fn message(encoding: Encoding, command: &Command) -> Vec<u8> {
     let mut message = Vec::new();
     encode_command(encoding, command, &mut message);
+    message
+}
+
+/// A message as a masked frame.
+fn frame(encoding: Encoding, message: &[u8]) -> Rc<[u8]> {
     let opcode = match encoding {
         Encoding::Json => websocket::Opcode::Text,
         Encoding::Protobuf => websocket::Opcode::Binary,
     };
     let mut frame = Vec::new();
-    websocket::encode_masked_frame(&mut frame, opcode, &message, MASK);
+    websocket::encode_masked_frame(&mut frame, opcode, message, MASK);
     frame.into()
 }

@@ -3,6 +3,7 @@
 //!
 //! The tool shares the machine with the server, so a delivery costs it one read and no allocation.
 
+mod answer;
 mod client;
 mod login;
 mod publisher;
@@ -10,6 +11,7 @@ mod publisher;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -21,12 +23,14 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use answer::{Answer, Recovered};
 pub use client::Closed;
-pub use login::{Login, Session, Subscription};
+pub use login::{Login, Position, Publish, Session, Subscription};
 pub use publisher::Batch;
 
 use crate::options::Common;
 use crate::payload::{Reader, Stamp};
+use answer::Answers;
 use client::Client;
 use publisher::Publisher;
 
@@ -47,6 +51,10 @@ const TIMER_TOKEN: Token = Token(usize::MAX >> 1);
 pub enum Event {
     /// A client is connected and, if it wanted, subscribed.
     Ready { client: usize },
+    /// A client's subscribe command was answered; [`Event::Ready`] follows.
+    Subscribed { client: usize, answer: Rc<Answer> },
+    /// A client's publish command was answered with success, `at_ns` nanoseconds after the start of the run.
+    Published { client: usize, at_ns: u64 },
     /// A client received a publication, `at_ns` nanoseconds after the start of the run.
     Delivery { client: usize, stamp: Stamp, at_ns: u64 },
     /// A client received a damaged publication.
@@ -86,6 +94,7 @@ pub struct Engine {
 struct Shared {
     buffer: Vec<u8>,
     reader: Reader,
+    answers: Answers,
     session: Session,
     origin: Instant,
     received: Received,
@@ -117,6 +126,7 @@ impl Engine {
             shared: Shared {
                 buffer: vec![0; READ_BYTES],
                 reader: Reader::new(common.payload),
+                answers: Answers::default(),
                 session,
                 origin: Instant::now(),
                 received: Received::default(),
@@ -137,6 +147,13 @@ impl Engine {
     pub fn close(&mut self, client: usize) {
         if let Some(client) = self.clients.get_mut(client) {
             client.close(&self.shared.session);
+        }
+    }
+
+    /// Sends a frame on a client's connection.
+    pub fn send(&mut self, client: usize, frame: &Rc<[u8]>) {
+        if let Some(client) = self.clients.get_mut(client) {
+            client.send(frame);
         }
     }
 

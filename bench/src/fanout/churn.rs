@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::crowd::PATIENCE;
 use crate::engine::{Engine, Login};
 use crate::failure::Failure;
-use crate::fanout::lanes::Lanes;
+use crate::lanes::Lanes;
 use crate::ledger::Ledger;
 
 /// How long a client stays after its subscription is confirmed.

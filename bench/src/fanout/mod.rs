@@ -5,7 +5,6 @@
 //! count from the time a publication was due.
 
 mod churn;
-mod lanes;
 mod window;
 
 use clap::Args;
@@ -15,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::{Batch, Engine, Session, Subscription};
 use crate::failure::Failure;
 use crate::floor::Floor;
+use crate::lanes::Lanes;
 use crate::measure::{Meter, Used, micros_each, report_cores};
 use crate::options::Common;
 use crate::payload::PUBLISHERS_MAX;
@@ -22,7 +22,6 @@ use crate::report::Report;
 use crate::spread::Spread;
 use crate::token::Tokens;
 use churn::Churn;
-use lanes::Lanes;
 use window::{Length, Run, Window};
 
 /// Publications before the first window: they warm caches, allocators and branch predictors.
@@ -112,7 +111,7 @@ fn start(common: &Common, options: &Options) -> Result<Run, Failure> {
     let api = Endpoint::resolve(&common.api, "http")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
     let tokens = Tokens::new(common.token_secret.as_deref());
-    let subscription = Subscription { channel: &options.channel, recoverable: options.history };
+    let subscription = Subscription { channel: &options.channel, recoverable: options.history, since: None };
     let login = |client| session.login(&tokens.of(client), Some(subscription));
     let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
     let subscribers =

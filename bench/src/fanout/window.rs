@@ -6,7 +6,7 @@ use crate::crowd::{PATIENCE, TURN};
 use crate::engine::{Closed, Engine, Event};
 use crate::failure::Failure;
 use crate::fanout::churn::Churn;
-use crate::fanout::lanes::Lanes;
+use crate::lanes::Lanes;
 use crate::latency::{Latency, Percentiles};
 use crate::ledger::{Ledger, Tally};
 use crate::measure::{Meter, Used};
@@ -321,7 +321,7 @@ impl Books {
                 self.note(reason);
                 self.broken = true;
             }
-            Event::Ping => {}
+            Event::Ping | Event::Subscribed { .. } | Event::Published { .. } => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who publishes next: one lane per API connection, each with its own sequence.
+//! Who publishes next: one lane per publisher, each with its own sequence.
 
 /// All lanes of a run.
 pub struct Lanes {
@@ -12,7 +12,7 @@ pub struct Lanes {
 struct Lane {
     /// Next number of the sequence.
     next: u32,
-    /// Everything below is acknowledged by the API.
+    /// Everything below is acknowledged by the server.
     acknowledged: u32,
     /// Deliveries of this lane's publications that have not come yet.
     awaited: u64,
@@ -88,7 +88,7 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.next)
     }
 
-    /// Per lane, the end of what the API has acknowledged.
+    /// Per lane, the end of what the server has acknowledged.
     pub fn acknowledged(&self) -> impl Iterator<Item = u32> {
         self.lanes.iter().map(|lane| lane.acknowledged)
     }
