@@ -327,7 +327,7 @@ pub(super) fn encode_uni_publication_push(channel: &str, publication: &[u8], out
 pub(super) fn encode_subscribe_result(
     id: u32,
     result: &SubscribeResult,
-    publications: &[Bytes],
+    publications: &[&[u8]],
     out: &mut Vec<u8>,
 ) -> Result<(), InvalidJson> {
     write_or_truncate(out, |writer| {
@@ -340,7 +340,7 @@ pub(super) fn encode_subscribe_result(
     })
 }
 
-pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publications: &[Bytes], out: &mut Vec<u8>) {
+pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publications: &[&[u8]], out: &mut Vec<u8>) {
     write_or_truncate(out, |writer| {
         writer.text(b"{");
         write_id(id, writer)?;

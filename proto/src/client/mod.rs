@@ -296,7 +296,7 @@ pub fn encode_subscribe_result(
     encoding: Encoding,
     id: u32,
     result: &SubscribeResult,
-    publications: &[Bytes],
+    publications: &[&[u8]],
     out: &mut Vec<u8>,
 ) -> Result<(), InvalidJson> {
     match encoding {
@@ -314,7 +314,7 @@ pub fn encode_history_result(
     encoding: Encoding,
     id: u32,
     result: &HistoryResult,
-    publications: &[Bytes],
+    publications: &[&[u8]],
     out: &mut Vec<u8>,
 ) {
     match encoding {

@@ -5,7 +5,6 @@ use super::{
     match_request, match_result, merge_request,
 };
 use crate::DecodeError;
-use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{
     DecodeContext, WireType, check_wire_type, decode_key, encode_key, encode_varint, encoded_len_varint, int64,
@@ -332,11 +331,11 @@ fn write_publication_push(channel: &str, publication: &[u8], out: &mut Vec<u8>) 
     out.extend_from_slice(publication);
 }
 
-fn publications_len(tag: u32, publications: &[Bytes]) -> usize {
+fn publications_len(tag: u32, publications: &[&[u8]]) -> usize {
     publications.iter().map(|publication| delimited_len(tag, publication.len())).sum()
 }
 
-fn write_publications(tag: u32, publications: &[Bytes], out: &mut Vec<u8>) {
+fn write_publications(tag: u32, publications: &[&[u8]], out: &mut Vec<u8>) {
     for publication in publications {
         write_delimited_head(tag, publication.len(), out);
         out.extend_from_slice(publication);
@@ -344,7 +343,7 @@ fn write_publications(tag: u32, publications: &[Bytes], out: &mut Vec<u8>) {
 }
 
 /// The publications stand in the middle of the result, so it is written in two halves.
-pub(super) fn encode_subscribe_result(id: u32, result: &SubscribeResult, publications: &[Bytes], out: &mut Vec<u8>) {
+pub(super) fn encode_subscribe_result(id: u32, result: &SubscribeResult, publications: &[&[u8]], out: &mut Vec<u8>) {
     let before = SubscribeResult {
         expires: result.expires,
         ttl: result.ttl,
@@ -367,7 +366,7 @@ pub(super) fn encode_subscribe_result(id: u32, result: &SubscribeResult, publica
     behind.encode_raw(out);
 }
 
-pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publications: &[Bytes], out: &mut Vec<u8>) {
+pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publications: &[&[u8]], out: &mut Vec<u8>) {
     let behind = HistoryResult { publications: Vec::new(), epoch: result.epoch.clone(), offset: result.offset };
     let length = publications_len(HISTORY_PUBLICATIONS, publications) + behind.encoded_len();
     write_envelope_head(id, HISTORY_RESULT, length, out);

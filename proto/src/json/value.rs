@@ -17,7 +17,7 @@ pub(crate) trait Value {
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), InvalidJson>;
 
     /// Encodes a message in which the list of that name is encoded already.
-    fn encode_with(&self, encoded: (&str, &[Bytes]), writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
+    fn encode_with(&self, encoded: (&str, &[&[u8]]), writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
         let _ = encoded;
         self.encode(writer)
     }
@@ -52,7 +52,7 @@ macro_rules! json_message {
             #[inline]
             fn encode_with(
                 &self,
-                encoded: (&str, &[bytes::Bytes]),
+                encoded: (&str, &[&[u8]]),
                 writer: &mut $crate::json::Writer<'_>,
             ) -> Result<(), $crate::json::InvalidJson> {
                 let _ = encoded;

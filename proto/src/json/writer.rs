@@ -92,7 +92,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends an array of values that are encoded already.
-    pub(crate) fn encoded_list(&mut self, values: &[bytes::Bytes]) {
+    pub(crate) fn encoded_list(&mut self, values: &[&[u8]]) {
         self.text(b"[");
         for value in values {
             self.separate();

@@ -237,8 +237,8 @@ pub struct AskHistory {
     pub limit: Option<usize>,
     /// Newest first.
     pub reverse: bool,
-    /// Encoding that the answer needs.
-    pub encoding: Encoding,
+    /// Encoding that the answer needs; `None` where contents are enough.
+    pub encoding: Option<Encoding>,
 }
 
 /// See [`Message::Subscribed`].

@@ -8,7 +8,7 @@ use crate::message::{Ask, AskHistory, Message, Publications};
 use crate::namespace::ChannelOptions;
 use crate::shard::{Shard, Waiting};
 use ringcast_proto::api::{ApiResult, HistoryRequest, HistoryResult, PresenceResult, PresenceStatsResult, Publication};
-use ringcast_proto::client::{ClientInfo, Encoding};
+use ringcast_proto::client::ClientInfo;
 use ringcast_proto::codes::{ApiError, ReplyError};
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Shard {
             since,
             limit: usize::try_from(request.limit).ok(),
             reverse: request.reverse,
-            encoding: Encoding::Json,
+            encoding: None,
         };
         self.post.send(home, Message::History(Box::new(ask)));
         Ok(())

@@ -30,7 +30,7 @@ impl Homes {
             return Err(ReplyError::UNRECOVERABLE_POSITION);
         }
         let limit = ask.limit.unwrap_or(usize::MAX);
-        let form = Variant::new(ask.encoding, false).whole();
+        let form = ask.encoding.map(|encoding| Variant::new(encoding, false).whole());
         let publications = if ask.reverse {
             stream.before(since.map(|since| since.offset), limit, form)
         } else {

@@ -69,7 +69,6 @@ mod tests {
     use crate::random::Random;
     use crate::wheel::{Timer, Wheel};
     use crate::{Now, Options, Position, RequestId, ShardId, Time};
-    use ringcast_proto::client::Encoding;
     use ringcast_proto::delta;
     use std::collections::BTreeMap;
     use std::time::Duration;
@@ -123,7 +122,7 @@ mod tests {
         /// Reading history makes a stream, as subscribing does.
         fn read(&mut self, channel: &str, since: Option<Position>) {
             let (channel, deadline) = (channel.into(), self.now.at);
-            let (limit, reverse, encoding) = (None, false, Encoding::Json);
+            let (limit, reverse, encoding) = (None, false, None);
             let ask = AskHistory { request: REQUEST, channel, deadline, since, limit, reverse, encoding };
             self.act(|homes, context| homes.history(context, ask));
         }

@@ -120,20 +120,25 @@ impl Stream {
         self.expire_at.min(self.meta_expire_at)
     }
 
-    /// Up to `limit` publications after `since`, oldest first.
-    pub(crate) fn after(&mut self, since: u64, limit: usize, form: Form) -> Vec<Arc<Publication>> {
+    /// Up to `limit` publications after `since`, oldest first, each in `form` if the reader needs one.
+    pub(crate) fn after(&mut self, since: u64, limit: usize, form: impl Into<Option<Form>>) -> Vec<Arc<Publication>> {
         let start = self.index_after(since);
         let end = start.saturating_add(limit).min(self.publications.len());
-        self.read(start..end, form)
+        self.read(start..end, form.into())
     }
 
     /// Up to `limit` publications before `before` (or from the top), newest first.
-    pub(crate) fn before(&mut self, before: Option<u64>, limit: usize, form: Form) -> Vec<Arc<Publication>> {
+    pub(crate) fn before(
+        &mut self,
+        before: Option<u64>,
+        limit: usize,
+        form: impl Into<Option<Form>>,
+    ) -> Vec<Arc<Publication>> {
         let end = match before {
             Some(offset) => self.index_after(offset.saturating_sub(1)),
             None => self.publications.len(),
         };
-        let mut found = self.read(end.saturating_sub(limit)..end, form);
+        let mut found = self.read(end.saturating_sub(limit)..end, form.into());
         found.reverse();
         found
     }
@@ -141,7 +146,7 @@ impl Stream {
     /// The newest one.
     pub(crate) fn latest(&mut self, form: Form) -> Option<Arc<Publication>> {
         let len = self.publications.len();
-        self.read(len.saturating_sub(1)..len, form).pop()
+        self.read(len.saturating_sub(1)..len, Some(form)).pop()
     }
 
     /// Payload of the newest one, which the next may be a patch of.
@@ -175,10 +180,12 @@ impl Stream {
         usize::try_from(skipped).unwrap_or(usize::MAX).min(self.publications.len())
     }
 
-    fn read(&mut self, range: std::ops::Range<usize>, form: Form) -> Vec<Arc<Publication>> {
+    fn read(&mut self, range: std::ops::Range<usize>, form: Option<Form>) -> Vec<Arc<Publication>> {
         let kept = self.publications.range_mut(range);
         kept.map(|stored| {
-            ensure_encoded(stored, form);
+            if let Some(form) = form {
+                ensure_encoded(stored, form);
+            }
             Arc::clone(stored)
         })
         .collect()
@@ -187,6 +194,7 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Encoded;
     use super::*;
     use ringcast_proto::client as wire;
 
@@ -295,6 +303,21 @@ mod tests {
         stream.touch(META_TTL, Time(1));
         assert!(!stream.expire(end));
         assert!(stream.expire(Time(1) + META_TTL));
+    }
+
+    #[test]
+    fn publications_are_encoded_for_readers_that_need_it_and_once() {
+        let mut stream = stream(5, 3);
+        let body = |publication: &Publication| match publication.encoded(Form::Json) {
+            Encoded::Body(body) => Some(body.as_ptr()),
+            Encoded::Absent | Encoded::Impossible => None,
+        };
+        let bodies = |found: Vec<Arc<Publication>>| found.iter().map(|found| body(found)).collect::<Vec<_>>();
+        assert_eq!(bodies(stream.after(1, usize::MAX, None)), [None, None]);
+        assert_eq!(bodies(stream.before(None, 1, None)), [None]);
+        let encoded = bodies(stream.after(0, usize::MAX, Form::Json));
+        assert!(encoded.iter().all(Option::is_some));
+        assert_eq!(bodies(stream.after(0, usize::MAX, None)), encoded);
     }
 
     #[test]

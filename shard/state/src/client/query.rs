@@ -105,7 +105,7 @@ impl Shard {
             since,
             limit,
             reverse: request.reverse,
-            encoding,
+            encoding: Some(encoding),
         };
         self.post.send(home, Message::History(Box::new(ask)));
         Ok(Served::Later)

@@ -264,7 +264,7 @@ impl Shard {
             self.end_insufficient(index, |subscriber| subscriber.positioned);
         }
         self.go_live(connection, index, &subscribing, &subscribed);
-        let (result, bodies) = match self.subscribe_result(connection, index, &subscribing, subscribed) {
+        let (result, bodies) = match self.subscribe_result(connection, index, &subscribing, &subscribed) {
             Ok(answer) => answer,
             Err(InvalidJson) => return self.close(connection, Disconnect::INAPPROPRIATE_PROTOCOL),
         };
@@ -303,13 +303,13 @@ impl Shard {
 
     /// The result, and the encoded bodies of its publications. A server-side subscription's result travels in another
     /// message and holds its publications itself.
-    fn subscribe_result(
+    fn subscribe_result<'a>(
         &self,
         connection: ConnectionId,
         index: HubIndex,
         subscribing: &Subscribing,
-        subscribed: Subscribed,
-    ) -> Result<(SubscribeResult, Vec<Bytes>), InvalidJson> {
+        subscribed: &'a Subscribed,
+    ) -> Result<(SubscribeResult, Vec<&'a [u8]>), InvalidJson> {
         let client = self.clients.get(connection).ok_or(InvalidJson)?;
         let is_positioned = client.subscriptions.get(index).is_some_and(|subscription| subscription.is_positioned);
         let mut result = SubscribeResult {
@@ -321,11 +321,11 @@ impl Shard {
             delta: subscribing.delta,
             ..SubscribeResult::default()
         };
-        if let Some(top) = subscribed.top {
+        if let Some(top) = &subscribed.top {
             (result.offset, result.epoch) = (top.offset, top.epoch.to_string());
         }
         result.was_recovering = subscribing.was_recovering;
-        let Some(recovery) = subscribed.recovery else { return Ok((result, Vec::new())) };
+        let Some(recovery) = &subscribed.recovery else { return Ok((result, Vec::new())) };
         result.recovered = recovery.recovered;
         if recovery.recovered {
             result.offset = subscribing.offset;

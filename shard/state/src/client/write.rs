@@ -3,7 +3,6 @@
 use crate::channel::{Encoded, Publication};
 use crate::shard::Shard;
 use crate::{ConnectionId, Framing, Variant};
-use bytes::Bytes;
 use ringcast_proto::client::{self as wire, Encoding, Push, PushBody, Reply, ReplyResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use ringcast_proto::websocket::{Opcode, encode_header};
@@ -86,11 +85,11 @@ impl Shard {
 pub(crate) fn bodies<'a>(
     publications: impl IntoIterator<Item = &'a Publication>,
     variant: Variant,
-) -> Option<Vec<Bytes>> {
-    let body = |(number, publication): (usize, &Publication)| match publication
+) -> Option<Vec<&'a [u8]>> {
+    let body = |(number, publication): (usize, &'a Publication)| match publication
         .encoded(publication.form_for(variant, number > 0))
     {
-        Encoded::Body(body) => Some(body.clone()),
+        Encoded::Body(body) => Some(&body[..]),
         Encoded::Absent | Encoded::Impossible => None,
     };
     publications.into_iter().enumerate().map(body).collect()
