@@ -14,7 +14,7 @@ use std::fmt;
 
 /// Deepest nesting of `and`, `or` and `not`, the root and the leaf counted. The reference has no bound but the size of a
 /// message.
-pub const DEPTH_MAX: usize = 32;
+pub const DEPTH_MAX: usize = 96;
 
 /// Most nodes of a filter; each costs 10 to 50 ns per publication. The reference has no bound but the size of a message.
 /// Values of `in` and `nin` are not counted: they take little more memory than their text, and are searched by halves.

@@ -88,9 +88,12 @@ impl Filters {
         self.ids.give_back();
     }
 
-    pub(crate) fn matches(&self, id: FilterId, tags: &BTreeMap<String, String>) -> bool {
-        let entry = self.entries[id.index()].as_ref().expect("a filter in use is there");
-        entry.filter.matches(tags)
+    pub(crate) fn get(&self, id: FilterId) -> &Arc<Filter> {
+        &self.entries[id.index()].as_ref().expect("a filter in use is there").filter
+    }
+
+    fn matches(&self, id: FilterId, tags: &BTreeMap<String, String>) -> bool {
+        self.get(id).matches(tags)
     }
 
     fn entry(&mut self, id: FilterId) -> &mut Entry {

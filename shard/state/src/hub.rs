@@ -124,10 +124,11 @@ impl Hub {
         &self.channels[index.0].subscribers
     }
 
-    /// All subscribers hold the payload that they were just sent.
+    /// All subscribers hold the payload that they were just sent. One without a position may have missed the next, so that
+    /// it never gets patches.
     pub(crate) fn give_base(&mut self, index: HubIndex) {
         for subscriber in &mut self.channels[index.0].subscribers {
-            subscriber.has_base = true;
+            subscriber.has_base = subscriber.positioned;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{ClientId, RequestId, ShardId, Time, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Encoding};
 use ringcast_proto::codes::{Disconnect, ReplyError};
+use ringcast_proto::filter::Filter;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -169,8 +170,8 @@ pub struct Recover {
     pub cache: bool,
     /// At most so many publications, `client.recovery_max_publication_limit`; 0 for no limit.
     pub limit: usize,
-    /// Send what was missed whole, for the subscriber filters it: a patch needs the publication before.
-    pub whole: bool,
+    /// Of what was missed, only this is wanted.
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// See [`Message::Unsubscribe`].
@@ -248,18 +249,18 @@ pub struct Subscribed {
     pub request: RequestId,
     /// Channel.
     pub channel: ChannelName,
-    /// Top of the stream at this moment; `None` without history.
+    /// Top of the stream at this moment, for a subscriber that wanted the position.
     pub top: Option<Position>,
     /// What came of the wish to recover, if there was one.
     pub recovery: Option<Recovery>,
 }
 
 /// Outcome of a recovery.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Recovery {
     /// Everything missed is in `publications`, or nothing was missed.
     pub recovered: bool,
-    /// Ascending; empty unless recovered.
+    /// Those that are wanted, ascending; empty unless recovered.
     pub publications: Vec<Arc<Publication>>,
 }
 

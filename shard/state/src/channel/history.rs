@@ -23,7 +23,7 @@ impl Homes {
         let retention = retention(&context.options.channel, options).ok_or(ReplyError::NOT_AVAILABLE)?;
         let index = self.find_or_insert(&ask.channel, context.random);
         let channel = &mut self.channels[index];
-        let stream = channel.stream(retention, context.now.at, context.random);
+        let stream = channel.stream(retention.meta_ttl, context.now.at, context.random);
         let top = stream.position();
         let since = ask.since.as_ref();
         if since.is_some_and(|since| !since.epoch.is_empty() && since.epoch != top.epoch) {

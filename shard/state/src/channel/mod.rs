@@ -19,6 +19,7 @@ pub use stream::Position;
 
 pub(crate) use context::Context;
 pub(crate) use fanout::Listeners;
+pub(crate) use publication::delta_contents;
 pub(crate) use stream::{Retention, Stream};
 
 use crate::message::ChannelName;
@@ -31,6 +32,7 @@ use crate::{Now, Time};
 use idle::{Idle, IdleStamp};
 use presence::Presence;
 use results::Results;
+use std::time::Duration;
 
 /// All channels whose home a shard is.
 #[derive(Debug)]
@@ -193,17 +195,22 @@ impl HomeChannel {
     }
 
     /// The stream, made if the channel has none.
-    fn stream(&mut self, retention: Retention, now: Time, random: &mut Random) -> &mut Stream {
-        let stream = self.stream.get_or_insert_with(|| Box::new(Stream::new(random.epoch(), now, retention.meta_ttl)));
-        stream.touch(retention.meta_ttl, now);
+    fn stream(&mut self, meta_ttl: Duration, now: Time, random: &mut Random) -> &mut Stream {
+        let stream = self.stream.get_or_insert_with(|| Box::new(Stream::new(random.epoch(), now, meta_ttl)));
+        stream.touch(meta_ttl, now);
         stream
     }
 }
 
 /// How much history a channel with these options keeps; `None` for no history.
 pub(crate) fn retention(config: &ChannelConfig, options: &ChannelOptions) -> Option<Retention> {
+    let (size, ttl, meta_ttl) = (options.history_size, options.history_ttl, meta_ttl(config, options));
+    options.has_history().then_some(Retention { size, ttl, meta_ttl })
+}
+
+/// Life of the position of a channel with these options.
+pub(crate) fn meta_ttl(config: &ChannelConfig, options: &ChannelOptions) -> Duration {
     let own = options.history_meta_ttl;
     let meta_ttl = if own.is_zero() { config.history_meta_ttl } else { own };
-    let (size, ttl) = (options.history_size, options.history_ttl);
-    options.has_history().then_some(Retention { size, ttl, meta_ttl: meta_ttl.max(ttl) })
+    meta_ttl.max(options.history_ttl)
 }

@@ -115,6 +115,36 @@ fn json_string(text: &[u8]) -> Option<Bytes> {
     Some(out.into())
 }
 
+/// Gives each publication but the first the patch against the one before it in the list, which need not be the one before
+/// it in the stream. Does nothing for a variant without patches.
+pub(crate) fn patch_chain(publications: &mut [Arc<Publication>], variant: Variant, table: &mut delta::Table) {
+    let Some(form) = variant.patch() else { return };
+    for at in 1..publications.len() {
+        let patch = publications[at].patch(&publications[at - 1].content.data, table);
+        let publication = Arc::make_mut(&mut publications[at]);
+        publication.forms[form as usize] = Encoded::Absent;
+        publication.encode_patch(variant, patch.as_ref());
+    }
+}
+
+/// Publications as a delta subscriber reads them, for a reply that holds them itself: each but the first as a patch of the
+/// one before where that is shorter. `None` when one cannot be written as text.
+pub(crate) fn delta_contents(publications: &[Arc<Publication>], variant: Variant) -> Option<Vec<wire::Publication>> {
+    let mut table = delta::Table::default();
+    let before = std::iter::once(None).chain(publications.iter().map(Some));
+    let content = |(publication, before): (&Arc<Publication>, Option<&Arc<Publication>>)| {
+        let patch = before.and_then(|before| publication.patch(&before.content.data, &mut table));
+        let delta = patch.is_some();
+        let data = patch.unwrap_or_else(|| publication.content.data.clone());
+        let data = match variant.encoding() {
+            Encoding::Protobuf => data,
+            Encoding::Json => json_string(&data)?,
+        };
+        Some(publication.reduced(data, delta))
+    };
+    publications.iter().zip(before).map(content).collect()
+}
+
 /// Makes sure that a stored publication carries a whole form; a new copy takes its place if it was shared without.
 pub(crate) fn ensure_encoded(stored: &mut Arc<Publication>, form: Form) {
     if stored.is_absent(form) {

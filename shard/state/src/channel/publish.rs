@@ -44,7 +44,7 @@ impl Homes {
                 Position::default()
             }
             Some(retention) => {
-                let stream = channel.stream(retention, now, context.random);
+                let stream = channel.stream(retention.meta_ttl, now, context.random);
                 if stream.is_outdated(publish.version, &publish.version_epoch) {
                     return stream.position();
                 }
@@ -53,7 +53,7 @@ impl Homes {
                 let base = base.filter(|_| !channel.is_base_lost);
                 let publication = Publication::new(content(&publish, offset), epoch);
                 let publication = channel.fan_out(context, publication, base.as_deref());
-                let stream = channel.stream(retention, now, context.random);
+                let stream = channel.stream(retention.meta_ttl, now, context.random);
                 stream.append(publication, retention, now);
                 stream.position()
             }

@@ -1,9 +1,11 @@
 //! What a returning subscriber missed. Source: protocol §6.
 
 use super::Stream;
+use super::publication::{Publication, patch_chain};
 use crate::Variant;
 use crate::message::{Recover, Recovery};
 use ringcast_proto::delta;
+use std::sync::Arc;
 
 /// Everything since the position of the wish, or the confession that it is not there any more.
 pub(super) fn recover(stream: &mut Stream, wish: &Recover, variant: Variant, table: &mut delta::Table) -> Recovery {
@@ -11,33 +13,49 @@ pub(super) fn recover(stream: &mut Stream, wish: &Recover, variant: Variant, tab
         return recover_latest(stream, wish, variant);
     }
     let top = stream.position();
-    let lost = Recovery { recovered: false, publications: Vec::new() };
+    let lost = Recovery::default();
     if !wish.epoch.is_empty() && *wish.epoch != *top.epoch {
         return lost;
     }
-    let limit = if wish.limit == 0 { usize::MAX } else { wish.limit };
-    let publications = if variant.is_delta() && !wish.whole {
-        stream.patched_after(wish.offset, limit, variant, table)
-    } else {
-        stream.after(wish.offset, limit, variant.whole())
+    let mut publications = match wish.filter {
+        None if variant.is_delta() => stream.patched_after(wish.offset, limit(wish), variant, table),
+        _ => stream.after(wish.offset, limit(wish), variant.whole()),
     };
     let recovered = match (publications.first(), publications.last()) {
         (Some(first), Some(last)) => first.offset == wish.offset + 1 && last.offset == top.offset,
         _ => wish.offset == top.offset,
     };
-    if recovered { Recovery { recovered, publications } } else { lost }
+    if !recovered {
+        return lost;
+    }
+    if wish.filter.is_some() {
+        publications.retain(|publication| is_wanted(wish, publication));
+        patch_chain(&mut publications, variant, table);
+    }
+    Recovery { recovered, publications }
 }
 
-/// Cache mode: the latest publication, unless the client has just that.
+/// Cache mode: the latest publication that the client wants, unless its position is that of the stream. When there is none,
+/// it is told that nothing was recovered.
 fn recover_latest(stream: &mut Stream, wish: &Recover, variant: Variant) -> Recovery {
     let top = stream.position();
     let is_level = wish.offset > 0 && wish.offset == top.offset && *wish.epoch == *top.epoch;
-    let Some(latest) = stream.latest(variant.whole()) else {
+    let limit = if wish.filter.is_some() { limit(wish) } else { 1 };
+    let newest_first = stream.before(None, limit, variant.whole());
+    let Some(wanted) = newest_first.iter().find(|publication| is_wanted(wish, publication)) else {
         return Recovery { recovered: is_level, publications: Vec::new() };
     };
-    let recovered = latest.offset == top.offset;
-    let publications = if recovered && !is_level { vec![latest] } else { Vec::new() };
+    let recovered = newest_first.first().is_some_and(|latest| latest.offset == top.offset);
+    let publications = if recovered && !is_level { vec![Arc::clone(wanted)] } else { Vec::new() };
     Recovery { recovered, publications }
+}
+
+fn limit(wish: &Recover) -> usize {
+    if wish.limit == 0 { usize::MAX } else { wish.limit }
+}
+
+fn is_wanted(wish: &Recover, publication: &Publication) -> bool {
+    wish.filter.as_ref().is_none_or(|filter| filter.matches(&publication.content().tags))
 }
 
 #[cfg(test)]
@@ -63,7 +81,7 @@ mod tests {
     }
 
     fn outcome(stream: &mut Stream, offset: u64, epoch: &str, limit: usize, cache: bool) -> (bool, Vec<u64>) {
-        let wish = Recover { offset, epoch: epoch.to_owned(), cache, limit, whole: false };
+        let wish = Recover { offset, epoch: epoch.to_owned(), cache, limit, filter: None };
         let recovery = recover(stream, &wish, Variant::Json, &mut delta::Table::default());
         (recovery.recovered, recovery.publications.iter().map(|publication| publication.offset).collect())
     }

@@ -80,13 +80,11 @@ impl Stream {
         self.meta_expire_at = now + meta_ttl;
     }
 
-    /// Whether a publication of this version must be dropped; remembers the version if not.
+    /// Whether a publication of this version must be dropped; remembers the version if not. One without a version makes
+    /// the stream forget it, as in the reference.
     pub(crate) fn is_outdated(&mut self, version: u64, version_epoch: &str) -> bool {
-        if version == 0 {
-            return false;
-        }
         let same_epoch = version_epoch.is_empty() || version_epoch == self.version_epoch;
-        if same_epoch && version <= self.version {
+        if version > 0 && same_epoch && version <= self.version {
             return true;
         }
         self.version = version;
@@ -141,12 +139,6 @@ impl Stream {
         let mut found = self.read(end.saturating_sub(limit)..end, form.into());
         found.reverse();
         found
-    }
-
-    /// The newest one.
-    pub(crate) fn latest(&mut self, form: Form) -> Option<Arc<Publication>> {
-        let len = self.publications.len();
-        self.read(len.saturating_sub(1)..len, Some(form)).pop()
     }
 
     /// Payload of the newest one, which the next may be a patch of.
@@ -238,7 +230,7 @@ mod tests {
         let mut stream = stream(2, 7);
         assert_eq!(offsets(&stream.after(0, usize::MAX, Form::Json)), [6, 7]);
         assert_eq!(stream.position(), Position { offset: 7, epoch: "epoch".into() });
-        assert_eq!(stream.latest(Form::Json).map(|latest| latest.offset), Some(7));
+        assert_eq!(offsets(&stream.before(None, 1, Form::Json)), [7]);
     }
 
     #[test]
@@ -278,7 +270,7 @@ mod tests {
         assert_eq!(stream.next_expiry(), Time(0) + TTL);
         assert!(!stream.expire(Time(0) + TTL));
         assert_eq!(stream.after(0, usize::MAX, Form::Json).len(), 0);
-        assert!(stream.latest(Form::Json).is_none());
+        assert!(stream.before(None, 1, Form::Json).is_empty());
         assert_eq!(stream.position().offset, 3);
         append(&mut stream, 5, Time(0) + TTL);
         assert_eq!(offsets(&stream.after(0, usize::MAX, Form::Json)), [4]);
@@ -330,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn version_must_grow_within_its_epoch() {
+    fn version_must_grow_within_its_epoch_until_one_comes_without() {
         let mut stream = stream(5, 0);
         for (version, epoch, want) in [
             (0, "", false),
@@ -341,8 +333,10 @@ mod tests {
             (6, "", true),
             (1, "b", false),
             (2, "", false),
+            (2, "", true),
             (0, "b", false),
-            (2, "b", false),
+            (1, "b", false),
+            (1, "b", true),
         ] {
             assert_eq!(stream.is_outdated(version, epoch), want, "{version} {epoch:?}");
         }

@@ -1,6 +1,6 @@
 //! Subscribers as the home sees them: a count for each listening shard, presence, joins and leaves.
 
-use super::{Context, Homes, Retention, recover, retention};
+use super::{Context, Homes, meta_ttl, recover};
 use crate::message::{Member, Message, Subscribe, Subscribed, Unsubscribe};
 
 impl Homes {
@@ -8,8 +8,6 @@ impl Homes {
     /// publication.
     pub(crate) fn subscribe(&mut self, context: &mut Context<'_>, subscribe: Subscribe) {
         let now = context.now.at;
-        let (_, options) = context.options.channel.resolve_known(&subscribe.channel);
-        let retention = retention(&context.options.channel, options);
         let index = self.find_or_insert(&subscribe.channel, context.random);
         let channel = &mut self.channels[index];
         if channel.listeners.subscribers() == 0 {
@@ -23,7 +21,7 @@ impl Homes {
             presence.add(member.client, member.info.clone());
         }
         if subscribe.deadline >= now {
-            self.answer_subscriber(context, index, retention, &subscribe);
+            self.answer_subscriber(context, index, &subscribe);
         }
         if let Some(member) = member {
             self.channels[index].tell(context, member, true);
@@ -31,18 +29,15 @@ impl Homes {
         self.settle(index, context.wheel, &context.options.limits);
     }
 
-    fn answer_subscriber(
-        &mut self,
-        context: &mut Context<'_>,
-        index: u32,
-        retention: Option<Retention>,
-        subscribe: &Subscribe,
-    ) {
+    fn answer_subscriber(&mut self, context: &mut Context<'_>, index: u32, subscribe: &Subscribe) {
         let channel = &mut self.channels[index];
         let mut top = None;
         let mut recovery = None;
-        if let (Some(retention), true) = (retention, subscribe.positioned) {
-            let stream = channel.stream(retention, context.now.at, context.random);
+        if subscribe.positioned {
+            // Without history, too: there the position never moves.
+            let (_, options) = context.options.channel.resolve_known(&subscribe.channel);
+            let meta_ttl = meta_ttl(&context.options.channel, options);
+            let stream = channel.stream(meta_ttl, context.now.at, context.random);
             top = Some(stream.position());
             let variant = subscribe.variant;
             recovery =

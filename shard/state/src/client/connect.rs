@@ -3,7 +3,7 @@
 use super::command::{Outcome, Served};
 use super::keep_alive::KeepAlive;
 use super::refresh::close_at;
-use super::subscribe::Wish;
+use super::subscribe::{Wish, grants_delta};
 use super::{Grant, Phase, Refusal, SubscribeReply};
 use crate::auth::{ConnectionToken, TokenError, verify_connection};
 use crate::message::{Message, Overrides, UserConnect};
@@ -165,7 +165,9 @@ impl Shard {
     }
 
     fn token_subs(&self, token: &ConnectionToken) -> Result<BTreeMap<String, Grant>, Refusal> {
-        let granted = token.subs.iter().map(|sub| {
+        // A channel without a name has no place in the reply.
+        let named = token.subs.iter().filter(|sub| !sub.channel.is_empty());
+        let granted = named.map(|sub| {
             let (_, options) = self.options.channel.resolve(&sub.channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
             let mut grant = Grant::new(options, sub.overrides);
             (grant.info, grant.data) = (sub.info.clone(), sub.data.clone());
@@ -180,13 +182,19 @@ impl Shard {
         credentials: &mut Credentials,
         wanted: &BTreeMap<String, SubscribeRequest>,
     ) -> Result<(), Refusal> {
-        for channel in wanted.keys() {
+        for (channel, hint) in wanted.iter().filter(|(channel, _)| !channel.is_empty()) {
             let (_, options) = self.options.channel.resolve(channel).ok_or(Disconnect::BAD_REQUEST)?;
+            let is_for_nobody =
+                credentials.user.is_empty() && self.options.channel.limited_to(channel, options).is_some();
             let is_open = self.options.channel.resolve_for_client(channel).is_ok()
                 && !self.options.channel.is_private(channel)
+                && (self.options.client.insecure || !is_for_nobody)
                 && self.may_subscribe(&credentials.user, channel, options);
             if is_open && !credentials.subs.contains_key(channel) {
                 credentials.subs.insert(channel.clone(), Grant::new(options, Overrides::default()));
+            }
+            if let Some(grant) = credentials.subs.get_mut(channel) {
+                grant.delta = grants_delta(&hint.delta, options);
             }
         }
         Ok(())
@@ -260,7 +268,7 @@ impl Shard {
 /// Subscriptions in the order of their names, each with what the client says it has.
 fn server_subs(granted: BTreeMap<String, Grant>, wanted: &BTreeMap<String, SubscribeRequest>) -> Vec<ServerSub> {
     let named = granted.into_iter().map(|(channel, grant)| {
-        let wish = wanted.get(&channel).map_or_else(Wish::default, Wish::from_request);
+        let wish = wanted.get(&channel).map_or_else(Wish::default, Wish::from_hint);
         ServerSub { channel, grant, wish }
     });
     named.collect()

@@ -110,6 +110,17 @@ impl Client {
         }
     }
 
+    /// Has the client leave as what it is now. Its presence entries stay as it came.
+    fn renew_members(&mut self) {
+        let now = self.client_info(Bytes::new());
+        for detail in self.subscriptions.iter_mut().filter_map(|subscription| subscription.detail.as_mut()) {
+            let chan_info = detail.info.clone();
+            if let Some(member) = &mut detail.member {
+                member.info = Arc::new(ClientInfo { chan_info, ..now.clone() });
+            }
+        }
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live)
     }

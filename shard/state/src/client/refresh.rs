@@ -28,7 +28,10 @@ impl Shard {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
         client.close_at = close_at;
-        client.info = token.info;
+        if ttl.is_some() && !token.info.is_empty() {
+            client.info = token.info;
+            client.renew_members();
+        }
         // Client id and version are in the schema; the reference leaves them out.
         let result = RefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..RefreshResult::default() };
         self.arm(connection);
@@ -51,6 +54,11 @@ impl Shard {
         if !self.is_subscribed(client, channel) {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
+        let subscription = self.hub.find(channel).and_then(|index| client.subscriptions.get(index));
+        if subscription.is_some_and(|subscription| subscription.is_server_side) {
+            // The server made it, and has to keep it.
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
         if request.token.is_empty() {
             return Err(ReplyError::BAD_REQUEST.into());
         }
@@ -66,7 +74,8 @@ impl Shard {
             && let Some(client) = self.clients.get_mut(connection)
             && let Some(subscription) = client.subscriptions.get_mut(index)
         {
-            subscription.set_expire_at(expire_at);
+            subscription.set_terms(token.info, expire_at);
+            client.renew_members();
         }
         self.arm(connection);
         let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..SubRefreshResult::default() };

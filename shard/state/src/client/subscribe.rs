@@ -7,7 +7,7 @@ use super::subscription::{Detail, State, Subscription};
 use super::write::bodies;
 use super::{Grant, Refusal};
 use crate::auth::{SubscriptionToken, TokenError, verify_subscription};
-use crate::channel::Publication;
+use crate::channel::delta_contents;
 use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
 use crate::namespace::{ChannelOptions, DeltaType};
@@ -56,6 +56,11 @@ impl Wish {
             epoch: request.epoch.clone(),
             reject_unrecovered: request.flag & REJECT_UNRECOVERED != 0,
         }
+    }
+
+    /// As `from_request` for a subscription that the client did not ask for: it cannot be refused.
+    pub(crate) fn from_hint(hint: &SubscribeRequest) -> Self {
+        Wish { reject_unrecovered: false, ..Wish::from_request(hint) }
     }
 
     pub(crate) fn since(offset: u64, epoch: &str) -> Self {
@@ -137,10 +142,7 @@ impl Shard {
         let reads_history = self.may_read_history(&client.user, true, options);
         grant.positioned |= request.positioned && (options.allow_positioning || reads_history);
         grant.recoverable |= request.recoverable && (options.allow_recovery || reads_history);
-        if !request.delta.is_empty() {
-            // The only type there is; another one was refused before.
-            grant.delta = options.allowed_delta_types.contains(&DeltaType::Fossil);
-        }
+        grant.delta = grants_delta(&request.delta, options);
         if let Some(filter) = &request.tf {
             if !options.allow_tags_filter {
                 return Err(ReplyError::BAD_REQUEST.into());
@@ -206,7 +208,7 @@ impl Shard {
             reply,
             offset: wish.offset,
             was_recovering: wish.recover || grant.auto_cache_recover,
-            reject_unrecovered: wish.reject_unrecovered,
+            reject_unrecovered: wish.reject_unrecovered && !grant.cache,
             push_join_leave: grant.push_join_leave,
             recoverable: grant.recoverable,
             delta: grant.delta,
@@ -241,7 +243,7 @@ impl Shard {
             epoch: wish.epoch,
             cache: grant.cache,
             limit: self.options.client.recovery_max_publication_limit,
-            whole: filter.is_some(),
+            filter: filter.map(|filter| Arc::clone(self.filters.get(filter))),
         });
         let subscribe =
             message::Subscribe { request, channel, deadline, variant, member, positioned: is_positioned, recover };
@@ -296,7 +298,7 @@ impl Shard {
             variant: subscription.variant,
             positioned: answer.top.is_some(),
             join_leave: subscribing.push_join_leave,
-            has_base: brings_base(answer) && subscription.filter().is_none(),
+            has_base: brings_base(answer),
         };
         subscription.state = State::Live(self.hub.join(index, subscriber, answer.top.clone()));
     }
@@ -330,17 +332,17 @@ impl Shard {
         if recovery.recovered {
             result.offset = subscribing.offset;
         }
-        let filter = client.subscriptions.get(index).and_then(|subscription| subscription.filter());
-        let is_wanted = |publication: &&Publication| {
-            filter.is_none_or(|filter| self.filters.matches(filter, &publication.content().tags))
-        };
-        let publications = recovery.publications.iter().map(AsRef::as_ref).filter(is_wanted);
+        let variant = Variant::new(client.encoding, subscribing.delta);
         if matches!(subscribing.reply, SubscribeReply::Command { .. }) {
-            let variant = Variant::new(client.encoding, subscribing.delta);
+            let publications = recovery.publications.iter().map(AsRef::as_ref);
             let bodies = bodies(publications, variant).ok_or(InvalidJson)?;
             return Ok((result, bodies));
         }
-        result.publications = publications.map(|publication| publication.content().clone()).collect();
+        result.publications = if subscribing.delta {
+            delta_contents(&recovery.publications, variant).ok_or(InvalidJson)?
+        } else {
+            recovery.publications.iter().map(|publication| publication.content().clone()).collect()
+        };
         Ok((result, Vec::new()))
     }
 
@@ -388,8 +390,14 @@ impl Shard {
     }
 }
 
+/// Whether the subscription is one with deltas, of which there is one type only.
+pub(super) fn grants_delta(wanted: &str, options: &ChannelOptions) -> bool {
+    wanted == "fossil" && options.allowed_delta_types.contains(&DeltaType::Fossil)
+}
+
 /// Whether the answer holds the payload that the next patch is made against. A client that is level has not: it may have
 /// its position from a subscribe reply and never have seen a publication.
 fn brings_base(answer: &Subscribed) -> bool {
-    answer.recovery.as_ref().is_some_and(|recovery| !recovery.publications.is_empty())
+    let last = answer.recovery.as_ref().and_then(|recovery| recovery.publications.last());
+    last.is_some_and(|last| answer.top.as_ref().is_some_and(|top| top.offset == last.offset))
 }

@@ -55,9 +55,10 @@ impl Subscription {
         self.detail.as_ref()?.expire_at
     }
 
-    pub(crate) fn set_expire_at(&mut self, expire_at: Option<Time>) {
-        if expire_at.is_some() || self.detail.is_some() {
-            self.detail.get_or_insert_default().expire_at = expire_at;
+    pub(crate) fn set_terms(&mut self, info: Bytes, expire_at: Option<Time>) {
+        if !info.is_empty() || expire_at.is_some() || self.detail.is_some() {
+            let detail = self.detail.get_or_insert_default();
+            (detail.info, detail.expire_at) = (info, expire_at);
         }
     }
 }
@@ -98,6 +99,10 @@ impl Subscriptions {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
         self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Subscription> {
+        self.0.iter_mut()
     }
 
     /// The next one that expires.

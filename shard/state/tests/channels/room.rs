@@ -1,0 +1,210 @@
+//! One shard, users in it with a connection each, and the server API beside them.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use regex::Regex;
+use ring::hmac;
+use ringcast_proto::client::Encoding;
+use ringcast_proto::websocket::{Decoder, Event, Role};
+use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
+use ringcast_state::options::{ClientOptions, TokenOptions};
+use ringcast_state::{
+    Action, ApiCallId, ConnectionId, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
+    TransportKind,
+};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Wall clock at the beginning.
+pub const UNIX: i64 = 1_700_000_000;
+
+pub struct Room {
+    shard: Shard,
+    now: Now,
+    /// Names of the connections, by slot.
+    names: Vec<String>,
+    /// Their ids, once told.
+    ids: Vec<String>,
+    /// What each was told and nobody has looked at, replies and pushes as lines.
+    heard: Vec<Vec<String>>,
+}
+
+/// Options with these namespaces, and without pings.
+pub fn options(namespaces: impl IntoIterator<Item = (&'static str, ChannelOptions)>) -> Options {
+    let namespaces = namespaces.into_iter().map(|(name, options)| (name.to_owned(), options)).collect();
+    Options {
+        client: ClientOptions {
+            allow_anonymous_connect_without_token: true,
+            ping_interval: Duration::ZERO,
+            ..ClientOptions::default()
+        },
+        token: TokenOptions { hmac_secret_key: "secret".into(), ..TokenOptions::default() },
+        channel: ChannelConfig { namespaces, ..ChannelConfig::default() },
+        ..Options::default()
+    }
+}
+
+/// Options of a namespace that everybody may subscribe to.
+pub fn open() -> ChannelOptions {
+    ChannelOptions {
+        allow_subscribe_for_client: true,
+        allow_subscribe_for_anonymous: true,
+        ..ChannelOptions::default()
+    }
+}
+
+/// Likewise, with five publications kept for a minute.
+pub fn kept() -> ChannelOptions {
+    ChannelOptions { history_size: 5, history_ttl: Duration::from_secs(60), ..open() }
+}
+
+/// Likewise, with recovery for all.
+pub fn recovering() -> ChannelOptions {
+    ChannelOptions { force_recovery: true, ..kept() }
+}
+
+/// A token with these claims.
+pub fn token(claims: &str) -> String {
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"secret"), signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+impl Room {
+    pub fn new(options: Options) -> Self {
+        let now = Now { at: Time(1), unix_ms: UNIX as u64 * 1000 };
+        let seeds = Seeds { home: 1, shard: [7; 32] };
+        let shard = Shard::new(ShardId(0), 1, Arc::new(options), seeds, now);
+        Room { shard, now, names: Vec::new(), ids: Vec::new(), heard: Vec::new() }
+    }
+
+    /// Connects as the user of this name; the reply is not looked at.
+    pub fn enter(&mut self, name: &str) {
+        self.enter_with(name, &format!(r#"{{"sub":"{name}"}}"#), "");
+    }
+
+    /// Connects with a token of these claims and more fields, and returns the reply.
+    pub fn enter_with(&mut self, name: &str, claims: &str, fields: &str) -> String {
+        self.connect(name, &format!(r#""token":"{}"{fields}"#, token(claims)))
+    }
+
+    fn connect(&mut self, name: &str, fields: &str) -> String {
+        let transport = Transport {
+            encoding: Encoding::Json,
+            framing: Framing::WebSocket,
+            kind: TransportKind::WebSocket,
+            pings: Pings::Messages,
+            user: None,
+        };
+        self.names.push(name.to_owned());
+        self.ids.push("no id yet".to_owned());
+        self.heard.push(Vec::new());
+        let slot = self.names.len() - 1;
+        self.shard.handle_open(self.now, connection(slot), transport);
+        self.shard.handle_frame(self.now, connection(slot), format!(r#"{{"id":1,"connect":{{{fields}}}}}"#).as_bytes());
+        self.listen();
+        let reply = self.heard[slot].join("\n");
+        if let Some((_, id)) = reply.split_once(r#""client":""#) {
+            self.ids[slot] = id[..36].to_owned();
+        }
+        self.news(name)
+    }
+
+    /// Says a command, its id left out, and returns all that `name` heard since it was last asked.
+    pub fn say(&mut self, name: &str, command: &str) -> String {
+        let slot = self.slot(name);
+        self.shard.handle_frame(self.now, connection(slot), format!(r#"{{"id":9,{command}}}"#).as_bytes());
+        self.news(name)
+    }
+
+    /// Subscribes to a channel with more fields.
+    pub fn subscribe(&mut self, name: &str, channel: &str, fields: &str) -> String {
+        self.say(name, &format!(r#""subscribe":{{"channel":"{channel}"{fields}}}"#))
+    }
+
+    /// A call of the server API.
+    pub fn call(&mut self, method: &str, body: &str) -> String {
+        let call = ApiCallId { connection: ConnectionId { slot: 9999, generation: 0 }, sequence: 1 };
+        self.shard.handle_api(self.now, call, Some(method), body.as_bytes(), false);
+        self.listen();
+        let answer = self.shard.take_api_answer().expect("one shard answers at once");
+        self.plain(&String::from_utf8_lossy(&answer.body))
+    }
+
+    /// Publishes to a channel through the server API, with more fields.
+    pub fn publish(&mut self, channel: &str, data: &str, fields: &str) -> String {
+        self.call("publish", &format!(r#"{{"channel":"{channel}","data":{data}{fields}}}"#))
+    }
+
+    pub fn wait(&mut self, span: Duration) {
+        self.now.at = self.now.at + span;
+        self.now.unix_ms += span.as_millis() as u64;
+        self.shard.handle_timeout(self.now);
+        self.listen();
+    }
+
+    /// The socket of a user is gone.
+    pub fn lose(&mut self, name: &str) {
+        let slot = self.slot(name);
+        self.shard.handle_close(self.now, connection(slot));
+        self.listen();
+    }
+
+    /// All that somebody heard since it was last asked.
+    pub fn news(&mut self, name: &str) -> String {
+        self.listen();
+        let slot = self.slot(name);
+        let heard = std::mem::take(&mut self.heard[slot]).join("\n");
+        self.plain(&heard)
+    }
+
+    /// The last connection of that name.
+    fn slot(&self, name: &str) -> usize {
+        self.names.iter().rposition(|known| known == name).expect("somebody entered under this name")
+    }
+
+    fn listen(&mut self) {
+        for slot in 0..self.names.len() {
+            self.listen_to(slot);
+        }
+        while let Some(action) = self.shard.take_action() {
+            let Action::Disconnect { connection, disconnect, .. } = action else { continue };
+            let slot = connection.slot as usize;
+            self.listen_to(slot);
+            self.heard[slot].push(format!("closed {} {}", disconnect.code, disconnect.reason));
+        }
+    }
+
+    fn listen_to(&mut self, slot: usize) {
+        let mut bytes = match self.shard.take_frames(connection(slot)) {
+            None => return,
+            Some(Frames::One(frame)) => frame.bytes().to_vec(),
+            Some(Frames::Many(frames)) => frames.iter().flat_map(|frame| frame.bytes()).copied().collect(),
+        };
+        self.shard.handle_flushed(connection(slot));
+        let heard = &mut self.heard[slot];
+        let mut decoder = Decoder::new(Role::Client, 1 << 20);
+        let read = decoder.decode(&mut bytes, &mut |event| {
+            let Event::Text(text) = event else { panic!("{event:?}") };
+            heard.push(String::from_utf8_lossy(text).into_owned());
+            ControlFlow::Continue(())
+        });
+        assert_eq!(read, Ok(ControlFlow::Continue(())));
+    }
+
+    /// Names in the place of client ids, `E` for every epoch.
+    fn plain(&self, text: &str) -> String {
+        let epoch = Regex::new(r#""epoch":"[A-Za-z]{8}""#).expect("a pattern");
+        let mut plain = epoch.replace_all(text, r#""epoch":"E""#).into_owned();
+        for (id, name) in self.ids.iter().zip(&self.names) {
+            plain = plain.replace(id, &format!("<{name}>"));
+        }
+        plain
+    }
+}
+
+fn connection(slot: usize) -> ConnectionId {
+    ConnectionId { slot: slot as u32, generation: 0 }
+}
