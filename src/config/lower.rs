@@ -154,6 +154,7 @@ fn client_options(client: View<'_>) -> ClientOptions {
         expired_close_delay: client.duration("expired_close_delay"),
         expired_sub_close_delay: client.duration("expired_sub_close_delay"),
         stale_close_delay: client.duration("stale_close_delay"),
+        channel_position_max_time_lag: client.duration("channel_position_max_time_lag"),
         channel_limit: client.count("channel_limit"),
         queue_max_size: client.count("queue_max_size"),
         concurrency: client.count("concurrency"),

@@ -46,6 +46,9 @@ pub struct ClientOptions {
     pub expired_sub_close_delay: Duration,
     /// Key `client.stale_close_delay`: time to authenticate. Default 10 s.
     pub stale_close_delay: Duration,
+    /// Key `client.channel_position_max_time_lag`: time that a publication may take from its home to a subscriber with a
+    /// position, who is told of insufficient state after more; 0 for any. Default 0.
+    pub channel_position_max_time_lag: Duration,
     /// Key `client.channel_limit`: channels per connection. Default 128.
     pub channel_limit: usize,
     /// Key `client.queue_max_size`: outgoing bytes per connection. Default 1 MiB.
@@ -76,6 +79,7 @@ impl Default for ClientOptions {
             expired_close_delay: Duration::from_secs(25),
             expired_sub_close_delay: Duration::from_secs(25),
             stale_close_delay: Duration::from_secs(10),
+            channel_position_max_time_lag: Duration::ZERO,
             channel_limit: 128,
             queue_max_size: 1 << 20,
             concurrency: 0,

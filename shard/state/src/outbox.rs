@@ -92,6 +92,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Time;
     use crate::channel::Epoch;
     use crate::message::Subscribed;
     use crate::{Publication, RequestId, Variant};
@@ -106,7 +107,7 @@ mod tests {
         match kind {
             "d" => {
                 let content = wire::Publication { data: vec![0; 100].into(), ..Default::default() };
-                let publication = Arc::new(Publication::new(content, Epoch::default()));
+                let publication = Arc::new(Publication::new(content, Epoch::default(), Time::default()));
                 Message::Deliver { channel, publication }
             }
             "j" => Message::Membership { channel, info: Arc::default(), joined: true },

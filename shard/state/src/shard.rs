@@ -332,7 +332,7 @@ impl Shard {
                 Some(Waiting::ApiHistory { origin }) => self.api_history_is(now, &origin, result),
                 waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
             },
-            Message::Deliver { channel, publication } => self.deliver(&channel, &publication),
+            Message::Deliver { channel, publication } => self.deliver(now, &channel, &publication),
             Message::Membership { channel, info, joined } => self.deliver_membership(&channel, &info, joined),
             Message::Insufficient { channel } => self.deliver_insufficient(&channel),
 

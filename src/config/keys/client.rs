@@ -22,7 +22,7 @@ keys! {
         Moot  presence_update_interval:                  Duration,                                        "27s",     "Presence refresh period";
         Works concurrency:                               Int,                                             "",        "Parallel commands per connection, ≤1 sequential";
         Moot  channel_position_check_delay:              Duration,                                        "40s",     "Stream position check period";
-        Later channel_position_max_time_lag:             Duration,                                        "",        "PUB/SUB lag limit, 0 = off";
+        Works channel_position_max_time_lag:             Duration,                                        "",        "PUB/SUB lag limit, 0 = off";
         Works connection_limit:                          Int,                                             "",        "Connections per node, 0 = none";
         Works user_connection_limit:                     Int,                                             "",        "Connections per user and node";
         Later connection_rate_limit:                     Int,                                             "",        "Accept bucket size, refilled by 1 per second";

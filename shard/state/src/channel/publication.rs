@@ -1,6 +1,7 @@
 //! A publication with its encoded forms.
 
 use super::Epoch;
+use crate::Time;
 use crate::variant::{Form, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, Encoding};
@@ -14,6 +15,8 @@ pub struct Publication {
     pub offset: u64,
     /// Epoch of the stream; empty when it is in none.
     pub epoch: Epoch,
+    /// When the home put it in order.
+    pub ordered_at: Time,
     content: wire::Publication,
     forms: [Encoded; Form::COUNT],
 }
@@ -31,8 +34,8 @@ pub enum Encoded {
 }
 
 impl Publication {
-    pub(crate) fn new(content: wire::Publication, epoch: Epoch) -> Self {
-        Publication { offset: content.offset, epoch, content, forms: Default::default() }
+    pub(crate) fn new(content: wire::Publication, epoch: Epoch, ordered_at: Time) -> Self {
+        Publication { offset: content.offset, epoch, ordered_at, content, forms: Default::default() }
     }
 
     /// Makes a form present that carries the payload whole.

@@ -25,7 +25,7 @@ impl Homes {
         let has_key = !publish.idempotency_key.is_empty();
         if retention.is_none() && !has_key {
             if let Some(index) = self.find(&publish.channel) {
-                let publication = Publication::new(content(&publish, 0), Epoch::default());
+                let publication = Publication::new(content(&publish, 0), Epoch::default(), context.now.at);
                 self.channels[index].fan_out(context, publication, None);
             }
             return Position::default();
@@ -40,7 +40,11 @@ impl Homes {
         }
         let position = match retention {
             None => {
-                channel.fan_out(context, Publication::new(content(&publish, 0), Epoch::default()), None);
+                channel.fan_out(
+                    context,
+                    Publication::new(content(&publish, 0), Epoch::default(), context.now.at),
+                    None,
+                );
                 Position::default()
             }
             Some(retention) => {
@@ -51,7 +55,7 @@ impl Homes {
                 let (offset, epoch) = (stream.next_offset(), stream.position().epoch);
                 let base = if publish.delta { stream.latest_data() } else { None };
                 let base = base.filter(|_| !channel.is_base_lost);
-                let publication = Publication::new(content(&publish, offset), epoch);
+                let publication = Publication::new(content(&publish, offset), epoch, now);
                 let publication = channel.fan_out(context, publication, base.as_deref());
                 let stream = channel.stream(retention.meta_ttl, now, context.random);
                 stream.append(publication, retention, now);

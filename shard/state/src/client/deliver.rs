@@ -6,7 +6,7 @@ use crate::channel::{Encoded, Publication};
 use crate::filters::Verdicts;
 use crate::hub::{HubIndex, Subscriber};
 use crate::shard::Shard;
-use crate::{ConnectionId, Form, Framing, Variant};
+use crate::{ConnectionId, Form, Framing, Now, Variant};
 use ringcast_proto::client::{self as wire, ClientInfo, InvalidJson, Push, PushBody, Reply};
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
 use std::rc::Rc;
@@ -46,9 +46,9 @@ impl Round {
 
 impl Shard {
     /// A publication came from the home.
-    pub(crate) fn deliver(&mut self, channel: &str, publication: &Publication) {
+    pub(crate) fn deliver(&mut self, now: Now, channel: &str, publication: &Publication) {
         let Some(index) = self.hub.find(channel) else { return };
-        if !self.hub.advance(index, publication) {
+        if !self.hub.advance(index, publication) || self.is_late(now, publication) {
             self.end_insufficient(index, |subscriber| subscriber.positioned);
             // The last subscription may have taken the channel with it.
             if self.hub.find(channel) != Some(index) {
@@ -75,6 +75,12 @@ impl Shard {
             self.hub.give_base(index);
         }
         self.close_failed(round);
+    }
+
+    /// Whether it was so long on its way that subscribers with a position had better come again.
+    fn is_late(&self, now: Now, publication: &Publication) -> bool {
+        let lag_max = self.options.client.channel_position_max_time_lag;
+        publication.offset > 0 && !lag_max.is_zero() && now.at - publication.ordered_at > lag_max
     }
 
     /// Somebody joined or left.

@@ -4,6 +4,7 @@
 mod delta;
 mod filter;
 mod history;
+mod lag;
 mod presence;
 mod recovery;
 mod room;
