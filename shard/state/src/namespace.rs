@@ -291,6 +291,7 @@ mod tests {
         check_resolve(":today", None);
     }
 
+    /// C02
     #[test]
     fn names_have_no_namespaces_without_a_boundary() {
         let config = ChannelConfig { namespace_boundary: String::new(), ..config() };
@@ -308,6 +309,7 @@ mod tests {
         check_client("weather:today", Err(ReplyError::UNKNOWN_CHANNEL));
     }
 
+    /// C04
     #[test]
     fn users_are_named_behind_the_last_boundary_where_that_is_allowed() {
         check_limited("rooms:1#ann,bob", "bob", Some(true));
@@ -328,6 +330,7 @@ mod tests {
         assert!(!without.is_private("$news:today"));
     }
 
+    /// C06
     #[test]
     fn data_must_have_the_format_of_the_namespace_or_of_all() {
         check_data(None, b"", false);

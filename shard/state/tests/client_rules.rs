@@ -370,6 +370,7 @@ fn connection_expires_when_its_time_and_the_grace_are_over() {
     assert_eq!(talk.news(), "closed 3005 connection expired");
 }
 
+/// C01, C03, C04, C05, C07
 #[test]
 fn who_may_subscribe() {
     for (channel, code) in [
@@ -394,6 +395,7 @@ fn who_may_subscribe() {
     }
 }
 
+/// C07
 #[test]
 fn who_may_subscribe_anonymously() {
     for (channel, code) in
@@ -412,6 +414,7 @@ fn subscribe_without_a_channel_closes_the_connection() {
     check(&[r#"{"id":9,"subscribe":{}}"#], BAD_REQUEST);
 }
 
+/// C02
 #[test]
 fn channel_longer_than_max_length_is_refused() {
     let subscribe = |length: usize| format!(r#"{{"id":9,"subscribe":{{"channel":"sub:{}"}}}}"#, "x".repeat(length));
@@ -419,6 +422,7 @@ fn channel_longer_than_max_length_is_refused() {
     check(&[&subscribe(252)], &error(107));
 }
 
+/// S01
 #[test]
 fn subscribing_twice_is_an_error() {
     check(&[r#"{"id":8,"subscribe":{"channel":"sub:1"}}"#, r#"{"id":9,"subscribe":{"channel":"sub:1"}}"#], &error(105));
@@ -452,6 +456,7 @@ fn only_streams_are_subscribed_to() {
     }
 }
 
+/// C11
 #[test]
 fn subscription_tokens() {
     for (channel, claims, want) in [
@@ -476,6 +481,7 @@ fn subscription_tokens() {
     check(&[&format!(r#"{{"id":9,"subscribe":{{"channel":"closed:1","token":"{forged}"}}}}"#)], &error(103));
 }
 
+/// S01
 #[test]
 fn unsubscribing_succeeds_from_whatever_channel() {
     check(&[r#"{"id":9,"unsubscribe":{"channel":"sub:1"}}"#], r#"{"id":9,"unsubscribe":{}}"#);
@@ -483,6 +489,7 @@ fn unsubscribing_succeeds_from_whatever_channel() {
     check(&[r#"{"id":9,"unsubscribe":{"channel":""}}"#], BAD_REQUEST);
 }
 
+/// C08
 #[test]
 fn who_may_publish() {
     for (channel, code) in [
@@ -502,6 +509,7 @@ fn who_may_publish() {
     check_anonymous(&[&anonymous.replace("bare", "all")], r#"{"id":9,"publish":{}}"#);
 }
 
+/// S01
 #[test]
 fn publisher_that_subscribes_gets_its_own_push_before_the_reply() {
     let mut talk = connected(options(), Some(r#"{"sub":"ann","info":{"n":1}}"#));
@@ -517,6 +525,7 @@ fn publisher_that_subscribes_gets_its_own_push_before_the_reply() {
     );
 }
 
+/// C06
 #[test]
 fn publication_without_data_or_of_the_wrong_format_is_refused() {
     check(&[r#"{"id":9,"publish":{"channel":"","data":{}}}"#], BAD_REQUEST);
@@ -525,6 +534,7 @@ fn publication_without_data_or_of_the_wrong_format_is_refused() {
     check(&[r#"{"id":9,"publish":{"channel":"fobj:1","data":{"a":1}}}"#], r#"{"id":9,"publish":{}}"#);
 }
 
+/// C09
 #[test]
 fn who_may_read_presence() {
     for (channel, code) in
@@ -544,6 +554,7 @@ fn who_may_read_presence() {
     check(&[r#"{"id":8,"subscribe":{"channel":"subscriber:1"}}"#, stats], one);
 }
 
+/// C10
 #[test]
 fn who_may_read_history() {
     for (channel, code) in
@@ -572,6 +583,7 @@ fn check_history(request: &str, want: &[u64]) {
     assert_eq!(offsets, want, "{request}");
 }
 
+/// H02
 #[test]
 fn history_is_read_by_limit_start_and_direction() {
     check_history("", &[]);
@@ -586,6 +598,7 @@ fn history_is_read_by_limit_start_and_direction() {
     check_history(r#","limit":-1,"since":{"offset":18446744073709551615},"reverse":true"#, &[5, 4, 3]);
 }
 
+/// H02, H03
 #[test]
 fn history_since_another_epoch_or_backwards_from_nowhere_is_refused() {
     check(&[r#"{"id":9,"history":{"channel":"all:1","limit":1,"since":{"offset":1,"epoch":"x"}}}"#], &error(112));
@@ -593,6 +606,7 @@ fn history_since_another_epoch_or_backwards_from_nowhere_is_refused() {
     check(&[nowhere], &error(107));
 }
 
+/// H12
 #[test]
 fn recovery_of_a_position_that_is_lost_fails_where_the_client_says_so() {
     let lost = r#"{"id":9,"subscribe":{"channel":"rec:1","recover":true,"offset":7,"epoch":"x","flag":2}}"#;
@@ -634,6 +648,7 @@ fn refresh_takes_a_new_token_of_the_same_user() {
     }
 }
 
+/// C11, C12
 #[test]
 fn sub_refresh_takes_a_new_token_of_a_live_subscription() {
     let claims =
@@ -658,6 +673,7 @@ fn sub_refresh_takes_a_new_token_of_a_live_subscription() {
     check(&[r#"{"id":9,"sub_refresh":{"channel":""}}"#], BAD_REQUEST);
 }
 
+/// C12
 #[test]
 fn subscription_expires_and_the_connection_lives_on() {
     let claims = format!(r#"{{"sub":"ann","channel":"closed:1","exp":{}}}"#, UNIX + 3);

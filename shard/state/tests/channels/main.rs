@@ -5,6 +5,7 @@ mod delta;
 mod filter;
 mod history;
 mod lag;
+mod names;
 mod presence;
 mod recovery;
 mod room;
