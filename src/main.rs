@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod jwks;
 mod log;
 mod run;
 mod utc;

@@ -2,6 +2,7 @@
 
 use crate::cli::{RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
+use crate::jwks::Jwks;
 use crate::log::{self, Level, Logs};
 use crossbeam_channel::Receiver;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -102,6 +103,7 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
     // Signals are caught from here on, so that none is lost while the shards start.
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
     let pool = Pool::start(runtime.clone(), state).map_err(|error| Fatal::new("error starting shards", error))?;
+    let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);
     log_warnings(settings.view(), &configuration.loaded.notices);
@@ -109,7 +111,7 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
         log_demo(&pool, settings.view());
     }
 
-    wait_for_stop(&signals, &pool, || reload(request, &pool, node.clone()));
+    wait_for_stop(&signals, &pool, || reload(request, &pool, &jwks, node.clone()));
     info!("shutting down ...");
     let stopped = pool.stop(program.shutdown_timeout);
     drop(pid_file);
@@ -161,7 +163,7 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, reload: impl Fn()) {
 
 /// Reads the configuration again and gives the shards what may change while they run: options of
 /// clients, tokens and channels. A bad configuration changes nothing.
-fn reload(request: &RunRequest, pool: &Pool, node: NodeOptions) {
+fn reload(request: &RunRequest, pool: &Pool, jwks: &Jwks, node: NodeOptions) {
     info!("reloading configuration");
     let loaded = match load(request) {
         Ok(configuration) => configuration.loaded,
@@ -174,7 +176,9 @@ fn reload(request: &RunRequest, pool: &Pool, node: NodeOptions) {
         error!("error validating config: {error}");
         return;
     }
+    log_token_warnings(loaded.settings.view());
     log_notices(&loaded.notices);
+    jwks.forget();
     pool.set_options(lower::state(&loaded.settings, node));
     info!("configuration successfully reloaded");
 }
@@ -238,7 +242,20 @@ fn log_warnings(root: View<'_>, notices: &Notices) {
             warn!("INSECURE {mode} enabled, make sure you understand risks");
         }
     }
+    log_token_warnings(root);
     log_notices(notices);
+}
+
+fn log_token_warnings(root: View<'_>) {
+    let client = root.object("client");
+    for section in ["token", "subscription_token"] {
+        let token = client.object(section);
+        if token.bool("insecure_skip_jwks_endpoint_safety_check") && config::has_unsafe_endpoint(token) {
+            warn!(
+                "INSECURE client.{section}: JWKS endpoint safety check skipped, a token may choose where its keys are fetched"
+            );
+        }
+    }
 }
 
 fn log_notices(notices: &Notices) {

@@ -5,8 +5,10 @@ use super::settings::{Settings, View};
 use regex::Regex;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
+use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode};
 use ringcast_state::options::{ClientOptions, NodeOptions, PersonalChannel, TokenOptions};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The page that `demo.enabled` serves at `/`.
@@ -43,6 +45,18 @@ fn personal_channel(personal: View<'_>) -> Option<PersonalChannel> {
 /// A pattern that validation has compiled before; none when it is empty.
 fn regex(pattern: &str) -> Option<Regex> {
     (!pattern.is_empty()).then(|| Regex::new(pattern).expect("validated"))
+}
+
+/// A key that validation has read before; none when the text is empty.
+fn public_key(pem: &str, read: impl Fn(&str) -> Result<PublicKey, KeyError>) -> Option<Arc<PublicKey>> {
+    (!pem.is_empty()).then(|| Arc::new(read(pem).expect("validated")))
+}
+
+/// Where keys are published; none when nothing is configured.
+fn endpoint(token: View<'_>) -> Option<Endpoint> {
+    let template = token.text("jwks_public_endpoint");
+    let allow_private_addresses = token.bool("jwks_allow_private_addresses");
+    (!template.is_empty()).then(|| Endpoint::parse(template, allow_private_addresses).expect("validated"))
 }
 
 /// Options of the threads that serve connections.
@@ -171,6 +185,9 @@ fn token(token: View<'_>) -> TokenOptions {
         hmac_secret_key: token.text("hmac_secret_key").to_owned(),
         hmac_previous_secret_key: token.text("hmac_previous_secret_key").to_owned(),
         hmac_previous_secret_key_valid_until: token.int("hmac_previous_secret_key_valid_until"),
+        rsa_public_key: public_key(token.text("rsa_public_key"), PublicKey::from_rsa_pem),
+        ecdsa_public_key: public_key(token.text("ecdsa_public_key"), PublicKey::from_ecdsa_pem),
+        jwks_public_endpoint: endpoint(token),
         audience: token.text("audience").to_owned(),
         audience_regex: regex(token.text("audience_regex")),
         issuer: token.text("issuer").to_owned(),

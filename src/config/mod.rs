@@ -22,6 +22,7 @@ pub use environment::Environment;
 pub use file::{EXTENSIONS, extension};
 pub use notices::Notices;
 pub use settings::{Settings, View};
+pub use validate::token::is_unsafe as has_unsafe_endpoint;
 pub use validate::validate;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ pub mod listen;
 pub mod options;
 mod pool;
 pub mod ring;
+mod signatures;
 pub mod start;
 mod transport;
 mod turn;
@@ -17,7 +18,7 @@ pub mod uring;
 
 pub use listen::Listen;
 pub use options::Options;
-pub use pool::{Pool, available_cpus};
+pub use pool::{KeyLine, Pool, available_cpus};
 pub use start::StartError;
 
 #[cfg(test)]

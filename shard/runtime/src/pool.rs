@@ -10,19 +10,24 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use glommio::{LocalExecutorBuilder, Placement};
-use ringcast_state::{Message, Seeds, ShardId};
+use ringcast_state::auth::{KeyAnswer, KeyQuestion};
+use ringcast_state::{Message, RequestId, Seeds, ShardId};
 use socket2::Socket;
 
 use crate::clock::Clock;
 use crate::listen;
 use crate::options::Options;
 use crate::ring::{Doorbell, Endpoint, Mesh};
+use crate::signatures::{self, SlowCheck};
 use crate::start::{StartError, check_machine};
 use crate::turn::ShardLoop;
 use crate::uring::{self, WakeHandle};
 
 /// Locked memory of an executor; glommio's default of 10 MiB serves disk I/O, which we have none of.
 const EXECUTOR_IO_MEMORY: usize = 64 << 10;
+
+/// Key questions of all shards that wait for the control plane; more wait in the shards.
+const QUESTIONS_MAX: usize = 1024;
 
 /// Depth of the executor's own rings: they carry one read of an eventfd and a timer.
 const EXECUTOR_RING_DEPTH: usize = 32;
@@ -31,6 +36,10 @@ const EXECUTOR_RING_DEPTH: usize = 32;
 pub(crate) enum Control {
     /// New options, in force from the next command on.
     SetOptions(Arc<ringcast_state::Options>),
+    /// What came of a slow signature check.
+    Signature { request: RequestId, is_right: bool },
+    /// What came of a key question.
+    Key(KeyAnswer),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
     Stop(Instant),
 }
@@ -55,6 +64,8 @@ pub(crate) struct Setup {
     pub wake: WakeHandle,
     pub endpoint: Endpoint<Message>,
     pub control: Receiver<Control>,
+    pub slow_checks: Sender<SlowCheck>,
+    pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pub counters: Arc<Counters>,
     /// One per `Options::listeners`, bound and not listening yet.
     pub sockets: Vec<Socket>,
@@ -62,15 +73,24 @@ pub(crate) struct Setup {
 
 /// The running shards. Stop them with [`Pool::stop`]; dropping the pool does so, too, in haste.
 pub struct Pool {
-    shards: Vec<Running>,
+    /// Taken out when they are waited for.
+    threads: Vec<Option<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     counters: Arc<Counters>,
+    questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
+    line: Line,
 }
 
-struct Running {
-    control: Sender<Control>,
-    bell: Doorbell,
-    thread: Option<JoinHandle<()>>,
+/// Talks to the shards from any thread.
+#[derive(Clone)]
+pub(crate) struct Line {
+    shards: Arc<[(Sender<Control>, Doorbell)]>,
+}
+
+/// Where the shards ask for published keys.
+pub struct KeyLine {
+    questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
+    line: Line,
 }
 
 impl Pool {
@@ -82,14 +102,16 @@ impl Pool {
         let shards = if options.shards == 0 { cpus.len() } else { options.shards };
         let bound = bind_all(&options, shards)?;
         let setups = Setups::new(options, state, shards)?;
-        let addresses = bound.addresses;
         let counters = setups.counters.clone();
-        let mut pool = Self { shards: Vec::with_capacity(shards), addresses, counters };
+        let (slow_checks, checks) = signatures::channel(shards);
+        let (question, questions) = bounded(QUESTIONS_MAX);
+        let (setups, line) = setups.finish(bound.sockets, &slow_checks, &question);
+        signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
+        let mut pool = Self { threads: Vec::new(), addresses: bound.addresses, counters, questions, line };
         let (report, reports) = bounded(shards);
-        for (index, (setup, control)) in setups.finish(bound.sockets).into_iter().enumerate() {
-            let bell = setup.endpoint.bell().clone();
+        for (index, setup) in setups.into_iter().enumerate() {
             let thread = spawn(setup, cpus[index % cpus.len()], report.clone())?;
-            pool.shards.push(Running { control, bell, thread: Some(thread) });
+            pool.threads.push(Some(thread));
         }
         for _ in 0..shards {
             reports.recv().expect("a shard reports, or its panic has ended the process")?;
@@ -110,7 +132,12 @@ impl Pool {
     /// New options of the state machines, as after a reload.
     pub fn set_options(&self, options: ringcast_state::Options) {
         let options = Arc::new(options);
-        self.tell_all(|| Control::SetOptions(options.clone()));
+        self.line.tell_all(|| Control::SetOptions(options.clone()));
+    }
+
+    /// Where the shards ask for the keys of tokens that endpoints publish. Someone has to answer, or such tokens are refused.
+    pub fn key_line(&self) -> KeyLine {
+        KeyLine { questions: self.questions.clone(), line: self.line.clone() }
     }
 
     /// Stops accepting, closes every client with 3001 and ends the shards. Waits at most `timeout`, key
@@ -124,13 +151,10 @@ impl Pool {
     fn end(&mut self, timeout: Duration) -> bool {
         let now = Instant::now();
         let patience = timeout.min(crate::turn::STOP_PATIENCE);
-        self.tell_all(|| Control::Stop(now + patience));
+        self.line.tell_all(|| Control::Stop(now + patience));
         let give_up_at = now + timeout.max(patience) + crate::turn::STOP_PATIENCE;
         let mut ended = true;
-        for shard in &mut self.shards {
-            let Some(thread) = shard.thread.take() else {
-                continue;
-            };
+        for thread in self.threads.iter_mut().filter_map(Option::take) {
             while !thread.is_finished() && Instant::now() < give_up_at {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -138,13 +162,37 @@ impl Pool {
         }
         ended
     }
+}
+
+impl Line {
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub fn tell(&self, shard: ShardId, message: Control) {
+        let (control, bell) = &self.shards[shard.index()];
+        // A shard that has ended needs no telling.
+        let _ = control.send(message);
+        bell.ring();
+    }
 
     fn tell_all(&self, message: impl Fn() -> Control) {
-        for shard in &self.shards {
-            // A shard that has ended needs no telling.
-            let _ = shard.control.send(message());
-            shard.bell.ring();
+        for shard in 0..self.shards.len() {
+            self.tell(ShardId(shard as u16), message());
         }
+    }
+}
+
+impl KeyLine {
+    /// The questions, and who asks; the end comes when the shards have ended. Bound: 1024.
+    pub fn questions(&self) -> &Receiver<(ShardId, Arc<KeyQuestion>)> {
+        &self.questions
+    }
+
+    /// Answers a question of a shard. Every question wants one answer, of whatever kind.
+    pub fn answer(&self, shard: ShardId, answer: KeyAnswer) {
+        self.line.tell(shard, Control::Key(answer));
     }
 }
 
@@ -202,7 +250,12 @@ impl Setups {
         })
     }
 
-    fn finish(self, sockets: Vec<Vec<Socket>>) -> Vec<(Setup, Sender<Control>)> {
+    fn finish(
+        self,
+        sockets: Vec<Vec<Socket>>,
+        slow_checks: &Sender<SlowCheck>,
+        questions: &Sender<(ShardId, Arc<KeyQuestion>)>,
+    ) -> (Vec<Setup>, Line) {
         let shards = u16::try_from(sockets.len()).expect("fewer shards than 65536");
         let bells: Vec<_> = self.wakes.iter().cloned().map(Doorbell::new).collect();
         let clock = Clock::start();
@@ -219,12 +272,15 @@ impl Setups {
                 wake,
                 endpoint,
                 control,
+                slow_checks: slow_checks.clone(),
+                questions: questions.clone(),
                 counters: self.counters.clone(),
                 sockets,
             };
             (setup, sender)
         };
-        (0..shards).zip(parts).map(setup).collect()
+        let (setups, controls): (_, Vec<_>) = (0..shards).zip(parts).map(setup).unzip();
+        (setups, Line { shards: controls.into_iter().zip(bells).collect() })
     }
 }
 

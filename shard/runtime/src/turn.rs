@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use ringcast_proto::codes::Disconnect;
+use ringcast_state::auth::KeyQuestion;
 use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
@@ -14,6 +15,7 @@ use crate::connection::{Connections, Io};
 use crate::listen;
 use crate::pool::{Control, Setup};
 use crate::ring::Endpoint;
+use crate::signatures::Checks;
 use crate::start::StartError;
 use crate::uring::{Event, Uring};
 
@@ -39,6 +41,10 @@ pub(crate) struct ShardLoop {
     acceptor: Acceptor,
     endpoint: Endpoint<Message>,
     control: Receiver<Control>,
+    checks: Checks,
+    questions: Sender<(ShardId, Arc<KeyQuestion>)>,
+    /// There was no room for it.
+    held_question: Option<Arc<KeyQuestion>>,
     clock: Clock,
     /// Listeners, for the end.
     listeners: usize,
@@ -67,6 +73,9 @@ impl ShardLoop {
             acceptor: Acceptor::new(listeners).map_err(failed)?,
             endpoint: setup.endpoint,
             control: setup.control,
+            checks: Checks::new(setup.id, setup.slow_checks),
+            questions: setup.questions,
+            held_question: None,
             clock: setup.clock,
             listeners,
             held_back: false,
@@ -90,6 +99,8 @@ impl ShardLoop {
         done += self.take_control(now);
         done += self.take_completions(now, instant);
         self.fire_timers(now, instant);
+        done += self.checks.run(now, &mut self.state);
+        self.ask_for_keys();
         self.flush(now);
         self.send_messages();
         done
@@ -109,10 +120,24 @@ impl ShardLoop {
             taken += 1;
             match control {
                 Control::SetOptions(options) => self.set_options(options),
+                Control::Signature { request, is_right } => {
+                    self.checks.returned();
+                    self.state.handle_signature(now, request, is_right);
+                }
+                Control::Key(answer) => self.state.handle_key(now, &answer),
                 Control::Stop(patient_until) => self.stop(now, patient_until),
             }
         }
         taken
+    }
+
+    fn ask_for_keys(&mut self) {
+        while let Some(question) = self.held_question.take().or_else(|| self.state.take_key_question()) {
+            if let Err(TrySendError::Full((_, question))) = self.questions.try_send((self.id, question)) {
+                self.held_question = Some(question);
+                return;
+            }
+        }
     }
 
     fn set_options(&mut self, options: Arc<ringcast_state::Options>) {

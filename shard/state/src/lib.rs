@@ -5,10 +5,11 @@
 //!
 //! One turn: hand in what came (`handle_*`), then `handle_timeout` once `next_timeout` is reached, then take out
 //! actions ([`Shard::take_action`]), API answers ([`Shard::take_api_answer`]), dirty connections ([`Shard::take_dirty`], each
-//! flushed once with [`Shard::take_frames`]) and messages for other shards ([`Shard::outbox`]).
+//! flushed once with [`Shard::take_frames`]), signature checks ([`Shard::take_signature_check`], [`Shard::take_slow_signature_check`]),
+//! key questions ([`Shard::take_key_question`]) and messages for other shards ([`Shard::outbox`]).
 
 mod api;
-mod auth;
+pub mod auth;
 mod channel;
 mod client;
 mod filters;

@@ -2,8 +2,10 @@
 //!
 //! The last word of a configuration key is the name of the field.
 
+use crate::auth::{Endpoint, Proof, PublicKey};
 use crate::namespace::ChannelConfig;
 use regex::Regex;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that the shards of one process must know.
@@ -23,6 +25,19 @@ pub struct Options {
     pub limits: Limits,
     /// This node, as `info` shows it.
     pub node: NodeOptions,
+}
+
+impl Options {
+    /// What subscription tokens are checked with.
+    pub fn subscription_token(&self) -> &TokenOptions {
+        self.subscription_token.as_ref().unwrap_or(&self.token)
+    }
+
+    /// Some token may take a public key.
+    pub(crate) fn uses_public_keys(&self) -> bool {
+        let is_checked = !self.client.insecure_skip_token_signature_verify;
+        is_checked && [&self.token, self.subscription_token()].iter().any(|options| options.has_public_keys())
+    }
 }
 
 /// Config group `client`.
@@ -92,6 +107,13 @@ impl Default for ClientOptions {
     }
 }
 
+impl ClientOptions {
+    /// A proof counts as given where the operator asks for none.
+    pub(crate) fn proof(&self, proof: Proof) -> Proof {
+        if self.insecure_skip_token_signature_verify { Proof::Right } else { proof }
+    }
+}
+
 /// Config group `client.subscribe_to_user_personal_channel`.
 #[derive(Clone, Debug, Default)]
 pub struct PersonalChannel {
@@ -111,6 +133,12 @@ pub struct TokenOptions {
     /// Key `hmac_previous_secret_key_valid_until`: Unix seconds; tokens of the old key issued later are refused. 0 for
     /// no limit.
     pub hmac_previous_secret_key_valid_until: i64,
+    /// Key `rsa_public_key`: RS256, RS384 and RS512.
+    pub rsa_public_key: Option<Arc<PublicKey>>,
+    /// Key `ecdsa_public_key`: ES256, ES384 or ES512, by its curve.
+    pub ecdsa_public_key: Option<Arc<PublicKey>>,
+    /// Key `jwks_public_endpoint`: where the keys are published. Replaces all other keys.
+    pub jwks_public_endpoint: Option<Endpoint>,
     /// Key `audience`: required `aud`, empty for any.
     pub audience: String,
     /// Key `audience_regex`: what `aud` must match.
@@ -123,6 +151,12 @@ pub struct TokenOptions {
     pub user_id_claim: String,
 }
 
+impl TokenOptions {
+    fn has_public_keys(&self) -> bool {
+        self.rsa_public_key.is_some() || self.ecdsa_public_key.is_some() || self.jwks_public_endpoint.is_some()
+    }
+}
+
 /// Bounds of what a shard keeps while it waits for others.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -130,6 +164,9 @@ pub struct Limits {
     pub outbox_max_size: usize,
     /// How long another shard may take for an answer before the client gets error 100. 1 s.
     pub request_timeout: Duration,
+    /// How long a command waits for the key of its token before the token is refused, and then for the check of the
+    /// signature before the connection is closed with 3004. 5 s each.
+    pub proof_timeout: Duration,
     /// Bytes of commands that a connection may have waiting behind an unanswered one before its receiving is paused. 64 KiB.
     pub backlog_max_size: usize,
     /// How long the result of a publish with an idempotency key is remembered. 5 min.
@@ -144,6 +181,7 @@ impl Default for Limits {
         Limits {
             outbox_max_size: 8 << 20,
             request_timeout: Duration::from_secs(1),
+            proof_timeout: Duration::from_secs(5),
             backlog_max_size: 64 << 10,
             idempotency_ttl: Duration::from_secs(300),
             idle_streams: 1 << 18,

@@ -1,6 +1,7 @@
 //! The entry point: everything that happens to one shard passes here.
 
 use crate::api::{Acting, Calls, Gathering, Origin};
+use crate::auth::Proofs;
 use crate::channel::{Context, Homes};
 use crate::client::{Client, Clients, Phase, Scratch, Subscribing};
 use crate::filters::Filters;
@@ -129,6 +130,9 @@ pub struct Shard {
     pub(crate) users: Users,
     pub(crate) filters: Filters,
     pub(crate) pending: Pending<Waiting>,
+    pub(crate) proofs: Proofs,
+    /// Of the options in force; looked at with every command.
+    pub(crate) uses_public_keys: bool,
     pub(crate) calls: Calls,
     pub(crate) post: Post,
     pub(crate) random: Random,
@@ -184,6 +188,7 @@ impl Shard {
         let mut hash_seed = || u64::from(random.next_u32()) << 32 | u64::from(random.next_u32());
         let (hub, homes) = (Hub::new(hash_seed()), Homes::new(hash_seed()));
         let (users, filters) = (Users::new(hash_seed()), Filters::new(hash_seed()));
+        let proofs = Proofs::new(hash_seed());
         let mut scratch = Scratch::default();
         let mut ping = |encoding| {
             let encode = |out: &mut Vec<u8>| wire::encode_reply(encoding, &Reply::Ping, out);
@@ -199,6 +204,8 @@ impl Shard {
             users,
             filters,
             pending: Pending::new(),
+            proofs,
+            uses_public_keys: options.uses_public_keys(),
             calls: Calls::default(),
             post: Post::new(id, shards, options.limits.outbox_max_size),
             random,
@@ -288,7 +295,7 @@ impl Shard {
     }
 
     /// Messages that this shard sent to itself; nothing overtakes them.
-    fn handle_local(&mut self, now: Now) {
+    pub(crate) fn handle_local(&mut self, now: Now) {
         let own = self.post.own();
         self.is_changing = true;
         while let Some(message) = self.post.next_local() {
@@ -396,6 +403,7 @@ impl Shard {
         while let Some((request, waiting)) = self.pending.take_overdue(now.at) {
             self.time_out(now, request, waiting);
         }
+        self.give_up_proofs(now);
         self.handle_local(now);
     }
 
@@ -422,7 +430,8 @@ impl Shard {
 
     /// When `handle_timeout` wants to be called next; `None` if nothing is due ever.
     pub fn next_timeout(&self) -> Option<Time> {
-        [self.wheel.next_timeout(), self.pending.next_timeout()].into_iter().flatten().min()
+        let timeouts = [self.wheel.next_timeout(), self.pending.next_timeout(), self.proofs.next_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// What the runtime must do, oldest first.
@@ -471,6 +480,14 @@ impl Shard {
 
     /// New options, as after a reload; in force from the next command on.
     pub fn set_options(&mut self, options: Arc<Options>) {
+        let endpoint = |options: &Options| {
+            let tokens = [&options.token, options.subscription_token()];
+            tokens.map(|token| token.jwks_public_endpoint.clone())
+        };
+        if endpoint(&self.options) != endpoint(&options) {
+            self.proofs.keys.clear();
+        }
+        self.uses_public_keys = options.uses_public_keys();
         self.options = options;
     }
 

@@ -44,15 +44,16 @@ keys! {
         Works hmac_secret_key:                          Text,  "", "HS256/384/512 key";
         Works hmac_previous_secret_key:                 Text,  "", "Old HMAC key";
         Works hmac_previous_secret_key_valid_until:     Int64, "", "Unix time limit on iat of old-key tokens";
-        Later rsa_public_key:                           Text,  "", "RS256/384/512 key (PEM)";
-        Later ecdsa_public_key:                         Text,  "", "ES256/384/512 key (PEM)";
-        Later jwks_public_endpoint:                     Text,  "", "JWKS URL, may contain `{{var}}` from issuer/audience regex groups";
+        Works rsa_public_key:                           Text,  "", "RS256/384/512 key (PEM)";
+        Works ecdsa_public_key:                         Text,  "", "ES256/384/512 key (PEM)";
+        Works jwks_public_endpoint:                     Text,  "", "JWKS URL, may contain `{{var}}` from issuer/audience regex groups";
         Works audience:                                 Text,  "", "Required aud";
         Works audience_regex:                           Text,  "", "Pattern for aud";
         Works issuer:                                   Text,  "", "Required iss";
         Works issuer_regex:                             Text,  "", "Pattern for iss";
         Works user_id_claim:                            Text,  "", "Claim used as user id (path `a.b` not allowed; `^[a-zA-Z_]+$`), default sub";
-        Later insecure_skip_jwks_endpoint_safety_check: Bool,  "", "Allow loose regex with a templated URL";
+        Works insecure_skip_jwks_endpoint_safety_check: Bool,  "", "Allow loose regex with a templated URL";
+        Works jwks_allow_private_addresses:             Bool,  "", "Allow private addresses for a host that comes out of a token by the templated URL";
     }
 }
 

@@ -4,6 +4,7 @@
 //! read them go on working; it stops at the first failure.
 
 mod channel;
+pub mod token;
 
 use super::duration;
 use super::settings::{Settings, View};
@@ -120,6 +121,7 @@ fn check_client(root: View<'_>) -> Verdict {
             ));
         }
     }
+    token::check(client)?;
     let (ping, pong) = (client.int("ping_interval"), client.int("pong_timeout"));
     if ping <= pong {
         return Err(format!(

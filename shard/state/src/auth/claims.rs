@@ -58,11 +58,12 @@ impl Default for Audience {
 }
 
 impl Audience {
-    pub(super) fn any(&self, is_wanted: impl Fn(&str) -> bool) -> bool {
-        match self {
-            Audience::One(one) => is_wanted(one),
-            Audience::Many(many) => many.iter().any(|one| is_wanted(one)),
-        }
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        let all = match self {
+            Audience::One(one) => std::slice::from_ref(one),
+            Audience::Many(many) => many,
+        };
+        all.iter().map(String::as_str)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether a token was signed with a key of ours.
+//! Whether a token was signed with a secret key of ours. Public keys: `proof.rs`.
 
 use super::object::Object;
 use crate::options::TokenOptions;
@@ -11,7 +11,8 @@ use serde::Deserialize;
 pub(super) struct Parts<'a> {
     /// What is signed: header and claims as they stand.
     signed: &'a str,
-    algorithm: hmac::Algorithm,
+    /// `None`: not one of ours, or one that takes a public key.
+    algorithm: Option<hmac::Algorithm>,
     signature: Vec<u8>,
     /// Decoded claims.
     pub(super) claims: Vec<u8>,
@@ -22,27 +23,28 @@ struct Header<'a> {
     alg: &'a str,
 }
 
-/// Takes a token apart; `None` when it is none, or names an algorithm that is not served.
+/// Takes a token apart; `None` when it is none.
 pub(super) fn parse(token: &str) -> Option<Parts<'_>> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, claims) = signed.split_once('.')?;
     let header = URL_SAFE_NO_PAD.decode(header).ok()?;
     let Object(header) = serde_json::from_slice::<Object<Header<'_>>>(&header).ok()?;
     let algorithm = match header.alg {
-        "HS256" => hmac::HMAC_SHA256,
-        "HS384" => hmac::HMAC_SHA384,
-        "HS512" => hmac::HMAC_SHA512,
-        _ => return None,
+        "HS256" => Some(hmac::HMAC_SHA256),
+        "HS384" => Some(hmac::HMAC_SHA384),
+        "HS512" => Some(hmac::HMAC_SHA512),
+        _ => None,
     };
     let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     Some(Parts { signed, algorithm, signature, claims })
 }
 
-/// Whether the key of the options, or while it is valid the one before, made the signature.
+/// Whether the HMAC key of the options, or while it is valid the one before, made the signature. Published keys replace both.
 pub(super) fn is_ours(parts: &Parts<'_>, issued_at: Option<i64>, options: &TokenOptions) -> bool {
+    let Some(algorithm) = parts.algorithm.filter(|_| options.jwks_public_endpoint.is_none()) else { return false };
     let is_signed_with = |secret: &str| {
-        let key = hmac::Key::new(parts.algorithm, secret.as_bytes());
+        let key = hmac::Key::new(algorithm, secret.as_bytes());
         !secret.is_empty() && hmac::verify(&key, parts.signed.as_bytes(), &parts.signature).is_ok()
     };
     let valid_until = options.hmac_previous_secret_key_valid_until;

@@ -5,6 +5,7 @@
 
 use super::claims::Claims;
 use super::object::Object;
+use super::proof::Proof;
 use super::signature;
 use crate::message::Overrides;
 use crate::options::TokenOptions;
@@ -60,10 +61,10 @@ pub(crate) struct SubscriptionToken {
 pub(crate) fn verify_connection(
     token: &str,
     options: &TokenOptions,
-    skip_signature: bool,
+    proof: Proof,
     unix: i64,
 ) -> Result<ConnectionToken, TokenError> {
-    verify(token, options, skip_signature, unix, |claims, user| {
+    verify(token, options, proof, unix, |claims, user| {
         // A subscription token must not open a connection.
         if !claims.channel.is_empty() {
             return None;
@@ -88,10 +89,10 @@ pub(crate) fn verify_connection(
 pub(crate) fn verify_subscription(
     token: &str,
     options: &TokenOptions,
-    skip_signature: bool,
+    proof: Proof,
     unix: i64,
 ) -> Result<SubscriptionToken, TokenError> {
-    verify(token, options, skip_signature, unix, |claims, user| {
+    verify(token, options, proof, unix, |claims, user| {
         if claims.channel.is_empty() {
             return None;
         }
@@ -110,14 +111,19 @@ pub(crate) fn verify_subscription(
 fn verify<T>(
     token: &str,
     options: &TokenOptions,
-    skip_signature: bool,
+    proof: Proof,
     unix: i64,
     read: impl FnOnce(&Claims<'_>, String) -> Option<T>,
 ) -> Result<T, TokenError> {
     let parts = signature::parse(token).ok_or(TokenError::Invalid)?;
     let Object(claims) =
         serde_json::from_slice::<Object<Claims<'_>>>(&parts.claims).map_err(|_| TokenError::Invalid)?;
-    if !skip_signature && !signature::is_ours(&parts, claims.iat.map(|iat| iat as i64), options) {
+    let is_signed = match proof {
+        Proof::Right => true,
+        Proof::Wrong => false,
+        Proof::Open => signature::is_ours(&parts, claims.iat.map(|iat| iat as i64), options),
+    };
+    if !is_signed {
         return Err(TokenError::Invalid);
     }
     if !is_for_us(&claims, options) {
@@ -133,10 +139,10 @@ fn verify<T>(
 /// Whether issuer and audience are the configured ones.
 fn is_for_us(claims: &Claims<'_>, options: &TokenOptions) -> bool {
     let has_issuer = options.issuer.is_empty() || claims.iss == options.issuer;
-    let has_audience = options.audience.is_empty() || claims.aud.any(|aud| aud == options.audience);
+    let has_audience = options.audience.is_empty() || claims.aud.iter().any(|aud| aud == options.audience);
     let matches_issuer = options.issuer_regex.as_ref().is_none_or(|regex| regex.is_match(&claims.iss));
     let matches_audience =
-        options.audience_regex.as_ref().is_none_or(|regex| claims.aud.any(|aud| regex.is_match(aud)));
+        options.audience_regex.as_ref().is_none_or(|regex| claims.aud.iter().any(|aud| regex.is_match(aud)));
     has_issuer && has_audience && matches_issuer && matches_audience
 }
 
@@ -186,7 +192,7 @@ mod tests {
     }
 
     fn user_of(token: &str, options: &TokenOptions) -> Result<String, TokenError> {
-        verify_connection(token, options, false, NOW).map(|token| token.user)
+        verify_connection(token, options, Proof::Open, NOW).map(|token| token.user)
     }
 
     #[track_caller]
@@ -352,7 +358,7 @@ mod tests {
     #[test]
     fn signature_may_be_skipped_and_nothing_else() {
         let foreign = |claims| signed(r#"{"alg":"HS256"}"#, claims, hmac::HMAC_SHA256, "other");
-        let skipped = |token: &str| verify_connection(token, &options(), true, NOW).map(|token| token.user);
+        let skipped = |token: &str| verify_connection(token, &options(), Proof::Right, NOW).map(|token| token.user);
         assert_eq!(skipped(&foreign(r#"{"sub":"ann"}"#)).as_deref(), Ok("ann"));
         assert_eq!(skipped(&foreign(r#"{"sub":"ann","exp":1}"#)), Err(TokenError::Expired));
         assert_eq!(skipped("a.b.c"), Err(TokenError::Invalid));
@@ -362,10 +368,10 @@ mod tests {
     fn connection_and_subscription_tokens_do_not_stand_for_each_other() {
         let subscription = token(r#"{"sub":"ann","channel":"news"}"#);
         check_token(&subscription, &options(), INVALID);
-        let opened = verify_subscription(&subscription, &options(), false, NOW).expect("a subscription token");
+        let opened = verify_subscription(&subscription, &options(), Proof::Open, NOW).expect("a subscription token");
         assert_eq!((&*opened.user, &*opened.channel, &*opened.client), ("ann", "news", ""));
         let connection = token(r#"{"sub":"ann"}"#);
-        let refused = verify_subscription(&connection, &options(), false, NOW).map(|_| ());
+        let refused = verify_subscription(&connection, &options(), Proof::Open, NOW).map(|_| ());
         assert_eq!(refused, Err(TokenError::Invalid));
     }
 
@@ -377,7 +383,7 @@ mod tests {
             (format!(r#"{{"exp":{},"expire_at":0}}"#, NOW + 9), None),
             ("{}".to_owned(), None),
         ] {
-            let got = verify_connection(&token(&claims), &options(), false, NOW).expect("a connection token");
+            let got = verify_connection(&token(&claims), &options(), Proof::Open, NOW).expect("a connection token");
             assert_eq!(got.expire_at, want, "{claims}");
         }
     }
@@ -385,7 +391,7 @@ mod tests {
     #[test]
     fn payloads_come_as_json_or_in_base64() {
         let claims = r#"{"info":{ "a" : 1 },"subs":{"x":{"data":[1]},"y":{"b64data":"AAE="},"z":{"info":null}}}"#;
-        let got = verify_connection(&token(claims), &options(), false, NOW).expect("a connection token");
+        let got = verify_connection(&token(claims), &options(), Proof::Open, NOW).expect("a connection token");
         assert_eq!(&got.info[..], br#"{ "a" : 1 }"#);
         let subs: Vec<(&str, &[u8], &[u8])> =
             got.subs.iter().map(|s| (&*s.channel, &s.data[..], &s.info[..])).collect();
@@ -395,7 +401,7 @@ mod tests {
     #[test]
     fn channels_are_subscriptions_where_no_subs_are_named() {
         let names = |claims| {
-            let got = verify_connection(&token(claims), &options(), false, NOW).expect("a connection token");
+            let got = verify_connection(&token(claims), &options(), Proof::Open, NOW).expect("a connection token");
             got.subs.iter().map(|sub| sub.channel.clone()).collect::<Vec<_>>()
         };
         assert_eq!(names(r#"{"channels":["b","a"]}"#), ["b", "a"]);
@@ -405,7 +411,7 @@ mod tests {
     #[test]
     fn options_are_overridden_by_objects_with_a_value() {
         let claims = r#"{"channel":"x","override":{"presence":{"value":true},"force_recovery":{"value":false}}}"#;
-        let got = verify_subscription(&token(claims), &options(), false, NOW).expect("a subscription token");
+        let got = verify_subscription(&token(claims), &options(), Proof::Open, NOW).expect("a subscription token");
         assert_eq!(got.overrides.presence, Some(true));
         assert_eq!(got.overrides.force_recovery, Some(false));
         assert_eq!(got.overrides.join_leave, None);

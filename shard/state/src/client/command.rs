@@ -1,6 +1,7 @@
 //! Commands of a connection: which are legal now, and in which order they are served. Source: protocol §4.
 
-use super::{Phase, Refusal};
+use super::{Client, Phase, Refusal};
+use crate::auth::Proof;
 use crate::shard::{Action, Shard};
 use crate::{ConnectionId, Now, Pings};
 use ringcast_proto::client::{Command, Encoding, ReplyResult, Request, decode_commands};
@@ -44,7 +45,7 @@ impl Shard {
     /// Whether commands that come now have to wait for those before.
     fn must_wait(&self, connection: ConnectionId) -> bool {
         let client = self.clients.get(connection);
-        client.is_some_and(|client| client.in_flight >= self.concurrency() || client.backlog.is_some())
+        client.is_some_and(|client| is_busy(client, self.concurrency()) || client.backlog.is_some())
     }
 
     fn concurrency(&self) -> u32 {
@@ -63,6 +64,11 @@ impl Shard {
     pub(crate) fn finish_command(&mut self, now: Now, connection: ConnectionId) {
         let Some(client) = self.clients.get_mut(connection) else { return };
         client.in_flight -= 1;
+        self.serve_waiting(now, connection);
+    }
+
+    /// Serves commands of the backlog as long as their turn has come.
+    pub(super) fn serve_waiting(&mut self, now: Now, connection: ConnectionId) {
         while let Some(command) = self.take_waiting(connection) {
             self.serve(now, connection, command);
         }
@@ -71,7 +77,7 @@ impl Shard {
     fn take_waiting(&mut self, connection: ConnectionId) -> Option<Command> {
         let (concurrency, bytes_max) = (self.concurrency(), self.options.limits.backlog_max_size);
         let client = self.clients.get_mut(connection)?;
-        if client.in_flight >= concurrency {
+        if is_busy(client, concurrency) {
             return None;
         }
         let backlog = client.backlog.as_mut()?;
@@ -86,12 +92,19 @@ impl Shard {
     }
 
     fn serve(&mut self, now: Now, connection: ConnectionId, command: Command) {
-        let id = command.id;
-        let is_connect = matches!(command.request, Some(Request::Connect(_)));
         if let Some(client) = self.clients.get_mut(connection) {
             client.in_flight += 1;
         }
-        match self.dispatch(now, connection, command) {
+        if let Some(command) = self.set_aside(now, connection, command) {
+            self.perform(now, connection, command, Proof::Open);
+        }
+    }
+
+    /// Carries out a command that is counted as being served.
+    pub(super) fn perform(&mut self, now: Now, connection: ConnectionId, command: Command, proof: Proof) {
+        let id = command.id;
+        let is_connect = matches!(command.request, Some(Request::Connect(_)));
+        match self.dispatch(now, connection, command, proof) {
             Ok(Served::Later) => return,
             Ok(Served::Done) => {}
             Err(Refusal::Close(disconnect)) => self.close(connection, disconnect),
@@ -107,7 +120,7 @@ impl Shard {
         }
     }
 
-    fn dispatch(&mut self, now: Now, connection: ConnectionId, command: Command) -> Outcome {
+    fn dispatch(&mut self, now: Now, connection: ConnectionId, command: Command, proof: Proof) -> Outcome {
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
         let is_connect = matches!(command.request, Some(Request::Connect(_)));
         match client.phase {
@@ -125,8 +138,8 @@ impl Shard {
         }
         match command.request {
             None | Some(Request::Ping) => Err(Disconnect::BAD_REQUEST.into()),
-            Some(Request::Connect(request)) => self.connect(now, connection, id, *request),
-            Some(Request::Subscribe(request)) => self.subscribe(now, connection, id, *request),
+            Some(Request::Connect(request)) => self.connect(now, connection, id, *request, proof),
+            Some(Request::Subscribe(request)) => self.subscribe(now, connection, id, *request, proof),
             Some(Request::Unsubscribe(request)) => {
                 self.unsubscribe(connection, &request.channel)?;
                 self.write_result(connection, id, ReplyResult::Unsubscribe);
@@ -138,10 +151,16 @@ impl Shard {
             Some(Request::History(request)) => self.ask_history(now, connection, id, request),
             Some(Request::Rpc(request)) => self.rpc(connection, id, &request.method),
             Some(Request::Send(_)) => Err(Disconnect::NOT_AVAILABLE.into()),
-            Some(Request::Refresh(request)) => self.refresh(now, connection, id, &request.token),
-            Some(Request::SubRefresh(request)) => self.sub_refresh(now, connection, id, request),
+            Some(Request::Refresh(request)) => self.refresh(now, connection, id, &request.token, proof),
+            Some(Request::SubRefresh(request)) => self.sub_refresh(now, connection, id, request, proof),
         }
     }
+}
+
+/// Whether the commands behind those being served have to wait: no more are served at a time, or a connect command is one of
+/// them, whose answer everything waits for.
+fn is_busy(client: &Client, concurrency: u32) -> bool {
+    client.in_flight >= concurrency || client.in_flight > 0 && !client.is_live()
 }
 
 /// Whether a frame is a pong and nothing else.

@@ -5,7 +5,7 @@ use super::keep_alive::KeepAlive;
 use super::refresh::close_at;
 use super::subscribe::{Wish, grants_delta};
 use super::{Grant, Phase, Refusal, SubscribeReply};
-use crate::auth::{ConnectionToken, TokenError, verify_connection};
+use crate::auth::{ConnectionToken, Proof, TokenError, verify_connection};
 use crate::message::{Message, Overrides, UserConnect};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, Pings};
@@ -63,12 +63,19 @@ struct Credentials {
 }
 
 impl Shard {
-    pub(super) fn connect(&mut self, now: Now, connection: ConnectionId, id: u32, request: ConnectRequest) -> Outcome {
+    pub(super) fn connect(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u32,
+        request: ConnectRequest,
+        proof: Proof,
+    ) -> Outcome {
         let is_fresh = self.clients.get(connection).is_some_and(|client| matches!(client.phase, Phase::Fresh));
         if !is_fresh {
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        let mut credentials = self.credentials(now, connection, &request)?;
+        let mut credentials = self.credentials(now, connection, &request, proof)?;
         self.add_personal(&mut credentials)?;
         self.add_wanted(&mut credentials, &request.subs)?;
         if credentials.subs.len() > self.options.client.channel_limit {
@@ -123,6 +130,7 @@ impl Shard {
         now: Now,
         connection: ConnectionId,
         request: &ConnectRequest,
+        proof: Proof,
     ) -> Result<Credentials, Refusal> {
         let options = &self.options.client;
         if request.token.is_empty() {
@@ -133,8 +141,7 @@ impl Shard {
             let (info, subs) = (Bytes::new(), BTreeMap::new());
             return Ok(Credentials { user: user.to_owned(), expire_at: None, info, subs });
         }
-        let skip_signature = options.insecure_skip_token_signature_verify;
-        let token = verify_connection(&request.token, &self.options.token, skip_signature, now.unix());
+        let token = verify_connection(&request.token, &self.options.token, options.proof(proof), now.unix());
         let token = token.map_err(|error| match error {
             TokenError::Invalid => Refusal::from(Disconnect::INVALID_TOKEN),
             TokenError::Expired => Refusal::from(ReplyError::TOKEN_EXPIRED),

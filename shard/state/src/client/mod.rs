@@ -6,6 +6,7 @@ mod command;
 mod connect;
 mod deliver;
 mod keep_alive;
+mod prove;
 mod publish;
 mod query;
 mod refresh;

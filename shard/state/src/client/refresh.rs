@@ -3,7 +3,7 @@
 use super::Refusal;
 use super::command::{Outcome, Served};
 use super::connect::time_to_live;
-use crate::auth::{TokenError, verify_connection};
+use crate::auth::{Proof, TokenError, verify_connection};
 use crate::shard::Shard;
 use crate::{ConnectionId, Now, Time};
 use ringcast_proto::client::{RefreshResult, ReplyResult, SubRefreshRequest, SubRefreshResult};
@@ -11,12 +11,18 @@ use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::time::Duration;
 
 impl Shard {
-    pub(super) fn refresh(&mut self, now: Now, connection: ConnectionId, id: u32, token: &str) -> Outcome {
+    pub(super) fn refresh(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        id: u32,
+        token: &str,
+        proof: Proof,
+    ) -> Outcome {
         if token.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        let skip_signature = self.options.client.insecure_skip_token_signature_verify;
-        let token = verify_connection(token, &self.options.token, skip_signature, now.unix());
+        let token = verify_connection(token, &self.options.token, self.options.client.proof(proof), now.unix());
         let token = token.map_err(|error| match error {
             TokenError::Invalid => Disconnect::INVALID_TOKEN,
             TokenError::Expired => Disconnect::EXPIRED,
@@ -45,6 +51,7 @@ impl Shard {
         connection: ConnectionId,
         id: u32,
         request: SubRefreshRequest,
+        proof: Proof,
     ) -> Outcome {
         let channel = &*request.channel;
         if channel.is_empty() {
@@ -64,10 +71,12 @@ impl Shard {
         }
         // An expired token is refused, where the reference answers success and forgets the expiry.
         let token =
-            self.subscription_token(now, connection, channel, &request.token).map_err(|refusal| match refusal {
-                Refusal::Error(error) if error == ReplyError::PERMISSION_DENIED => Disconnect::INVALID_TOKEN.into(),
-                refusal => refusal,
-            })?;
+            self.subscription_token(now, connection, channel, &request.token, proof).map_err(
+                |refusal| match refusal {
+                    Refusal::Error(error) if error == ReplyError::PERMISSION_DENIED => Disconnect::INVALID_TOKEN.into(),
+                    refusal => refusal,
+                },
+            )?;
         let ttl = time_to_live(token.expire_at, now)?;
         let expire_at = close_at(now, ttl, self.options.client.expired_sub_close_delay);
         if let Some(index) = self.hub.find(channel)

@@ -6,7 +6,7 @@ use super::refresh::close_at;
 use super::subscription::{Detail, State, Subscription};
 use super::write::bodies;
 use super::{Grant, Refusal};
-use crate::auth::{SubscriptionToken, TokenError, verify_subscription};
+use crate::auth::{Proof, SubscriptionToken, TokenError, verify_subscription};
 use crate::channel::delta_contents;
 use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
@@ -94,6 +94,7 @@ impl Shard {
         connection: ConnectionId,
         id: u32,
         request: SubscribeRequest,
+        proof: Proof,
     ) -> Outcome {
         let channel = &*request.channel;
         let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
@@ -109,7 +110,7 @@ impl Shard {
         if client.subscriptions.len() >= self.options.client.channel_limit {
             return Err(ReplyError::LIMIT_EXCEEDED.into());
         }
-        let grant = self.grant(now, connection, &request)?;
+        let grant = self.grant(now, connection, &request, proof)?;
         // An expiry in the past is an error of the command; in the future it is told to the client.
         time_to_live(grant.expire_at, now)?;
         let wish = Wish::from_request(&request);
@@ -118,7 +119,13 @@ impl Shard {
     }
 
     /// Whether, and on which terms, the client may subscribe.
-    fn grant(&self, now: Now, connection: ConnectionId, request: &SubscribeRequest) -> Result<Grant, Refusal> {
+    fn grant(
+        &self,
+        now: Now,
+        connection: ConnectionId,
+        request: &SubscribeRequest,
+        proof: Proof,
+    ) -> Result<Grant, Refusal> {
         let channel = &*request.channel;
         let options = self.options.channel.resolve_for_client(channel)?;
         // Only streams are served: every other type belongs to namespaces of that type.
@@ -130,7 +137,7 @@ impl Shard {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
         let mut grant = if !request.token.is_empty() {
-            let token = self.subscription_token(now, connection, channel, &request.token)?;
+            let token = self.subscription_token(now, connection, channel, &request.token, proof)?;
             let mut grant = Grant::new(options, token.overrides);
             (grant.info, grant.data, grant.expire_at) = (token.info, token.data, token.expire_at);
             grant
@@ -162,11 +169,11 @@ impl Shard {
         connection: ConnectionId,
         channel: &str,
         token: &str,
+        proof: Proof,
     ) -> Result<SubscriptionToken, Refusal> {
         let Some(client) = self.clients.get(connection) else { return Err(Disconnect::CONNECTION_CLOSED.into()) };
-        let options = self.options.subscription_token.as_ref().unwrap_or(&self.options.token);
-        let skip_signature = self.options.client.insecure_skip_token_signature_verify;
-        let token = verify_subscription(token, options, skip_signature, now.unix()).map_err(|error| match error {
+        let (options, proof) = (self.options.subscription_token(), self.options.client.proof(proof));
+        let token = verify_subscription(token, options, proof, now.unix()).map_err(|error| match error {
             TokenError::Invalid => ReplyError::PERMISSION_DENIED,
             TokenError::Expired => ReplyError::TOKEN_EXPIRED,
         })?;
