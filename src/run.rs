@@ -1,6 +1,6 @@
 //! Runs the server: from a command line to the end of the process.
 
-use crate::cli::{RunRequest, VERSION};
+use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
 use crate::jwks::Jwks;
 use crate::log::{self, Level, Logs};
@@ -100,6 +100,7 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
         node = state.node.name,
         "starting Ringcast"
     );
+    cli::log_verifiers(&state.token);
     // Signals are caught from here on, so that none is lost while the shards start.
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
     let pool = Pool::start(runtime.clone(), state).map_err(|error| Fatal::new("error starting shards", error))?;

@@ -18,6 +18,8 @@ pub fn all() -> Command {
         .subcommand(config_doc())
         .subcommand(gen_token())
         .subcommand(gen_sub_token())
+        .subcommand(check_token("checktoken", "Check connection JWT"))
+        .subcommand(check_token("checksubtoken", "Check subscription JWT"))
         .subcommand(serve())
         .subcommand(completion())
 }
@@ -73,6 +75,12 @@ fn gen_sub_token() -> Command {
     token(Command::new("gensubtoken").about("Generate sample subscription JWT for user"))
         .arg(text("user", 'u', "user ID"))
         .arg(text("channel", 's', "channel"))
+}
+
+fn check_token(name: &'static str, about: &'static str) -> Command {
+    // Any number, so that the command itself says that it wants one.
+    let token = Arg::new("token").value_name("TOKEN").action(ArgAction::Append).num_args(0..);
+    Command::new(name).about(about).arg(config("path to config file")).arg(token)
 }
 
 fn serve() -> Command {

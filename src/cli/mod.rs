@@ -3,6 +3,7 @@
 //! Names, flags, texts and exit codes are Centrifugo's. An error ends with exit code 1.
 
 mod check_config;
+mod check_token;
 mod commands;
 mod config_doc;
 mod default_config;
@@ -13,10 +14,12 @@ mod gen_token;
 mod serve;
 mod version;
 
+pub use check_token::log_verifiers;
 pub use version::VERSION;
 
 use crate::config::{self, Environment, Loaded, Sources};
 use clap::ArgMatches;
+use ringcast_state::auth::TokenKind;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -86,6 +89,8 @@ fn answer(name: &str, matches: &ArgMatches, out: &mut dyn Write) -> Result<Strin
         }
         "gentoken" => gen_token::connection_token(&token_request(matches)),
         "gensubtoken" => gen_token::subscription_token(&token_request(matches)),
+        "checktoken" => check_token::run(TokenKind::Connection, &config_file(matches), &tokens(matches)),
+        "checksubtoken" => check_token::run(TokenKind::Subscription, &config_file(matches), &tokens(matches)),
         "serve" => {
             let port = matches.get_one("port").copied().unwrap_or_default();
             serve::run(given(matches, "address"), port, Path::new(given(matches, "dir")), out)
@@ -108,6 +113,10 @@ fn config_file(matches: &ArgMatches) -> PathBuf {
 
 fn base_file(matches: &ArgMatches) -> Option<PathBuf> {
     Some(given(matches, "base")).filter(|base| !base.is_empty()).map(PathBuf::from)
+}
+
+fn tokens(matches: &ArgMatches) -> Vec<&str> {
+    matches.get_many::<String>("token").into_iter().flatten().map(String::as_str).collect()
 }
 
 fn given<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {

@@ -1,6 +1,7 @@
 //! One key set over HTTP: small, at once, from where it is said to be and nowhere else.
 
-use ringcast_state::auth::{KeySetAddress, NamedKey, decode_key_set, is_private};
+use super::address::is_private;
+use ringcast_state::auth::{KeySetAddress, NamedKey, decode_key_set};
 use std::fmt;
 use std::io;
 use std::sync::Arc;

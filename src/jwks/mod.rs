@@ -1,6 +1,7 @@
 //! Published keys: gets the key sets that the shards ask for. Control plane, on threads of its own; a server that hangs delays
 //! nobody but clients who need its keys.
 
+mod address;
 mod fetch;
 mod sets;
 

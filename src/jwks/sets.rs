@@ -310,7 +310,7 @@ mod tests {
             desk.finish(second, "h", None);
         }
         desk.ask(10, "h", "a");
-        assert_eq!(desk.finish(10, "h", Some(&["a"])), [(10, true)]);
+        assert_eq!(desk.finish(10, "h", Some(&["a"])), [(11, true)]);
         assert_eq!(desk.ask(10, "h", "a"), "yes");
     }
 

@@ -143,6 +143,51 @@ fn tokens_need_a_key_and_a_channel() {
     check(&[KEY], &["gensubtoken"], "channel is required\n", 1);
 }
 
+/// L06
+#[test]
+fn tokens_are_checked_with_the_keys_of_the_configuration() {
+    let directory = Directory::with(&[KEY]);
+    let made = |arguments: &[&str]| text(&ringcast(&directory, arguments, &[]).stdout).to_owned();
+    let connection = made(&["gentoken", "-q", "-u", "42", "-t", "-1"]);
+    let anonymous = made(&["gentoken", "-q", "-t", "-1"]);
+    let subscription = made(&["gensubtoken", "-q", "-u", "42", "-s", "ch1", "-t", "-1"]);
+    let tampered = format!("{connection}A");
+    let unknown = made(&["gensubtoken", "-q", "-u", "42", "-s", "no:ch1", "-t", "-1"]);
+    for (arguments, start, exit_code) in [
+        (vec!["checktoken", &connection], "valid token for user 42\npayload: {\"sub\":\"42\",", 0),
+        (vec!["checktoken", &anonymous], "valid token for anonymous user\npayload: {", 0),
+        (
+            vec!["checksubtoken", &subscription],
+            "valid subscription token for user \"42\" and channel \"ch1\"\npayload: {\"sub\":\"42\",",
+            0,
+        ),
+        (vec!["checktoken", &tampered], "error: token with algorithm HS256 and claims {\"sub\":\"42\",", 1),
+        (vec!["checktoken", &subscription], "error: token with algorithm HS256 and claims {", 1),
+        (vec!["checksubtoken", &connection], "error: token with algorithm HS256 and claims {", 1),
+        (vec!["checksubtoken", &unknown], "error: token with algorithm HS256 and claims {", 1),
+        (vec!["checktoken", "a.b.c"], "error: token format is not valid\n", 1),
+        (vec!["checktoken", "abc"], "error: token format is not valid\n", 1),
+        (vec!["checktoken"], "error: provide token to check [ringcast checktoken <TOKEN>]\n", 1),
+        (vec!["checksubtoken", "a", "b"], "error: provide token to check [ringcast checksubtoken <TOKEN>]\n", 1),
+    ] {
+        let output = ringcast(&directory, &arguments, &[]);
+        assert!(text(&output.stdout).starts_with(start), "{arguments:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(exit_code), "{arguments:?}");
+    }
+    for (arguments, end) in [
+        (["checktoken", &tampered], "has error: invalid token: signature is not valid\n"),
+        (
+            ["checktoken", &subscription],
+            "has error: invalid token: connection JWT can not contain channel claim, only subscription JWT can\n",
+        ),
+        (["checksubtoken", &connection], "has error: invalid token: channel claim is required for subscription JWT\n"),
+    ] {
+        let output = ringcast(&directory, &arguments, &[]);
+        assert!(text(&output.stdout).ends_with(end), "{arguments:?}: {output:?}");
+        assert!(text(&output.stderr).contains(r#""algorithms":"HS256, HS384, HS512""#), "{output:?}");
+    }
+}
+
 #[test]
 fn a_wrong_command_line_exits_with_1() {
     for arguments in [&["nonsense"] as &[&str], &["--nonsense"], &["gentoken", "--ttl", "soon"]] {

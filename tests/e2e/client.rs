@@ -87,6 +87,20 @@ impl Client {
         assert!(reply.get("subscribe").is_some(), "{channel}: {reply}");
     }
 
+    /// What comes first: a reply, which must be no error, or a close with this code.
+    #[track_caller]
+    pub fn first_reply(mut self) -> Result<Client, u16> {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => {
+                assert!(!text.contains("\"error\""), "{text}");
+                self.id = 1;
+                Ok(self)
+            }
+            Ok(Message::Close(Some(frame))) => Err(frame.code.into()),
+            other => panic!("neither a reply nor a close: {other:?}"),
+        }
+    }
+
     /// The next publication.
     #[track_caller]
     pub fn publication(&mut self) -> Value {

@@ -64,7 +64,7 @@ impl Checks {
             && let Some(check) = state.take_slow_signature_check()
         {
             let sent = self.slow.try_send(SlowCheck { shard: self.shard, check });
-            sent.ok().expect("the helpers live as long as a shard, and have room for it");
+            assert!(sent.is_ok(), "the helpers live as long as a shard, and have room for it");
             self.out += 1;
         }
         self.out - before

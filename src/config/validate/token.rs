@@ -207,7 +207,8 @@ mod tests {
         let class = "it has a class of characters";
         let group = "its group \"t\" matches more than a list of values";
         for (pattern, want) in [
-            ("^(?P<t>[a-z]+)$", class),
+            ("^(?P<t>[a-z])$", class),
+            ("^(?P<t>[a-z]+)$", group),
             (r"^(?P<t>\w)$", class),
             (r"^(?P<t>\pL)$", class),
             ("^(?P<t>a)[0-9]$", class),

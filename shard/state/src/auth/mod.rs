@@ -2,6 +2,7 @@
 
 mod claims;
 mod endpoint;
+mod inspect;
 mod jwk;
 mod keys;
 mod object;
@@ -11,7 +12,8 @@ mod public_key;
 mod signature;
 mod token;
 
-pub use endpoint::{Endpoint, EndpointError, KeySetAddress, is_private};
+pub use endpoint::{Endpoint, EndpointError, KeySetAddress};
+pub use inspect::{Inspected, Refused, TokenKind, inspect};
 pub use jwk::{NamedKey, decode_key_set};
 pub use keys::{KeyAnswer, KeyQuestion};
 pub use pem::PemError;

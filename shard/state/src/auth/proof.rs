@@ -144,10 +144,29 @@ fn address(claims: &str, options: &TokenOptions) -> Option<KeySetAddress> {
 impl SignatureCheck {
     /// Whether the key made the signature.
     pub fn run(&self) -> bool {
-        let Some((signed, signature)) = self.token.rsplit_once('.') else { return false };
-        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
-        self.key.as_ref().is_some_and(|key| key.verify(self.algorithm, signed.as_bytes(), &signature))
+        self.key.as_ref().is_some_and(|key| is_signed(&self.token, self.algorithm, key))
     }
+}
+
+fn is_signed(token: &str, algorithm: Algorithm, key: &PublicKey) -> bool {
+    let Some((signed, signature)) = token.rsplit_once('.') else { return false };
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+    key.verify(algorithm, signed.as_bytes(), &signature)
+}
+
+/// Proves a token at once, for a caller who has the time.
+pub(super) fn prove(
+    token: &str,
+    options: &TokenOptions,
+    find_key: impl FnOnce(&KeyQuestion) -> Option<Arc<PublicKey>>,
+) -> Proof {
+    let (algorithm, key) = match need(token, options, &Keys::new(0), Now::default()) {
+        None => return Proof::Open,
+        Some(Need::Check(algorithm, key)) => (algorithm, Some(key)),
+        Some(Need::Key(algorithm, question)) => (algorithm, find_key(&question)),
+    };
+    let is_right = key.is_some_and(|key| is_signed(token, algorithm, &key));
+    if is_right { Proof::Right } else { Proof::Wrong }
 }
 
 impl Proofs {

@@ -80,18 +80,32 @@ pub enum KeyError {
 }
 
 impl Algorithm {
+    const ALL: [Algorithm; 7] = [
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::ES512,
+        Algorithm::EdDSA,
+    ];
+
     /// By the name in a header; `None` for HMAC and everything that is not served.
     pub fn from_name(name: &str) -> Option<Algorithm> {
-        Some(match name {
-            "RS256" => Algorithm::RS256,
-            "RS384" => Algorithm::RS384,
-            "RS512" => Algorithm::RS512,
-            "ES256" => Algorithm::ES256,
-            "ES384" => Algorithm::ES384,
-            "ES512" => Algorithm::ES512,
-            "EdDSA" => Algorithm::EdDSA,
-            _ => return None,
-        })
+        Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// As in a header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::RS256 => "RS256",
+            Algorithm::RS384 => "RS384",
+            Algorithm::RS512 => "RS512",
+            Algorithm::ES256 => "ES256",
+            Algorithm::ES384 => "ES384",
+            Algorithm::ES512 => "ES512",
+            Algorithm::EdDSA => "EdDSA",
+        }
     }
 }
 
@@ -175,6 +189,11 @@ impl PublicKey {
             Material::Ed25519(_) => algorithm == Algorithm::EdDSA,
         };
         is_of_kind && self.only.is_none_or(|only| only == algorithm)
+    }
+
+    /// All that fit.
+    pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL.into_iter().filter(|algorithm| self.fits(*algorithm))
     }
 
     /// Whether a check takes too long for a shard: measured 0.8 ms with P-384, 1.3 ms with P-521; 64 us with P-256 and

@@ -389,40 +389,6 @@ fn only_a_host_out_of_a_token_is_guarded() {
     }
 }
 
-#[test]
-fn private_addresses_are_known_in_every_clothing() {
-    for (address, want) in [
-        ("127.0.0.1", true),
-        ("10.1.2.3", true),
-        ("172.16.0.1", true),
-        ("192.168.1.1", true),
-        ("169.254.169.254", true),
-        ("100.64.0.1", true),
-        ("0.0.0.0", true),
-        ("192.0.0.8", true),
-        ("198.18.0.1", true),
-        ("224.0.0.1", true),
-        ("255.255.255.255", true),
-        ("::1", true),
-        ("::", true),
-        ("fe80::1", true),
-        ("fd00::1", true),
-        ("ff02::1", true),
-        ("::ffff:127.0.0.1", true),
-        ("::127.0.0.1", true),
-        ("64:ff9b::a00:1", true),
-        ("2002:7f00:1::", true),
-        ("2001:db8::1", true),
-        ("1.1.1.1", false),
-        ("172.15.0.1", false),
-        ("100.128.0.1", false),
-        ("2606:4700::1111", false),
-        ("64:ff9b::101:101", false),
-    ] {
-        assert_eq!(is_private(address.parse().expect("an address")), want, "{address}");
-    }
-}
-
 /// What a token needs, in words.
 fn needs(options: &TokenOptions, header: &str) -> String {
     let token = format!("{}.e30.AAAA", base64(header.as_bytes()));

@@ -2,7 +2,7 @@
 //! all checks in their usual order. The clients behind them do not notice; the client itself may have to wait.
 
 use super::Phase;
-use crate::auth::{KeyAnswer, KeyQuestion, Late, Proof, SignatureCheck, Unproven, need};
+use crate::auth::{KeyAnswer, KeyQuestion, Late, Proof, SignatureCheck, TokenKind, Unproven, need};
 use crate::shard::Shard;
 use crate::{ConnectionId, Now, RequestId, Time};
 use ringcast_proto::client::{Command, Request};
@@ -24,11 +24,7 @@ impl Shard {
             Phase::Connecting(_) | Phase::Unusable | Phase::Closed => false,
         };
         let Some((token, kind)) = token_of(&command).filter(|_| is_allowed) else { return Some(command) };
-        let options = match kind {
-            TokenKind::Connection => &self.options.token,
-            TokenKind::Subscription => self.options.subscription_token(),
-        };
-        let Some(need) = need(token, options, &self.proofs.keys, now) else { return Some(command) };
+        let Some(need) = need(token, kind.options(&self.options), &self.proofs.keys, now) else { return Some(command) };
         let deadline = self.proof_deadline(now);
         self.proofs.insert(Unproven { connection, command }, need, deadline);
         None
@@ -89,12 +85,6 @@ impl Shard {
         self.perform(now, unproven.connection, unproven.command, proof);
         self.serve_waiting(now, unproven.connection);
     }
-}
-
-/// What a token opens.
-enum TokenKind {
-    Connection,
-    Subscription,
 }
 
 /// The token of a command; `None` for a command without one.
