@@ -291,6 +291,12 @@ impl Client {
             return;
         }
         let subscription = self.subscriptions.get_mut(&channel);
+        // The server API tells those, too, who have nothing to end.
+        if subscription.is_none()
+            && matches!(&push.body, PushBody::Unsubscribe(unsubscribe) if unsubscribe.code == 2000)
+        {
+            return assert!(context.scenario.acts_on_users);
+        }
         let subscription =
             subscription.unwrap_or_else(|| panic!("client {}: {channel} is not subscribed", self.number));
         match push.body {
@@ -363,6 +369,7 @@ impl Client {
             3012 => self.is_deaf || scenario.block_one_in > 0 || scenario.may_time_out(),
             3503 => scenario.acts_on_users,
             3502 => self.phase == Phase::Connecting && self.asked.is_empty() || scenario.may_time_out(),
+            3505 => scenario.acts_on_users && options.channel_limit < 128,
             3504 => options.user_connection_limit > 0,
             3506 => scenario.binary && self.encoding == Encoding::Json,
             _ => false,

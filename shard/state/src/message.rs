@@ -109,6 +109,8 @@ pub enum Message {
     Done {
         /// The question.
         request: RequestId,
+        /// For at least one connection it could not be done.
+        failed: bool,
     },
 
     /// To every shard: report something of yours.
@@ -295,6 +297,8 @@ pub struct UserCommand {
     pub user: Arc<str>,
     /// Only this connection, when not empty.
     pub client: Arc<str>,
+    /// Only the connection of this session, when not empty.
+    pub session: Arc<str>,
     /// What to do.
     pub act: Arc<UserAct>,
 }
@@ -310,7 +314,7 @@ pub enum UserAct {
     /// Closes connections.
     Disconnect { disconnect: Disconnect, whitelist: Vec<String> },
     /// New expiry, or the end of it.
-    Refresh { expired: bool, expire_at: i64 },
+    Refresh { expired: bool, expire_at: i64, info: Bytes },
 }
 
 /// A subscription that the server makes for a client.

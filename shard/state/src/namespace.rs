@@ -121,6 +121,8 @@ impl ChannelConfig {
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
         match name.split_once(&*self.namespace_boundary).filter(|_| !self.namespace_boundary.is_empty()) {
             None => Some((channel, &self.without_namespace)),
+            // Nothing in front of the boundary names no namespace, though the boundary is cut off.
+            Some(("", rest)) => Some((rest, &self.without_namespace)),
             Some((namespace, rest)) => self.namespaces.get(namespace).map(|options| (rest, options)),
         }
     }
@@ -288,7 +290,12 @@ mod tests {
     #[test]
     fn unknown_namespace_is_not_resolved() {
         check_resolve("weather:today", None);
-        check_resolve(":today", None);
+    }
+
+    #[test]
+    fn empty_namespace_is_none_but_is_cut_off() {
+        check_resolve(":today", Some(("today", 0)));
+        check_resolve("$:today", Some(("today", 0)));
     }
 
     /// C02

@@ -353,7 +353,7 @@ impl Shard {
             Message::UserCommand(command) => self.relay_to_user(*command),
             Message::UserAct(command) => self.user_act(now, &command),
             Message::Expect { request, answers } => self.expect_done(now, request, answers),
-            Message::Done { request } => self.done(now, request),
+            Message::Done { request, failed } => self.done(now, request, failed),
 
             Message::Survey { request, question } => self.report(from, request, &question),
             Message::SurveyIs { request, answer } => self.survey_is(now, request, *answer),

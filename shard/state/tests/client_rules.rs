@@ -31,6 +31,11 @@ struct Talk {
 
 impl Talk {
     fn open(options: Options) -> Self {
+        Talk::open_as(None, options)
+    }
+
+    /// On a connection whose user the transport vouches for.
+    fn open_as(user: Option<&str>, options: Options) -> Self {
         let now = Now { at: Time(1), unix_ms: UNIX as u64 * 1000 };
         let seeds = Seeds { home: 1, shard: [7; 32] };
         let mut shard = Shard::new(ShardId(0), 1, Arc::new(options), seeds, now);
@@ -39,7 +44,7 @@ impl Talk {
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
-            user: None,
+            user: user.map(Into::into),
         };
         shard.handle_open(now, CONNECTION, transport);
         Talk { shard, now, heard: Vec::new() }
@@ -595,7 +600,9 @@ fn history_is_read_by_limit_start_and_direction() {
     check_history(r#","limit":-1,"since":{"offset":3}"#, &[4, 5]);
     check_history(r#","limit":-1,"since":{"offset":3},"reverse":true"#, &[2, 1]);
     check_history(r#","limit":-1,"since":{"offset":18446744073709551615}"#, &[]);
-    check_history(r#","limit":-1,"since":{"offset":18446744073709551615},"reverse":true"#, &[5, 4, 3]);
+    check_history(r#","limit":-1,"since":{"offset":6},"reverse":true"#, &[5, 4, 3]);
+    check_history(r#","limit":-1,"since":{"offset":7},"reverse":true"#, &[]);
+    check_history(r#","limit":-1,"since":{"offset":18446744073709551615},"reverse":true"#, &[]);
 }
 
 /// H02, H03
@@ -709,4 +716,61 @@ fn subscription_of_the_server_that_is_over_already_is_not_begun() {
     assert_eq!(talk.news(), "");
     talk.call("subscribe", &format!(r#"{{"channel":"news","user":"u","expire_at":{}}}"#, UNIX + 60));
     assert!(talk.news().contains(r#""subscribe":{"#));
+}
+
+/// R01
+#[test]
+fn other_types_of_subscriptions_and_publications_are_refused() {
+    for (kind, want) in
+        [(1, error(103)), (3, error(103)), (4, error(108)), (-1, r#"{"id":9,"subscribe":{}}"#.to_owned())]
+    {
+        check(&[&format!(r#"{{"id":9,"subscribe":{{"channel":"sub:1","type":{kind}}}}}"#)], &want);
+    }
+    let publish = |kind: i32| format!(r#"{{"id":9,"publish":{{"channel":"bare:1","data":1,"type":{kind}}}}}"#);
+    check(&[&publish(1)], &error(103));
+    check(&[&publish(2)], r#"{"id":9,"publish":{}}"#);
+    check(&[r#"{"id":9,"publish":{"channel":"nosuch:1","type":1}}"#], &error(102));
+}
+
+/// C12
+#[test]
+fn subscription_expiry_is_told_uncut_and_not_begun_when_it_is_now() {
+    for (expire_at, want) in [
+        (UNIX + 40_000_000, r#"{"id":9,"subscribe":{"expires":true,"ttl":40000000}}"#.to_owned()),
+        (UNIX, r#"{"id":9,"error":{"code":110,"message":"expired"}}"#.to_owned()),
+    ] {
+        let token = token(&format!(r#"{{"sub":"ann","channel":"1","expire_at":{expire_at}}}"#));
+        check(&[&format!(r#"{{"id":9,"subscribe":{{"channel":"1","token":"{token}"}}}}"#)], &want);
+    }
+}
+
+/// U12
+#[test]
+fn user_that_the_transport_vouches_for_counts_where_nobody_else_is_let_in() {
+    for (is_open, code) in [(false, None), (true, Some(103))] {
+        let mut options = options();
+        options.client.allow_anonymous_connect_without_token = is_open;
+        let mut talk = Talk::open_as(Some("ann"), options);
+        talk.say(r#"{"id":9,"connect":{"subs":{"sub:1":{}}}}"#);
+        let reply = talk.news();
+        assert!(reply.contains(r#""connect""#) && !reply.contains("subs"), "{reply}");
+        talk.say(r#"{"id":9,"subscribe":{"channel":"sub:1"}}"#);
+        assert_eq!(talk.news(), code.map_or(r#"{"id":9,"subscribe":{}}"#.to_owned(), error));
+    }
+}
+
+/// R02
+#[test]
+fn commands_behind_a_connect_wait_for_it_whatever_the_concurrency() {
+    for concurrency in [0, 1, 4] {
+        let mut options = options();
+        options.client.concurrency = concurrency;
+        let mut talk = Talk::open(options);
+        let token = token(r#"{"sub":"ann","channels":["bare:1"]}"#);
+        talk.say(&format!(
+            "{{\"id\":1,\"connect\":{{\"token\":\"{token}\"}}}}\n{{\"id\":9,\"subscribe\":{{\"channel\":\"sub:1\"}}}}"
+        ));
+        let heard = talk.news();
+        assert!(heard.ends_with(r#"{"id":9,"subscribe":{}}"#), "{heard}");
+    }
 }

@@ -22,6 +22,15 @@ pub(crate) struct Acting {
     missing: i64,
     /// The number told has come.
     is_counted: bool,
+    /// Some shard could not do it for all.
+    has_failed: bool,
+}
+
+/// Which connections a call concerns.
+struct Target<'a> {
+    user: &'a str,
+    client: &'a str,
+    session: &'a str,
 }
 
 impl Shard {
@@ -45,7 +54,8 @@ impl Shard {
             recover_since: since.map(|since| Position { offset: since.offset, epoch: (&*since.epoch).into() }),
             overrides: request.r#override.as_ref().map_or_else(Overrides::default, overrides),
         });
-        self.act(now, origin, ApiResult::Subscribe, &request.user, &request.client, act);
+        let target = Target { user: &request.user, client: &request.client, session: &request.session };
+        self.act(now, origin, ApiResult::Subscribe, target, act);
         Ok(())
     }
 
@@ -59,7 +69,8 @@ impl Shard {
             self.options.channel.resolve(&request.channel).ok_or(ApiError::UNKNOWN_CHANNEL)?;
         }
         let act = UserAct::Unsubscribe { channel: request.channel };
-        self.act(now, origin, ApiResult::Unsubscribe, &request.user, &request.client, act);
+        let target = Target { user: &request.user, client: &request.client, session: &request.session };
+        self.act(now, origin, ApiResult::Unsubscribe, target, act);
         Ok(())
     }
 
@@ -74,21 +85,25 @@ impl Shard {
             Some(wanted) => Disconnect { code: wanted.code, reason: wanted.reason.into() },
         };
         let act = UserAct::Disconnect { disconnect, whitelist: request.whitelist };
-        self.act(now, origin, ApiResult::Disconnect, &request.user, &request.client, act);
+        let target = Target { user: &request.user, client: &request.client, session: &request.session };
+        self.act(now, origin, ApiResult::Disconnect, target, act);
         Ok(())
     }
 
     pub(super) fn api_refresh(&mut self, now: Now, origin: &Origin, request: RefreshRequest) -> Result<(), ApiError> {
-        let act = UserAct::Refresh { expired: request.expired, expire_at: request.expire_at };
-        self.act(now, origin, ApiResult::Refresh, &request.user, &request.client, act);
+        let act = UserAct::Refresh { expired: request.expired, expire_at: request.expire_at, info: request.info };
+        let target = Target { user: &request.user, client: &request.client, session: &request.session };
+        self.act(now, origin, ApiResult::Refresh, target, act);
         Ok(())
     }
 
-    fn act(&mut self, now: Now, origin: &Origin, result: ApiResult, user: &str, client: &str, act: UserAct) {
-        let acting = Acting { origin: origin.clone(), result, missing: 0, is_counted: false };
+    fn act(&mut self, now: Now, origin: &Origin, result: ApiResult, target: Target<'_>, act: UserAct) {
+        let acting = Acting { origin: origin.clone(), result, missing: 0, is_counted: false, has_failed: false };
         let request = self.ask(now, Waiting::ApiActing(Box::new(acting)));
         let origin = Some((self.post.own(), request));
-        let command = UserCommand { origin, user: user.into(), client: client.into(), act: Arc::new(act) };
+        let Target { user, client, session } = target;
+        let act = Arc::new(act);
+        let command = UserCommand { origin, user: user.into(), client: client.into(), session: session.into(), act };
         if user.is_empty() {
             // Anonymous connections have no home: every shard is asked.
             return self.relay(command, self.post.shards().collect());
@@ -100,8 +115,8 @@ impl Shard {
     pub(crate) fn close_others(&mut self, newcomer: &UserConnect) {
         let whitelist = vec![newcomer.client.to_string()];
         let act = UserAct::Disconnect { disconnect: Disconnect::CONNECTION_LIMIT, whitelist };
-        let (user, client) = (newcomer.user.clone(), "".into());
-        self.relay_to_user(UserCommand { origin: None, user, client, act: Arc::new(act) });
+        let (user, client, session) = (newcomer.user.clone(), "".into(), "".into());
+        self.relay_to_user(UserCommand { origin: None, user, client, session, act: Arc::new(act) });
     }
 
     /// At the user's home: passes a command on to the shards concerned.
@@ -128,8 +143,11 @@ impl Shard {
     }
 
     /// One shard is done.
-    pub(crate) fn done(&mut self, now: Now, request: RequestId) {
-        self.count_done(now, request, |acting| acting.missing -= 1);
+    pub(crate) fn done(&mut self, now: Now, request: RequestId, failed: bool) {
+        self.count_done(now, request, |acting| {
+            acting.missing -= 1;
+            acting.has_failed |= failed;
+        });
     }
 
     fn count_done(&mut self, now: Now, request: RequestId, count: impl FnOnce(&mut Acting)) {
@@ -139,7 +157,8 @@ impl Shard {
             return;
         }
         if let Some(Waiting::ApiActing(acting)) = self.pending.take(request) {
-            self.complete(now, &acting.origin, Ok(acting.result));
+            let result = if acting.has_failed { Err(ApiError::INTERNAL) } else { Ok(acting.result) };
+            self.complete(now, &acting.origin, result);
         }
     }
 }

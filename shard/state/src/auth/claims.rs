@@ -5,7 +5,7 @@ use crate::message::Overrides;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -31,11 +31,11 @@ pub(super) struct Claims<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     pub(super) subs: BTreeMap<String, Object<Sub<'a>>>,
     pub(super) expire_at: Option<i64>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "present")]
     info: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
     b64info: String,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
     b64data: String,
@@ -71,11 +71,11 @@ impl Audience {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Sub<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "present")]
     info: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
     b64info: String,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
     b64data: String,
@@ -113,14 +113,17 @@ impl OverrideClaims {
     }
 }
 
+/// A payload that is there, `null` included.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
 /// A payload that comes as JSON or in base64; `None` for broken base64.
 fn payload(json: Option<&RawValue>, base64: &str) -> Option<Bytes> {
     if !base64.is_empty() {
         return STANDARD.decode(base64).ok().map(Bytes::from);
     }
-    // A `null` is no payload, as an absent one.
-    let json = json.map(RawValue::get).filter(|json| *json != "null");
-    Some(json.map_or_else(Bytes::new, |json| Bytes::copy_from_slice(json.as_bytes())))
+    Some(json.map_or_else(Bytes::new, |json| Bytes::copy_from_slice(json.get().as_bytes())))
 }
 
 impl Claims<'_> {

@@ -66,7 +66,8 @@ pub fn inspect(
         TokenError::Expired => Refused::Expired,
         TokenError::Invalid => match verify(Proof::Right) {
             Err(TokenError::Invalid) => Refused::Claims,
-            Ok(_) | Err(TokenError::Expired) => Refused::Signature,
+            Ok(_) | Err(TokenError::Expired | TokenError::BrokenInfo) => Refused::Signature,
         },
+        TokenError::BrokenInfo => Refused::Claims,
     })
 }

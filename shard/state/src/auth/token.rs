@@ -19,6 +19,8 @@ pub(crate) enum TokenError {
     Invalid,
     /// Rightly signed, but its time is over or has not come.
     Expired,
+    /// Rightly signed, but the info of the connection is not the base64 that it should be: an error of our own making.
+    BrokenInfo,
 }
 
 /// What a connection token says.
@@ -64,11 +66,9 @@ pub(crate) fn verify_connection(
     proof: Proof,
     unix: i64,
 ) -> Result<ConnectionToken, TokenError> {
-    verify(token, options, proof, unix, |claims, user| {
-        // A subscription token must not open a connection.
-        if !claims.channel.is_empty() {
-            return None;
-        }
+    // A subscription token must not open a connection.
+    let is_meant = |claims: &Claims<'_>| claims.channel.is_empty();
+    verify(token, options, proof, unix, is_meant, |claims, user| {
         let named = claims.subs.iter().map(|(channel, Object(sub))| {
             Some(TokenSub {
                 channel: channel.clone(),
@@ -77,11 +77,12 @@ pub(crate) fn verify_connection(
                 overrides: sub.overrides.as_ref().map_or_else(Overrides::default, |Object(o)| o.options()),
             })
         });
-        let mut subs = named.collect::<Option<Vec<_>>>()?;
+        let mut subs = named.collect::<Option<Vec<_>>>().ok_or(TokenError::Invalid)?;
         if subs.is_empty() {
             subs = claims.channels.iter().map(|channel| TokenSub::plain(channel)).collect();
         }
-        Some(ConnectionToken { user, expire_at: claims.expire_at(), info: claims.info()?, subs })
+        let info = claims.info().ok_or(TokenError::BrokenInfo)?;
+        Ok(ConnectionToken { user, expire_at: claims.expire_at(), info, subs })
     })
 }
 
@@ -92,20 +93,27 @@ pub(crate) fn verify_subscription(
     proof: Proof,
     unix: i64,
 ) -> Result<SubscriptionToken, TokenError> {
-    verify(token, options, proof, unix, |claims, user| {
-        if claims.channel.is_empty() {
-            return None;
-        }
-        Some(SubscriptionToken {
-            user,
-            channel: claims.channel.clone(),
-            client: claims.client.clone(),
-            expire_at: claims.expire_at(),
-            info: claims.info()?,
-            data: claims.data()?,
-            overrides: claims.overrides.as_ref().map_or_else(Overrides::default, |Object(o)| o.options()),
-        })
-    })
+    verify(
+        token,
+        options,
+        proof,
+        unix,
+        |_| true,
+        |claims, user| {
+            if claims.channel.is_empty() {
+                return Err(TokenError::Invalid);
+            }
+            Ok(SubscriptionToken {
+                user,
+                channel: claims.channel.clone(),
+                client: claims.client.clone(),
+                expire_at: claims.expire_at(),
+                info: claims.info().ok_or(TokenError::Invalid)?,
+                data: claims.data().ok_or(TokenError::Invalid)?,
+                overrides: claims.overrides.as_ref().map_or_else(Overrides::default, |Object(o)| o.options()),
+            })
+        },
+    )
 }
 
 fn verify<T>(
@@ -113,7 +121,8 @@ fn verify<T>(
     options: &TokenOptions,
     proof: Proof,
     unix: i64,
-    read: impl FnOnce(&Claims<'_>, String) -> Option<T>,
+    is_meant: impl FnOnce(&Claims<'_>) -> bool,
+    read: impl FnOnce(&Claims<'_>, String) -> Result<T, TokenError>,
 ) -> Result<T, TokenError> {
     let parts = signature::parse(token).ok_or(TokenError::Invalid)?;
     let Object(claims) =
@@ -126,14 +135,13 @@ fn verify<T>(
     if !is_signed {
         return Err(TokenError::Invalid);
     }
-    if !is_for_us(&claims, options) {
+    if !is_for_us(&claims, options) || !is_meant(&claims) {
         return Err(TokenError::Invalid);
     }
     let user = user(&parts.claims, &claims, options).ok_or(TokenError::Invalid)?;
-    let content = read(&claims, user).ok_or(TokenError::Invalid)?;
     let is_over = claims.exp.is_some_and(|exp| exp as i64 <= unix);
     let is_early = claims.nbf.is_some_and(|nbf| nbf as i64 > unix);
-    if is_over || is_early { Err(TokenError::Expired) } else { Ok(content) }
+    if is_over || is_early { Err(TokenError::Expired) } else { read(&claims, user) }
 }
 
 /// Whether issuer and audience are the configured ones.
@@ -276,10 +284,27 @@ mod tests {
             r#"{"sub":"ann","nbf":{}}"#,
             r#"{"sub":"ann","channels":"news"}"#,
             r#"{"sub":"ann","subs":[]}"#,
-            r#"{"sub":"ann","b64info":"?"}"#,
+            r#"{"sub":"ann","subs":{"news":{"b64info":"?"}}}"#,
+            r#"{"sub":"ann","subs":{"news":{"b64data":"?"}}}"#,
         ] {
             check(claims, &options(), INVALID);
         }
+        check(r#"{"sub":"ann","b64info":"?"}"#, &options(), Err(TokenError::BrokenInfo));
+    }
+
+    #[test]
+    fn time_is_looked_at_before_payloads_and_after_the_kind_of_token() {
+        check(r#"{"sub":"ann","exp":1,"b64info":"?"}"#, &options(), EXPIRED);
+        check(r#"{"sub":"ann","exp":1,"subs":{"news":{"b64data":"?"}}}"#, &options(), EXPIRED);
+        check(r#"{"sub":"ann","exp":1,"channel":"news"}"#, &options(), INVALID);
+    }
+
+    #[test]
+    fn null_is_a_payload() {
+        let token =
+            verify_connection(&token(r#"{"info":null,"subs":{"news":{"data":null}}}"#), &options(), Proof::Open, NOW);
+        let token = token.expect("a good token");
+        assert_eq!((&*token.info, &*token.subs[0].data), (&b"null"[..], &b"null"[..]));
     }
 
     #[test]
@@ -395,7 +420,7 @@ mod tests {
         assert_eq!(&got.info[..], br#"{ "a" : 1 }"#);
         let subs: Vec<(&str, &[u8], &[u8])> =
             got.subs.iter().map(|s| (&*s.channel, &s.data[..], &s.info[..])).collect();
-        assert_eq!(subs, [("x", &b"[1]"[..], &b""[..]), ("y", b"\x00\x01", b""), ("z", b"", b"")]);
+        assert_eq!(subs, [("x", &b"[1]"[..], &b""[..]), ("y", b"\x00\x01", b""), ("z", b"", b"null")]);
     }
 
     #[test]

@@ -133,6 +133,8 @@ impl Stream {
         form: impl Into<Option<Form>>,
     ) -> Vec<Arc<Publication>> {
         let end = match before {
+            // A place that the stream has not come to has nothing before it, as in the reference.
+            Some(offset) if offset > self.next_offset() => 0,
             Some(offset) => self.index_after(offset.saturating_sub(1)),
             None => self.publications.len(),
         };
@@ -259,7 +261,8 @@ mod tests {
         check_before(Some(4), usize::MAX, &[]);
         check_before(Some(0), usize::MAX, &[]);
         check_before(Some(9), 1, &[8]);
-        check_before(Some(u64::MAX), 1, &[8]);
+        check_before(Some(10), 1, &[]);
+        check_before(Some(u64::MAX), 1, &[]);
     }
 
     #[test]

@@ -60,6 +60,8 @@ struct Credentials {
     expire_at: Option<i64>,
     info: Bytes,
     subs: BTreeMap<String, Grant>,
+    /// Only the transport says so: such a client gets no server-side subscriptions.
+    is_vouched: bool,
 }
 
 impl Shard {
@@ -76,8 +78,12 @@ impl Shard {
             return Err(Disconnect::BAD_REQUEST.into());
         }
         let mut credentials = self.credentials(now, connection, &request, proof)?;
-        self.add_personal(&mut credentials)?;
-        self.add_wanted(&mut credentials, &request.subs)?;
+        if !credentials.is_vouched {
+            self.add_personal(&mut credentials)?;
+            self.add_wanted(&mut credentials, &request.subs)?;
+        }
+        // A channel without a name has no place in the reply.
+        credentials.subs.remove("");
         if credentials.subs.len() > self.options.client.channel_limit {
             return Err(Disconnect::CHANNEL_LIMIT.into());
         }
@@ -134,24 +140,29 @@ impl Shard {
     ) -> Result<Credentials, Refusal> {
         let options = &self.options.client;
         if request.token.is_empty() {
-            let user = self.clients.get(connection).map_or("", |client| &client.user);
-            if user.is_empty() && !options.allow_anonymous_connect_without_token && !options.insecure {
-                return Err(Disconnect::BAD_REQUEST.into());
-            }
+            // Where everybody is let in as nobody, who the transport vouches for is, too.
+            let is_open = options.allow_anonymous_connect_without_token || options.insecure;
+            let vouched = self.clients.get(connection).map(|client| &*client.user).filter(|user| !user.is_empty());
+            let user = match vouched {
+                _ if is_open => "",
+                Some(user) => user,
+                None => return Err(Disconnect::BAD_REQUEST.into()),
+            };
             let (info, subs) = (Bytes::new(), BTreeMap::new());
-            return Ok(Credentials { user: user.to_owned(), expire_at: None, info, subs });
+            return Ok(Credentials { user: user.to_owned(), expire_at: None, info, subs, is_vouched: !is_open });
         }
         let token = verify_connection(&request.token, &self.options.token, options.proof(proof), now.unix());
         let token = token.map_err(|error| match error {
             TokenError::Invalid => Refusal::from(Disconnect::INVALID_TOKEN),
             TokenError::Expired => Refusal::from(ReplyError::TOKEN_EXPIRED),
+            TokenError::BrokenInfo => Refusal::from(ReplyError::INTERNAL),
         })?;
         if token.user.is_empty() && options.disallow_anonymous_connection_tokens {
             return Err(Disconnect::PERMISSION_DENIED.into());
         }
         let subs = self.token_subs(&token)?;
         let expire_at = token.expire_at.filter(|_| !options.insecure);
-        Ok(Credentials { user: token.user, expire_at, info: token.info, subs })
+        Ok(Credentials { user: token.user, expire_at, info: token.info, subs, is_vouched: false })
     }
 
     /// Adds the channel that is the user's own.
@@ -171,13 +182,13 @@ impl Shard {
         Ok(())
     }
 
-    fn token_subs(&self, token: &ConnectionToken) -> Result<BTreeMap<String, Grant>, Refusal> {
-        // A channel without a name has no place in the reply.
-        let named = token.subs.iter().filter(|sub| !sub.channel.is_empty());
-        let granted = named.map(|sub| {
+    /// What a connection token opens.
+    pub(super) fn token_subs(&self, token: &ConnectionToken) -> Result<BTreeMap<String, Grant>, Refusal> {
+        let granted = token.subs.iter().map(|sub| {
             let (_, options) = self.options.channel.resolve(&sub.channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
             let mut grant = Grant::new(options, sub.overrides);
             (grant.info, grant.data) = (sub.info.clone(), sub.data.clone());
+            grant.is_from_token = true;
             Ok((sub.channel.clone(), grant))
         });
         granted.collect()
@@ -287,6 +298,13 @@ pub(super) fn time_to_live(expire_at: Option<i64>, now: Now) -> Result<Option<u3
     // The server API may give any number.
     let left = expire_at.saturating_sub(now.unix());
     if left < 0 { Err(ReplyError::EXPIRED) } else { Ok(Some(left.min(TTL_MAX) as u32)) }
+}
+
+/// The same for a subscription: told as it is, and over at the moment itself.
+pub(super) fn subscription_ttl(expire_at: Option<i64>, now: Now) -> Result<Option<u32>, ReplyError> {
+    let Some(expire_at) = expire_at else { return Ok(None) };
+    let left = expire_at.saturating_sub(now.unix());
+    if left <= 0 { Err(ReplyError::EXPIRED) } else { Ok(Some(u32::try_from(left).unwrap_or(u32::MAX))) }
 }
 
 #[cfg(test)]

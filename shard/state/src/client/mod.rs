@@ -111,6 +111,15 @@ impl Client {
         }
     }
 
+    /// A new time to live, and who the client is from now on. Without an end nobody becomes another.
+    fn refresh(&mut self, close_at: Option<Time>, info: &Bytes) {
+        self.close_at = close_at;
+        if close_at.is_some() && !info.is_empty() {
+            self.info = info.clone();
+            self.renew_members();
+        }
+    }
+
     /// Has the client leave as what it is now. Its presence entries stay as it came.
     fn renew_members(&mut self) {
         let now = self.client_info(Bytes::new());

@@ -13,15 +13,24 @@ use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Type of a publication that sets the value of a key.
+const MAP: i32 = 1;
+
 impl Shard {
     pub(super) fn publish(&mut self, now: Now, connection: ConnectionId, id: u32, request: PublishRequest) -> Outcome {
         if request.channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        if request.r#type != 0 {
-            return Err(ReplyError::NOT_AVAILABLE.into());
-        }
         let options = self.options.channel.resolve_for_client(&request.channel)?;
+        // Into a map, which no namespace allows yet. Any other number is as none.
+        if request.r#type == MAP {
+            return Err(match (self.options.client.insecure, request.key.is_empty()) {
+                (false, _) => ReplyError::PERMISSION_DENIED,
+                (true, true) => ReplyError::BAD_REQUEST,
+                (true, false) => ReplyError::INTERNAL,
+            }
+            .into());
+        }
         if !self.options.channel.accepts(options, &request.data) {
             return Err(ReplyError::BAD_REQUEST.into());
         }

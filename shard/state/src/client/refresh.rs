@@ -1,13 +1,14 @@
 //! New tokens for a connection or a subscription that would expire. Source: protocol §4.
 
-use super::Refusal;
 use super::command::{Outcome, Served};
 use super::connect::time_to_live;
+use super::{Client, Grant, Refusal};
 use crate::auth::{Proof, TokenError, verify_connection};
 use crate::shard::Shard;
 use crate::{ConnectionId, Now, Time};
 use ringcast_proto::client::{RefreshResult, ReplyResult, SubRefreshRequest, SubRefreshResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Shard {
@@ -24,25 +25,38 @@ impl Shard {
         }
         let token = verify_connection(token, &self.options.token, self.options.client.proof(proof), now.unix());
         let token = token.map_err(|error| match error {
-            TokenError::Invalid => Disconnect::INVALID_TOKEN,
-            TokenError::Expired => Disconnect::EXPIRED,
+            TokenError::Invalid => Refusal::from(Disconnect::INVALID_TOKEN),
+            TokenError::Expired => Refusal::from(Disconnect::EXPIRED),
+            TokenError::BrokenInfo => Refusal::from(ReplyError::INTERNAL),
         })?;
-        let ttl = time_to_live(token.expire_at, now).map_err(|_| Disconnect::EXPIRED)?;
-        let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
-        let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
+        let subs = self.token_subs(&token)?;
+        let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
         if *token.user != *client.user {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
-        client.close_at = close_at;
-        if ttl.is_some() && !token.info.is_empty() {
-            client.info = token.info;
-            client.renew_members();
+        // The client comes again and gets the new ones.
+        if self.has_other_subs(client, &subs) {
+            return Err(Disconnect::INSUFFICIENT_STATE.into());
         }
+        if token.expire_at.is_some_and(|at| at <= now.unix()) {
+            return Err(ReplyError::EXPIRED.into());
+        }
+        let ttl = time_to_live(token.expire_at, now)?;
+        let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
+        let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
+        client.refresh(close_at, &token.info);
         // Client id and version are in the schema; the reference leaves them out.
         let result = RefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..RefreshResult::default() };
         self.arm(connection);
         self.write_result(connection, id, ReplyResult::Refresh(result));
         Ok(Served::Done)
+    }
+
+    /// Whether the server-side subscriptions of a new token are not those of the old one.
+    fn has_other_subs(&self, client: &Client, subs: &BTreeMap<String, Grant>) -> bool {
+        let mut from_token = client.subscriptions.iter().filter(|subscription| subscription.is_from_token);
+        subs.keys().any(|channel| !self.is_subscribed(client, channel))
+            || from_token.any(|subscription| !subs.contains_key(&**self.hub.name(subscription.channel)))
     }
 
     pub(super) fn sub_refresh(

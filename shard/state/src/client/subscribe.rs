@@ -1,7 +1,7 @@
 //! The subscribe command, and every other way to a subscription. Source: protocol §6, behaviour §1.
 
 use super::command::{Outcome, Served};
-use super::connect::time_to_live;
+use super::connect::subscription_ttl;
 use super::refresh::close_at;
 use super::subscription::{Detail, State, Subscription};
 use super::write::bodies;
@@ -21,6 +21,12 @@ use std::sync::Arc;
 
 /// Flag of a subscribe request: rather fail than come back without what was missed.
 const REJECT_UNRECOVERED: i64 = 2;
+
+/// Types of subscriptions to maps.
+const MAPS: std::ops::RangeInclusive<i32> = 1..=3;
+
+/// Type of a subscription to a channel whose keys are polled from a backend.
+const SHARED_POLL: i32 = 4;
 
 /// Who is told when the subscription is live.
 #[derive(Debug)]
@@ -98,7 +104,14 @@ impl Shard {
     ) -> Outcome {
         let channel = &*request.channel;
         let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
-        if channel.is_empty() || !matches!(&*request.delta, "" | "fossil") {
+        if channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        // No namespace is of this type yet.
+        if request.r#type == SHARED_POLL {
+            return Err(ReplyError::NOT_AVAILABLE.into());
+        }
+        if !MAPS.contains(&request.r#type) && !matches!(&*request.delta, "" | "fossil") {
             return Err(Disconnect::BAD_REQUEST.into());
         }
         if channel.len() > self.options.channel.max_length {
@@ -112,7 +125,7 @@ impl Shard {
         }
         let grant = self.grant(now, connection, &request, proof)?;
         // An expiry in the past is an error of the command; in the future it is told to the client.
-        time_to_live(grant.expire_at, now)?;
+        subscription_ttl(grant.expire_at, now)?;
         let wish = Wish::from_request(&request);
         self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Command { id });
         Ok(Served::Later)
@@ -128,8 +141,8 @@ impl Shard {
     ) -> Result<Grant, Refusal> {
         let channel = &*request.channel;
         let options = self.options.channel.resolve_for_client(channel)?;
-        // Only streams are served: every other type belongs to namespaces of that type.
-        if request.r#type != 0 {
+        // Maps belong to namespaces of their type. A number that is no type at all is as none.
+        if MAPS.contains(&request.r#type) {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
         let Some(client) = self.clients.get(connection) else { return Err(Disconnect::CONNECTION_CLOSED.into()) };
@@ -176,6 +189,7 @@ impl Shard {
         let token = verify_subscription(token, options, proof, now.unix()).map_err(|error| match error {
             TokenError::Invalid => ReplyError::PERMISSION_DENIED,
             TokenError::Expired => ReplyError::TOKEN_EXPIRED,
+            TokenError::BrokenInfo => ReplyError::INTERNAL,
         })?;
         let is_for_client = token.client.is_empty() || token.client == client.id.to_string();
         if token.channel != channel || *token.user != *client.user || !is_for_client {
@@ -208,7 +222,7 @@ impl Shard {
         let channel = self.hub.name(index).clone();
         let is_server_side = !matches!(reply, SubscribeReply::Command { .. });
         let is_positioned = grant.positioned || grant.recoverable;
-        let ttl = time_to_live(grant.expire_at, now).ok().flatten();
+        let ttl = subscription_ttl(grant.expire_at, now).ok().flatten();
         let subscribing = Subscribing {
             connection,
             channel: index,
@@ -241,7 +255,15 @@ impl Shard {
         });
         let state = State::Subscribing(request);
         let variant = Variant::new(client.encoding, grant.delta);
-        let subscription = Subscription { channel: index, state, is_positioned, is_server_side, variant, detail };
+        let subscription = Subscription {
+            channel: index,
+            state,
+            is_positioned,
+            is_server_side,
+            is_from_token: grant.is_from_token,
+            variant,
+            detail,
+        };
         client.subscriptions.insert(subscription);
 
         let recovers = wish.recover && grant.recoverable || grant.auto_cache_recover;
@@ -345,6 +367,10 @@ impl Shard {
             let bodies = bodies(publications, variant).ok_or(InvalidJson)?;
             return Ok((result, bodies));
         }
+        if matches!(subscribing.reply, SubscribeReply::Push) {
+            // The push has no place for publications, and the reference sends none.
+            return Ok((result, Vec::new()));
+        }
         result.publications = if subscribing.delta {
             delta_contents(&recovery.publications, variant).ok_or(InvalidJson)?
         } else {
@@ -364,9 +390,6 @@ impl Shard {
             data: result.data,
         };
         self.write_push(connection, &channel, PushBody::Subscribe(push));
-        for publication in result.publications {
-            self.write_push(connection, &channel, PushBody::Pub(publication));
-        }
         self.arm(connection);
     }
 

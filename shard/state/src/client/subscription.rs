@@ -15,6 +15,8 @@ pub(crate) struct Subscription {
     pub(crate) state: State,
     pub(crate) is_positioned: bool,
     pub(crate) is_server_side: bool,
+    /// Named by the connection token.
+    pub(crate) is_from_token: bool,
     pub(crate) variant: Variant,
     /// What most subscriptions do not have.
     pub(crate) detail: Option<Box<Detail>>,
@@ -123,6 +125,8 @@ pub(crate) struct Grant {
     pub(crate) push_join_leave: bool,
     pub(crate) positioned: bool,
     pub(crate) recoverable: bool,
+    /// Named by the connection token.
+    pub(crate) is_from_token: bool,
     /// Recovery brings the latest publication only.
     pub(crate) cache: bool,
     /// Cache recovery without being asked.

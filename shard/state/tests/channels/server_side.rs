@@ -1,7 +1,7 @@
 //! Subscriptions that the server makes: by token, at the client's hint, the user's own channel, through the server API.
 //! Source: behaviour §6.
 
-use crate::room::{Room, kept, open, options, recovering};
+use crate::room::{self, Room, kept, open, options, recovering};
 use ringcast_state::Options;
 use ringcast_state::namespace::ChannelOptions;
 use ringcast_state::options::PersonalChannel;
@@ -156,4 +156,125 @@ fn newcomer_takes_the_place_of_the_user_s_other_connection() {
         assert_eq!(room.news("other"), "");
         assert_eq!(room.say("second", r#""unsubscribe":{"channel":"x"}"#), r#"{"id":9,"unsubscribe":{}}"#);
     }
+}
+
+const DONE: &str = r#"{"result":{}}"#;
+const FAILED: &str = r#"{"error":{"code":100,"message":"internal server error"}}"#;
+
+/// S05
+#[test]
+fn server_is_told_that_a_subscription_was_there_or_is_over_before_it_begins() {
+    let mut room = Room::new(namespaces());
+    room.enter_with("ann", r#"{"sub":"ann","channels":["closed:1"]}"#, "");
+    let past = room::UNIX;
+    for (body, want) in [
+        (r#"{"user":"ann","channel":"closed:1"}"#.to_owned(), FAILED),
+        (r#"{"user":"bob","channel":"closed:1"}"#.to_owned(), DONE),
+        (format!(r#"{{"user":"ann","channel":"closed:2","expire_at":{past}}}"#), FAILED),
+        (format!(r#"{{"user":"ann","channel":"closed:2","expire_at":{}}}"#, past + 1), DONE),
+    ] {
+        assert_eq!(room.call("subscribe", &body), want, "{body}");
+    }
+    let over = r#"{"push":{"channel":"closed:2","subscribe":{}}}"#;
+    assert_eq!(room.news("ann"), over);
+}
+
+/// S05
+#[test]
+fn server_subscription_over_the_limit_closes_the_connection() {
+    let mut options = namespaces();
+    options.client.channel_limit = 1;
+    let mut room = Room::new(options);
+    room.enter_with("ann", r#"{"sub":"ann","channels":["closed:1"]}"#, "");
+    assert_eq!(room.call("subscribe", r#"{"user":"ann","channel":"closed:1"}"#), DONE);
+    assert_eq!(room.news("ann"), "closed 3505 channel limit");
+}
+
+/// S05
+#[test]
+fn server_subscription_tells_its_position_and_brings_no_publications() {
+    let cache = ChannelOptions {
+        force_recovery_mode: ringcast_state::namespace::RecoveryMode::Cache,
+        auto_cache_recover: true,
+        ..recovering()
+    };
+    let mut room = Room::new(options([("rec", recovering()), ("cache", cache)]));
+    room.enter("ann");
+    for channel in ["rec:1", "cache:1"] {
+        room.publish(channel, "1", "");
+        room.publish(channel, "2", "");
+        let body = format!(r#"{{"user":"ann","channel":"{channel}","recover_since":{{"offset":1}}}}"#);
+        assert_eq!(room.call("subscribe", &body), DONE);
+        let push = r#""subscribe":{"recoverable":true,"epoch":"E","offset":1,"positioned":true}}}"#;
+        assert_eq!(room.news("ann"), format!(r#"{{"push":{{"channel":"{channel}",{push}"#));
+    }
+}
+
+/// S05
+#[test]
+fn server_tells_of_an_unsubscribe_where_there_was_no_subscription() {
+    let mut room = Room::new(namespaces());
+    room.enter("ann");
+    for channel in ["closed:1", ""] {
+        assert_eq!(room.call("unsubscribe", &format!(r#"{{"user":"ann","channel":"{channel}"}}"#)), DONE);
+        let heard = room.news("ann");
+        assert!(heard.contains(r#""unsubscribe":{"code":2000,"reason":"server unsubscribe"}"#), "{heard}");
+    }
+}
+
+/// A06
+#[test]
+fn session_that_nobody_was_told_is_nobody_s() {
+    let mut room = Room::new(namespaces());
+    room.enter("ann");
+    for method in ["subscribe", "unsubscribe", "disconnect", "refresh"] {
+        assert_eq!(room.call(method, r#"{"user":"ann","channel":"closed:1","session":"s"}"#), DONE);
+        assert_eq!(room.news("ann"), "", "{method}");
+    }
+}
+
+/// A06
+#[test]
+fn server_gives_a_connection_another_end_and_info() {
+    let check = |fields: &str, want: &str, is_other: bool| {
+        let mut options = namespaces();
+        let news = ChannelOptions { allow_publish_for_client: true, ..open() };
+        options.channel.namespaces.insert("news".to_owned(), news);
+        let mut room = Room::new(options);
+        room.enter_with("ann", r#"{"sub":"ann","info":1,"channels":["news:1"]}"#, "");
+        assert_eq!(room.call("refresh", &format!(r#"{{"user":"ann"{fields}}}"#)), DONE);
+        assert_eq!(room.news("ann"), want, "{fields}");
+        if !want.starts_with("closed") {
+            let heard = room.say("ann", r#""publish":{"channel":"news:1","data":1}"#);
+            assert_eq!(heard.contains(r#""conn_info":2"#), is_other, "{fields} {heard}");
+        }
+    };
+    let later = format!(r#","expire_at":{}"#, room::UNIX + 60);
+    check(&format!(r#"{later},"info":2"#), r#"{"push":{"refresh":{"expires":true,"ttl":60}}}"#, true);
+    check(&later, r#"{"push":{"refresh":{"expires":true,"ttl":60}}}"#, false);
+    check(r#","info":2"#, r#"{"push":{"refresh":{}}}"#, false);
+    check(r#","expire_at":-5"#, r#"{"push":{"refresh":{}}}"#, false);
+    check(&format!(r#","expire_at":{}"#, room::UNIX), "closed 3005 connection expired", false);
+    check(r#","expired":true"#, "closed 3005 connection expired", false);
+}
+
+/// U09
+#[test]
+fn new_token_must_open_what_the_old_one_did() {
+    let check = |claims: &str, want: &str| {
+        let mut room = Room::new(namespaces());
+        room.enter_with("ann", r#"{"sub":"ann","channels":["closed:1"]}"#, "");
+        let answer = room.say("ann", &format!(r#""refresh":{{"token":"{}"}}"#, crate::room::token(claims)));
+        assert_eq!(answer, want, "{claims}");
+    };
+    let insufficient = "closed 3010 insufficient state";
+    let error = |code: u32, rest: &str| format!(r#"{{"id":9,"error":{{"code":{code},"message":{rest}}}}}"#);
+    check(r#"{"sub":"ann","channels":["closed:1"]}"#, r#"{"id":9,"refresh":{}}"#);
+    check(r#"{"sub":"ann"}"#, insufficient);
+    check(r#"{"sub":"ann","channels":["closed:1","closed:2"]}"#, insufficient);
+    check(r#"{"sub":"bob","channels":["closed:1"]}"#, "closed 3500 invalid token");
+    check(r#"{"sub":"ann","channels":["nosuch:1"]}"#, &error(102, r#""unknown channel""#));
+    check(r#"{"sub":"ann","channels":["closed:1"],"expire_at":1}"#, &error(110, r#""expired""#));
+    let broken = r#"{"sub":"ann","channels":["closed:1"],"b64info":"?"}"#;
+    check(broken, &error(100, r#""internal server error","temporary":true"#));
 }
