@@ -169,6 +169,8 @@ fn client_options(client: View<'_>) -> ClientOptions {
         expired_sub_close_delay: client.duration("expired_sub_close_delay"),
         stale_close_delay: client.duration("stale_close_delay"),
         channel_position_max_time_lag: client.duration("channel_position_max_time_lag"),
+        presence_update_interval: client.duration("presence_update_interval"),
+        channel_position_check_delay: client.duration("channel_position_check_delay"),
         channel_limit: client.count("channel_limit"),
         queue_max_size: client.count("queue_max_size"),
         concurrency: client.count("concurrency"),

@@ -184,6 +184,8 @@ pub struct Unsubscribe {
     /// As in the `Subscribe`.
     pub variant: Variant,
     /// As in the `Subscribe`.
+    pub positioned: bool,
+    /// As in the `Subscribe`.
     pub member: Option<Member>,
 }
 

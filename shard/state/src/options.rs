@@ -64,6 +64,11 @@ pub struct ClientOptions {
     /// Key `client.channel_position_max_time_lag`: time that a publication may take from its home to a subscriber with a
     /// position, who is told of insufficient state after more; 0 for any. Default 0.
     pub channel_position_max_time_lag: Duration,
+    /// Key `client.presence_update_interval`: how often the reference looks after a connection's subscriptions. Default 27 s.
+    pub presence_update_interval: Duration,
+    /// Key `client.channel_position_check_delay`: how long a position may be unchecked when it does. Here positions need no
+    /// check, but whoever has one keeps the stream alive as checks do there. Default 40 s.
+    pub channel_position_check_delay: Duration,
     /// Key `client.channel_limit`: channels per connection. Default 128.
     pub channel_limit: usize,
     /// Key `client.queue_max_size`: outgoing bytes per connection. Default 1 MiB.
@@ -82,6 +87,16 @@ pub struct ClientOptions {
     pub recovery_max_publication_limit: usize,
 }
 
+impl ClientOptions {
+    /// The time from one check of a position to the next, in the reference: the first look at the subscriptions after the
+    /// delay.
+    pub(crate) fn position_check_period(&self) -> Duration {
+        let (interval, delay) = (self.presence_update_interval.as_secs(), self.channel_position_check_delay.as_secs());
+        let looks = delay.checked_div(interval).map_or(u64::MAX, |looks| looks + 1);
+        Duration::from_secs(interval.saturating_mul(looks))
+    }
+}
+
 impl Default for ClientOptions {
     fn default() -> Self {
         ClientOptions {
@@ -95,6 +110,8 @@ impl Default for ClientOptions {
             expired_sub_close_delay: Duration::from_secs(25),
             stale_close_delay: Duration::from_secs(10),
             channel_position_max_time_lag: Duration::ZERO,
+            presence_update_interval: Duration::from_secs(27),
+            channel_position_check_delay: Duration::from_secs(40),
             channel_limit: 128,
             queue_max_size: 1 << 20,
             concurrency: 0,

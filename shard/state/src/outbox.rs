@@ -114,7 +114,12 @@ mod tests {
             "s" => Message::Subscribed(Box::new(Subscribed { request, channel, top: None, recovery: None })),
             "u" => {
                 let (variant, member) = (Variant::Json, None);
-                Message::Unsubscribe(Box::new(crate::message::Unsubscribe { channel, variant, member }))
+                Message::Unsubscribe(Box::new(crate::message::Unsubscribe {
+                    channel,
+                    variant,
+                    positioned: false,
+                    member,
+                }))
             }
             _ => panic!("{kind}"),
         }

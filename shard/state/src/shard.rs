@@ -394,7 +394,7 @@ impl Shard {
             match timer {
                 Timer::Client(connection) => self.client_timeout(now, connection),
                 Timer::Channel { index, generation } => {
-                    self.homes.handle_timer(now, index, generation, &mut self.wheel, &self.options.limits);
+                    self.homes.handle_timer(now, index, generation, &mut self.wheel, &self.options);
                 }
             }
         }

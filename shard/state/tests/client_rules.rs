@@ -744,6 +744,14 @@ fn subscription_expiry_is_told_uncut_and_not_begun_when_it_is_now() {
     }
 }
 
+/// C12
+#[test]
+fn expiry_of_a_subscription_is_looked_at_before_its_filter() {
+    let token = token(&format!(r#"{{"sub":"ann","channel":"1","expire_at":{UNIX}}}"#));
+    let frame = format!(r#"{{"id":9,"subscribe":{{"channel":"1","token":"{token}","tf":{{}}}}}}"#);
+    check(&[&frame], r#"{"id":9,"error":{"code":110,"message":"expired"}}"#);
+}
+
 /// U12
 #[test]
 fn user_that_the_transport_vouches_for_counts_where_nobody_else_is_let_in() {

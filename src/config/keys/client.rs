@@ -19,9 +19,9 @@ keys! {
         Works stale_close_delay:                         Duration,                                        "10s",     "Time to authenticate";
         Works channel_limit:                             Int,                                             "128",     "Channels per connection";
         Works queue_max_size:                            Int,                                             "1048576", "Outgoing queue bytes per connection";
-        Moot  presence_update_interval:                  Duration,                                        "27s",     "Presence refresh period";
+        Works presence_update_interval:                  Duration,                                        "27s",     "Presence refresh period";
         Works concurrency:                               Int,                                             "",        "Parallel commands per connection, ≤1 sequential";
-        Moot  channel_position_check_delay:              Duration,                                        "40s",     "Stream position check period";
+        Works channel_position_check_delay:              Duration,                                        "40s",     "Stream position check period";
         Works channel_position_max_time_lag:             Duration,                                        "",        "PUB/SUB lag limit, 0 = off";
         Works connection_limit:                          Int,                                             "",        "Connections per node, 0 = none";
         Works user_connection_limit:                     Int,                                             "",        "Connections per user and node";

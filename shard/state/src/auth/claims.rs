@@ -20,7 +20,6 @@ pub(super) struct Claims<'a> {
     pub(super) iat: Option<f64>,
     #[serde(deserialize_with = "or_default")]
     pub(super) iss: String,
-    #[serde(deserialize_with = "or_default")]
     pub(super) aud: Audience,
     #[serde(deserialize_with = "or_default")]
     pub(super) channel: String,

@@ -283,6 +283,7 @@ mod tests {
             r#"{"sub":"ann","exp":"1800000000"}"#,
             r#"{"sub":"ann","nbf":{}}"#,
             r#"{"sub":"ann","channels":"news"}"#,
+            r#"{"sub":"ann","aud":null}"#,
             r#"{"sub":"ann","subs":[]}"#,
             r#"{"sub":"ann","subs":{"news":{"b64info":"?"}}}"#,
             r#"{"sub":"ann","subs":{"news":{"b64data":"?"}}}"#,

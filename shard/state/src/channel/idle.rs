@@ -155,7 +155,7 @@ mod tests {
             self.wheel.advance(self.now.at, &mut fired);
             for timer in fired {
                 let Timer::Channel { index, generation } = timer else { panic!("{timer:?}") };
-                self.homes.handle_timer(self.now, index, generation, &mut self.wheel, &self.options.limits);
+                self.homes.handle_timer(self.now, index, generation, &mut self.wheel, &self.options);
             }
         }
 

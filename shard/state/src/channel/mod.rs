@@ -24,7 +24,7 @@ pub(crate) use stream::{Retention, Stream};
 
 use crate::message::ChannelName;
 use crate::namespace::{ChannelConfig, ChannelOptions};
-use crate::options::Limits;
+use crate::options::{Limits, Options};
 use crate::random::Random;
 use crate::registry::{Named, Registry};
 use crate::wheel::{Timer, Wheel};
@@ -51,6 +51,8 @@ pub(crate) struct HomeChannel {
     listeners: Listeners,
     presence: Option<Box<Presence>>,
     stream: Option<Box<Stream>>,
+    /// Subscribers with a position in it.
+    positioned: u32,
     results: Option<Box<Results>>,
     /// The last publication went past the stream: subscribers do not hold the payload that the stream ends with.
     is_base_lost: bool,
@@ -91,6 +93,7 @@ impl Homes {
             listeners: Listeners::default(),
             presence: None,
             stream: None,
+            positioned: 0,
             results: None,
             is_base_lost: false,
             timer_at: None,
@@ -139,14 +142,14 @@ impl Homes {
     }
 
     /// A channel's timer fired.
-    pub(crate) fn handle_timer(&mut self, now: Now, index: u32, generation: u32, wheel: &mut Wheel, limits: &Limits) {
+    pub(crate) fn handle_timer(&mut self, now: Now, index: u32, generation: u32, wheel: &mut Wheel, options: &Options) {
         let Some(channel) = self.channels.get_mut(index) else { return };
         if channel.generation != generation {
             return;
         }
         channel.timer_at = None;
-        channel.expire(now.at);
-        self.settle(index, wheel, limits);
+        channel.expire(now.at, options);
+        self.settle(index, wheel, &options.limits);
     }
 }
 
@@ -172,10 +175,19 @@ impl HomeChannel {
     }
 
     /// Drops what is too old.
-    fn expire(&mut self, now: Time) {
-        // Also under live subscribers, as in the reference: they get insufficient state with the next life of the stream.
-        if self.stream.as_mut().is_some_and(|stream| stream.expire(now)) {
-            self.stream = None;
+    fn expire(&mut self, now: Time, options: &Options) {
+        if let Some(stream) = &mut self.stream
+            && stream.expire(now)
+        {
+            // The reference keeps a stream alive by checking positions in it, if it looks before the stream is gone. Else it
+            // goes under live subscribers, too: they get insufficient state with its next life.
+            let (_, channel) = options.channel.resolve_known(&self.name);
+            let meta_ttl = meta_ttl(&options.channel, channel);
+            if self.positioned > 0 && meta_ttl >= options.client.position_check_period() {
+                stream.touch(meta_ttl, now);
+            } else {
+                self.stream = None;
+            }
         }
         if self.results.as_mut().is_some_and(|results| results.expire(now)) {
             self.results = None;

@@ -15,6 +15,7 @@ impl Homes {
         }
         // Counted and shown even when it comes too late: the unsubscribe that follows will be, too.
         channel.listeners.add(context.from, subscribe.variant);
+        channel.positioned += u32::from(subscribe.positioned);
         let member = subscribe.member.as_ref();
         if let Some(member) = member.filter(|member| member.presence) {
             let presence = channel.presence.get_or_insert_with(Box::default);
@@ -52,6 +53,7 @@ impl Homes {
         let index = self.find(&unsubscribe.channel).expect("a counted subscriber keeps its channel alive");
         let channel = &mut self.channels[index];
         channel.listeners.remove(context.from, unsubscribe.variant);
+        channel.positioned -= u32::from(unsubscribe.positioned);
         if channel.listeners.subscribers() == 0 {
             self.active -= 1;
         }

@@ -124,8 +124,6 @@ impl Shard {
             return Err(ReplyError::LIMIT_EXCEEDED.into());
         }
         let grant = self.grant(now, connection, &request, proof)?;
-        // An expiry in the past is an error of the command; in the future it is told to the client.
-        subscription_ttl(grant.expire_at, now)?;
         let wish = Wish::from_request(&request);
         self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Command { id });
         Ok(Served::Later)
@@ -163,6 +161,8 @@ impl Shard {
         grant.positioned |= request.positioned && (options.allow_positioning || reads_history);
         grant.recoverable |= request.recoverable && (options.allow_recovery || reads_history);
         grant.delta = grants_delta(&request.delta, options);
+        // An expiry in the past is an error of the command; in the future it is told to the client.
+        subscription_ttl(grant.expire_at, now)?;
         if let Some(filter) = &request.tf {
             if !options.allow_tags_filter {
                 return Err(ReplyError::BAD_REQUEST.into());

@@ -74,7 +74,8 @@ impl Shard {
         let channel = self.hub.name(index).clone();
         let home = self.home(&channel);
         let (variant, member) = (subscription.variant, subscription.member().cloned());
-        let unsubscribe = message::Unsubscribe { channel, variant, member };
+        let positioned = subscription.is_positioned;
+        let unsubscribe = message::Unsubscribe { channel, variant, positioned, member };
         self.post.send(home, Message::Unsubscribe(Box::new(unsubscribe)));
         self.hub.exit(index);
     }

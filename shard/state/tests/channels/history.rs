@@ -29,6 +29,31 @@ fn check_offsets(channel: &str, publications: &[(&str, u64)]) {
     }
 }
 
+/// H05, H13
+#[test]
+fn who_has_a_position_keeps_the_stream_alive_that_is_looked_at_in_time() {
+    let lasting = |seconds| ChannelOptions { history_meta_ttl: Duration::from_secs(seconds), ..recovering() };
+    for (seconds, subscribes, want) in [
+        (60, true, r#"{"push":{"channel":"rec:1","pub":{"data":2,"offset":2}}}"#),
+        (50, true, r#"{"push":{"channel":"rec:1","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#),
+        (60, false, ""),
+    ] {
+        let mut room =
+            Room::new(options([("rec", ChannelOptions { history_ttl: Duration::from_secs(10), ..lasting(seconds) })]));
+        room.enter("ann");
+        room.publish("rec:1", "1", "");
+        if subscribes {
+            room.subscribe("ann", "rec:1", "");
+        }
+        for _ in 0..20 {
+            room.wait(Duration::from_secs(10));
+        }
+        let lives_on = room.publish("rec:1", "2", "").contains(r#""offset":2"#);
+        assert_eq!(lives_on, subscribes && seconds == 60, "{seconds} {subscribes}");
+        assert_eq!(room.news("ann"), want, "{seconds} {subscribes}");
+    }
+}
+
 /// H01, H03
 #[test]
 fn publications_get_offsets_where_history_is_kept() {
