@@ -147,7 +147,7 @@ pub struct TokenOptions {
     pub hmac_secret_key: String,
     /// Key `hmac_previous_secret_key`: the key before, during rotation.
     pub hmac_previous_secret_key: String,
-    /// Key `hmac_previous_secret_key_valid_until`: Unix seconds; tokens of the old key issued later are refused. 0 for
+    /// Key `hmac_previous_secret_key_valid_until`: Unix seconds, after which the old key is none any more. 0 for
     /// no limit.
     pub hmac_previous_secret_key_valid_until: i64,
     /// Key `rsa_public_key`: RS256, RS384 and RS512.

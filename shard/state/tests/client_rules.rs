@@ -726,6 +726,7 @@ fn other_types_of_subscriptions_and_publications_are_refused() {
     {
         check(&[&format!(r#"{{"id":9,"subscribe":{{"channel":"sub:1","type":{kind}}}}}"#)], &want);
     }
+    check(&[r#"{"id":9,"subscribe":{"channel":"sub:1","type":5}}"#], "closed 3004 internal server error");
     let publish = |kind: i32| format!(r#"{{"id":9,"publish":{{"channel":"bare:1","data":1,"type":{kind}}}}}"#);
     check(&[&publish(1)], &error(103));
     check(&[&publish(2)], r#"{"id":9,"publish":{}}"#);

@@ -43,7 +43,7 @@ keys! {
     TOKEN {
         Works hmac_secret_key:                          Text,  "", "HS256/384/512 key";
         Works hmac_previous_secret_key:                 Text,  "", "Old HMAC key";
-        Works hmac_previous_secret_key_valid_until:     Int64, "", "Unix time limit on iat of old-key tokens";
+        Works hmac_previous_secret_key_valid_until:     Int64, "", "Unix time until which the old key is accepted";
         Works rsa_public_key:                           Text,  "", "RS256/384/512 key (PEM)";
         Works ecdsa_public_key:                         Text,  "", "ES256/384/512 key (PEM)";
         Works jwks_public_endpoint:                     Text,  "", "JWKS URL, may contain `{{var}}` from issuer/audience regex groups";

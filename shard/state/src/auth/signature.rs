@@ -41,13 +41,13 @@ pub(super) fn parse(token: &str) -> Option<Parts<'_>> {
 }
 
 /// Whether the HMAC key of the options, or while it is valid the one before, made the signature. Published keys replace both.
-pub(super) fn is_ours(parts: &Parts<'_>, issued_at: Option<i64>, options: &TokenOptions) -> bool {
+pub(super) fn is_ours(parts: &Parts<'_>, unix: i64, options: &TokenOptions) -> bool {
     let Some(algorithm) = parts.algorithm.filter(|_| options.jwks_public_endpoint.is_none()) else { return false };
     let is_signed_with = |secret: &str| {
         let key = hmac::Key::new(algorithm, secret.as_bytes());
         !secret.is_empty() && hmac::verify(&key, parts.signed.as_bytes(), &parts.signature).is_ok()
     };
     let valid_until = options.hmac_previous_secret_key_valid_until;
-    let is_previous_valid = || valid_until == 0 || issued_at.is_none_or(|issued_at| issued_at <= valid_until);
+    let is_previous_valid = || valid_until == 0 || unix <= valid_until;
     is_signed_with(&options.hmac_secret_key) || is_previous_valid() && is_signed_with(&options.hmac_previous_secret_key)
 }

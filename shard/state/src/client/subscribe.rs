@@ -124,6 +124,10 @@ impl Shard {
             return Err(ReplyError::LIMIT_EXCEEDED.into());
         }
         let grant = self.grant(now, connection, &request, proof)?;
+        // The reference takes such a number for a stream's up to here, and then trips over it.
+        if request.r#type > SHARED_POLL {
+            return Err(Disconnect::SERVER_ERROR.into());
+        }
         let wish = Wish::from_request(&request);
         self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Command { id });
         Ok(Served::Later)
