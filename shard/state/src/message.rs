@@ -25,6 +25,8 @@ pub enum Message {
     Subscribe(Box<Subscribe>),
     /// To the home: that subscription is over.
     Unsubscribe(Box<Unsubscribe>),
+    /// To the home: the presence entry of a subscriber says something else.
+    Renew(Box<Renew>),
     /// To the home: put a publication in order.
     Publish(Box<Publish>),
     /// To the home: who is there.
@@ -187,6 +189,15 @@ pub struct Unsubscribe {
     pub positioned: bool,
     /// As in the `Subscribe`.
     pub member: Option<Member>,
+}
+
+/// See [`Message::Renew`].
+#[derive(Debug)]
+pub struct Renew {
+    /// Channel.
+    pub channel: ChannelName,
+    /// As in the `Subscribe`, but for the info.
+    pub member: Member,
 }
 
 /// See [`Message::Publish`].

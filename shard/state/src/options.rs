@@ -64,7 +64,8 @@ pub struct ClientOptions {
     /// Key `client.channel_position_max_time_lag`: time that a publication may take from its home to a subscriber with a
     /// position, who is told of insufficient state after more; 0 for any. Default 0.
     pub channel_position_max_time_lag: Duration,
-    /// Key `client.presence_update_interval`: how often the reference looks after a connection's subscriptions. Default 27 s.
+    /// Key `client.presence_update_interval`: how often the reference looks after a connection's subscriptions; here the
+    /// time after which presence shows what a refresh changed. Default 27 s.
     pub presence_update_interval: Duration,
     /// Key `client.channel_position_check_delay`: how long a position may be unchecked when it does. Here positions need no
     /// check, but whoever has one keeps the stream alive as checks do there. Default 40 s.

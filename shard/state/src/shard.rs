@@ -310,6 +310,7 @@ impl Shard {
                 self.at_home(now, from, |homes, context| homes.subscribe(context, *subscribe))
             }
             Message::Unsubscribe(gone) => self.at_home(now, from, |homes, context| homes.unsubscribe(context, *gone)),
+            Message::Renew(renew) => self.homes.renew(*renew),
             Message::Publish(publish) => self.at_home(now, from, |homes, context| homes.publish(context, *publish)),
             Message::Presence(ask) => self.at_home(now, from, |homes, context| homes.presence(context, *ask)),
             Message::History(ask) => self.at_home(now, from, |homes, context| homes.history(context, *ask)),

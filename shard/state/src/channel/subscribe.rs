@@ -1,7 +1,7 @@
 //! Subscribers as the home sees them: a count for each listening shard, presence, joins and leaves.
 
 use super::{Context, Homes, meta_ttl, recover};
-use crate::message::{Member, Message, Subscribe, Subscribed, Unsubscribe};
+use crate::message::{Member, Message, Renew, Subscribe, Subscribed, Unsubscribe};
 
 impl Homes {
     /// Counts a subscriber and tells it where the stream stands and what it missed. From this answer on its shard gets every
@@ -46,6 +46,14 @@ impl Homes {
         }
         let (request, channel) = (subscribe.request, channel.name.clone());
         context.answer(Message::Subscribed(Box::new(Subscribed { request, channel, top, recovery })));
+    }
+
+    /// A subscriber has a new info.
+    pub(crate) fn renew(&mut self, renew: Renew) {
+        let index = self.find(&renew.channel).expect("a counted subscriber keeps its channel alive");
+        if let Some(presence) = self.channels[index].presence.as_mut().filter(|_| renew.member.presence) {
+            presence.add(renew.member.client, renew.member.info);
+        }
     }
 
     /// Takes a subscriber back out.

@@ -112,21 +112,22 @@ impl Client {
     }
 
     /// A new time to live, and who the client is from now on. Without an end nobody becomes another.
-    fn refresh(&mut self, close_at: Option<Time>, info: &Bytes) {
+    fn refresh(&mut self, close_at: Option<Time>, renew_at: Time, info: &Bytes) {
         self.close_at = close_at;
         if close_at.is_some() && !info.is_empty() {
             self.info = info.clone();
-            self.renew_members();
+            self.renew_members(renew_at);
         }
     }
 
-    /// Has the client leave as what it is now. Its presence entries stay as it came.
-    fn renew_members(&mut self) {
+    /// Has the client leave as what it is now; presence shows it from `renew_at` on.
+    fn renew_members(&mut self, renew_at: Time) {
         let now = self.client_info(Bytes::new());
         for detail in self.subscriptions.iter_mut().filter_map(|subscription| subscription.detail.as_mut()) {
             let chan_info = detail.info.clone();
             if let Some(member) = &mut detail.member {
                 member.info = Arc::new(ClientInfo { chan_info, ..now.clone() });
+                detail.renew_at = member.presence.then_some(renew_at);
             }
         }
     }

@@ -43,8 +43,9 @@ impl Shard {
         }
         let ttl = time_to_live(token.expire_at, now)?;
         let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
+        let renew_at = now.at + self.options.client.presence_update_interval;
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
-        client.refresh(close_at, &token.info);
+        client.refresh(close_at, renew_at, &token.info);
         // Client id and version are in the schema; the reference leaves them out.
         let result = RefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..RefreshResult::default() };
         self.arm(connection);
@@ -93,12 +94,13 @@ impl Shard {
             )?;
         let ttl = time_to_live(token.expire_at, now)?;
         let expire_at = close_at(now, ttl, self.options.client.expired_sub_close_delay);
+        let renew_at = now.at + self.options.client.presence_update_interval;
         if let Some(index) = self.hub.find(channel)
             && let Some(client) = self.clients.get_mut(connection)
             && let Some(subscription) = client.subscriptions.get_mut(index)
         {
             subscription.set_terms(token.info, expire_at);
-            client.renew_members();
+            client.renew_members(renew_at);
         }
         self.arm(connection);
         let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..SubRefreshResult::default() };

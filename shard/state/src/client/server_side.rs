@@ -90,8 +90,9 @@ impl Shard {
         }
         let ttl = time_to_live(expire_at, now).ok().flatten();
         let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
+        let renew_at = now.at + self.options.client.presence_update_interval;
         let Some(client) = self.clients.get_mut(connection) else { return };
-        client.refresh(close_at, info);
+        client.refresh(close_at, renew_at, info);
         let push = wire::Refresh { expires: ttl.is_some(), ttl: ttl.unwrap_or(0) };
         self.write_push(connection, "", PushBody::Refresh(push));
         self.arm(connection);

@@ -255,7 +255,7 @@ impl Shard {
         let grace = self.options.client.expired_sub_close_delay;
         let detail = has_detail.then(|| {
             let expire_at = close_at(now, ttl, grace);
-            Box::new(Detail { member: member.clone(), info: grant.info.clone(), filter, expire_at })
+            Box::new(Detail { member: member.clone(), info: grant.info.clone(), filter, expire_at, renew_at: None })
         });
         let state = State::Subscribing(request);
         let variant = Variant::new(client.encoding, grant.delta);

@@ -42,6 +42,8 @@ pub(crate) struct Detail {
     pub(crate) filter: Option<FilterId>,
     /// When it is ended unless refreshed, the delay of grace included.
     pub(crate) expire_at: Option<Time>,
+    /// When presence shows what `member` says since a refresh.
+    pub(crate) renew_at: Option<Time>,
 }
 
 impl Subscription {
@@ -107,9 +109,10 @@ impl Subscriptions {
         self.0.iter_mut()
     }
 
-    /// The next one that expires.
-    pub(crate) fn next_expiry(&self) -> Option<Time> {
-        self.0.iter().filter_map(Subscription::expire_at).min()
+    /// When the next one expires or is to be renewed.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        let details = self.0.iter().filter_map(|subscription| subscription.detail.as_deref());
+        details.flat_map(|detail| [detail.expire_at, detail.renew_at]).flatten().min()
     }
 
     fn find(&self, channel: HubIndex) -> Result<usize, usize> {

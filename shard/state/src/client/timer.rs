@@ -2,7 +2,9 @@
 
 use super::Client;
 use super::keep_alive::{Due, KeepAliveOptions};
+use super::subscription::State;
 use crate::hub::HubIndex;
+use crate::message::{Message, Renew};
 use crate::options::ClientOptions;
 use crate::shard::Shard;
 use crate::wheel::Timer;
@@ -24,7 +26,7 @@ impl Client {
 
     fn next_timeout(&self, options: &ClientOptions) -> Option<Time> {
         let keep_alive = self.keep_alive.next_timeout(&self.keep_alive_options(options));
-        let subscriptions = self.subscriptions.next_expiry();
+        let subscriptions = self.subscriptions.next_timeout();
         [self.close_at, keep_alive, subscriptions].into_iter().flatten().min()
     }
 }
@@ -73,6 +75,7 @@ impl Shard {
         for index in self.expired_subscriptions(now, connection) {
             self.expire_subscription(connection, index);
         }
+        self.renew_presence(now, connection);
         self.arm(connection);
     }
 
@@ -80,6 +83,23 @@ impl Shard {
         let Some(client) = self.clients.get(connection) else { return Vec::new() };
         let expired = client.subscriptions.iter().filter(|s| s.expire_at().is_some_and(|at| at <= now.at));
         expired.map(|subscription| subscription.channel).collect()
+    }
+
+    /// Tells the homes what a refresh has changed.
+    fn renew_presence(&mut self, now: Now, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        let details = client.subscriptions.iter_mut().filter(|s| matches!(s.state, State::Live(_)));
+        let details = details.filter_map(|s| Some((s.channel, s.detail.as_deref_mut()?)));
+        let due = details.filter(|(_, detail)| detail.renew_at.is_some_and(|at| at <= now.at));
+        let due = due.filter_map(|(index, detail)| {
+            detail.renew_at = None;
+            Some((index, detail.member.clone()?))
+        });
+        for (index, member) in due.collect::<Vec<_>>() {
+            let channel = self.hub.name(index).clone();
+            let home = self.home(&channel);
+            self.post.send(home, Message::Renew(Box::new(Renew { channel, member })));
+        }
     }
 
     /// An empty reply; the same bytes for all connections.

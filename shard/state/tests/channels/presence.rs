@@ -2,6 +2,7 @@
 
 use crate::room::{Room, UNIX, open, options, token};
 use ringcast_state::namespace::ChannelOptions;
+use std::time::Duration;
 
 fn room() -> Room {
     let presence = ChannelOptions { presence: true, ..open() };
@@ -110,4 +111,21 @@ fn client_leaves_as_what_its_last_token_says() {
     assert_eq!(room.news("bob"), format!(r#"{{"push":{{"channel":"told:1","pub":{{"data":1,{info}}}}}}}"#));
     room.say("ann", r#""unsubscribe":{"channel":"told:1"}"#);
     assert_eq!(room.news("bob"), format!(r#"{{"push":{{"channel":"told:1","leave":{{{info}}}}}}}"#));
+}
+
+/// O01
+#[test]
+fn presence_shows_what_a_refresh_changed_after_the_update_interval() {
+    let mut room = room();
+    let exp = UNIX + 600;
+    room.enter_with("ann", &format!(r#"{{"sub":"ann","info":1,"exp":{exp}}}"#), "");
+    room.subscribe("ann", "here:1", "");
+    let renewed = token(&format!(r#"{{"sub":"ann","info":2,"exp":{exp}}}"#));
+    room.say("ann", &format!(r#""refresh":{{"token":"{renewed}"}}"#));
+    for (span, want) in [(0, 1), (20, 1), (10, 2)] {
+        room.wait(Duration::from_secs(span));
+        let entry = format!(r#"{{"user":"ann","client":"<ann>","conn_info":{want}}}"#);
+        let presence = room.call("presence", r#"{"channel":"here:1"}"#);
+        assert_eq!(presence, format!(r#"{{"result":{{"presence":{{"<ann>":{entry}}}}}}}"#), "{span}");
+    }
 }
