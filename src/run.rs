@@ -101,6 +101,7 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
         "starting Ringcast"
     );
     cli::log_verifiers(&state.token);
+    state.subscription_token.iter().for_each(cli::log_verifiers);
     // Signals are caught from here on, so that none is lost while the shards start.
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
     let pool = Pool::start(runtime.clone(), state).map_err(|error| Fatal::new("error starting shards", error))?;

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::config::{self, lower};
-use crate::jwks::Fetcher;
+use crate::jwks::{Fetcher, without_secrets};
 use crate::log::{Level, Logs};
 use crate::utc;
 use base64::Engine as _;
@@ -28,13 +28,21 @@ pub fn run(kind: TokenKind, file: &Path, tokens: &[&str]) -> Result<String, Fail
     // A second start cannot be: nothing else logs in a console command.
     let _logs = Logs::start(Level::Info, "").ok();
     log_verifiers(token_options);
+    let mut is_missing = false;
+    let find_key = |question: &KeyQuestion| {
+        find_key(question).or_else(|| {
+            is_missing = true;
+            None
+        })
+    };
     let inspected = inspect(kind, token, token_options, unix, find_key).map_err(|refused| {
-        let reason = reason(refused, kind, &payload);
+        let reason =
+            if is_missing { "invalid token: jwks: public key not found" } else { reason(refused, kind, &payload) };
         format!("error: token with algorithm {algorithm} and claims {payload} has error: {reason}")
     })?;
-    if let Some(channel) = inspected.channels.iter().find(|channel| options.channel.resolve(channel).is_none()) {
+    if inspected.channels.iter().any(|channel| options.channel.resolve(channel).is_none()) {
         return Err(format!(
-            "error: token with algorithm {algorithm} and claims {payload} has error: 102: unknown channel {channel}"
+            "error: token with algorithm {algorithm} and claims {payload} has error: 102: unknown channel"
         ));
     }
     let (user, channel) = (&inspected.user, inspected.channels.first().map_or("", String::as_str));
@@ -53,8 +61,8 @@ pub fn run(kind: TokenKind, file: &Path, tokens: &[&str]) -> Result<String, Fail
 
 /// Tells which algorithms the configuration turns on, as at the start of the server.
 pub fn log_verifiers(options: &TokenOptions) {
-    if options.jwks_public_endpoint.is_some() {
-        return info!("enabled JWT verifiers by JWKS");
+    if let Some(endpoint) = &options.jwks_public_endpoint {
+        return info!(endpoint = without_secrets(&endpoint.to_string()), "JWKS manager created");
     }
     let mut algorithms = Vec::new();
     if !options.hmac_secret_key.is_empty() {

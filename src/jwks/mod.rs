@@ -5,7 +5,7 @@ mod address;
 mod fetch;
 mod sets;
 
-pub use fetch::Fetcher;
+pub use fetch::{Fetcher, without_secrets};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use fetch::Fetched;

@@ -118,6 +118,16 @@ fn has_straight_path(url: &str) -> bool {
     end > 0
 }
 
+/// As in the configuration.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(text),
+            Part::Group(name) => write!(f, "{{{{{name}}}}}"),
+        })
+    }
+}
+
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

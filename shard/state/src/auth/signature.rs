@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// The three parts of a token, taken apart and not yet believed.
 pub(super) struct Parts<'a> {
@@ -21,6 +22,8 @@ pub(super) struct Parts<'a> {
 #[derive(Deserialize)]
 struct Header<'a> {
     alg: &'a str,
+    /// Extensions that have to be understood, of which none is. Source: RFC 7515 section 4.1.11.
+    crit: Option<IgnoredAny>,
 }
 
 /// Takes a token apart; `None` when it is none.
@@ -29,6 +32,9 @@ pub(super) fn parse(token: &str) -> Option<Parts<'_>> {
     let (header, claims) = signed.split_once('.')?;
     let header = URL_SAFE_NO_PAD.decode(header).ok()?;
     let Object(header) = serde_json::from_slice::<Object<Header<'_>>>(&header).ok()?;
+    if header.crit.is_some() {
+        return None;
+    }
     let algorithm = match header.alg {
         "HS256" => Some(hmac::HMAC_SHA256),
         "HS384" => Some(hmac::HMAC_SHA384),

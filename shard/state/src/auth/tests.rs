@@ -386,6 +386,8 @@ fn only_a_host_out_of_a_token_is_guarded() {
         let guarded =
             Endpoint::parse(template, allow).map(|endpoint| endpoint.address(|_| "v").expect("plain").is_guarded);
         assert_eq!(guarded, want, "{template}");
+        let shown = Endpoint::parse(template, allow).map(|endpoint| endpoint.to_string());
+        assert!(shown.is_err() || shown == Ok(template.to_owned()), "{template}");
     }
 }
 

@@ -271,6 +271,8 @@ mod tests {
             signed("", "{}", hmac::HMAC_SHA256, KEY),
             signed("{}", "{}", hmac::HMAC_SHA256, KEY),
             signed(r#"{"alg":256}"#, "{}", hmac::HMAC_SHA256, KEY),
+            signed(r#"{"alg":"HS256","crit":["exp2"],"exp2":1}"#, "{}", hmac::HMAC_SHA256, KEY),
+            signed(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, "{}", hmac::HMAC_SHA256, KEY),
         ] {
             check_token(&broken, &options(), INVALID);
         }
