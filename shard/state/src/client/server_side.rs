@@ -14,9 +14,11 @@ use ringcast_proto::codes::{Disconnect, Unsubscribe};
 impl Shard {
     /// Does it to every connection that is meant, then tells the shard that asked.
     pub(crate) fn user_act(&mut self, now: Now, command: &UserCommand) {
+        // Who is still connecting is closed as well: two that connect at once must not both stay where only one may.
+        let is_disconnect = matches!(*command.act, UserAct::Disconnect { .. });
         // WebSocket clients are not told their session, so nobody can name it.
         let is_meant = |client: &&Client| {
-            client.is_live()
+            (client.is_live() || is_disconnect)
                 && command.session.is_empty()
                 && (command.client.is_empty() || *command.client == *client.id.to_string())
         };
