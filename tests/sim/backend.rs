@@ -1,56 +1,27 @@
-//! A backend that calls the server API and checks the answers against the model.
+//! A backend that calls the server API: what it asks for.
 
+use crate::answers::Call;
 use crate::client::Context;
-use crate::model::{PublicationId, payload, payload_id};
+use crate::content::{PublicationId, payload, tags};
+use crate::model::{Publish, info_of};
 use crate::random::Random;
-use ringcast_state::{ApiAnswer, ApiCallId, ConnectionId, Time};
+use crate::token;
+use ringcast_state::{ApiCallId, ConnectionId, Time};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Calls without an answer so far, and answers that were kept for the check at rest.
 #[derive(Debug, Default)]
 pub struct Backend {
-    open: BTreeMap<u32, (Time, Call)>,
+    pub(super) open: BTreeMap<u32, (Time, Call)>,
     sequence: u32,
     /// Answers to the questions asked at rest.
     pub kept: Vec<(Call, Value)>,
-    /// The last publication with an idempotency key, and when it was made.
-    keyed: Option<(Time, String, PublicationId)>,
-}
-
-/// What was called.
-#[derive(Clone, Debug)]
-pub enum Call {
-    Publish {
-        channel: String,
-        id: PublicationId,
-    },
-    Broadcast {
-        channels: Vec<String>,
-        id: PublicationId,
-    },
-    /// Publications, each to its channel.
-    Batch {
-        items: Vec<(String, PublicationId)>,
-    },
-    History {
-        channel: String,
-    },
-    HistoryRemove {
-        channel: String,
-    },
-    Presence {
-        channel: String,
-    },
-    PresenceStats {
-        channel: String,
-    },
-    Channels,
-    Info,
-    /// Fails where the user is subscribed already.
-    Subscribe,
-    /// Something else done to the connections of a user.
-    Act,
+    /// The last publication with an idempotency key: channel and key.
+    keyed: Option<(String, String)>,
+    /// Counts the versions that were given.
+    version: u64,
 }
 
 /// A call as the HTTP server hands it to a shard.
@@ -92,52 +63,92 @@ impl Backend {
     }
 
     fn publish(&mut self, context: &mut Context<'_>, random: &mut Random, channel: String) -> Request {
-        if random.one_in(8) {
-            return self.publish_with_key(context, random, channel);
-        }
-        let id = context.model.new_id();
-        context.model.publish(context.now, &channel, id);
-        let (skip_history, delta) = (random.one_in(12), random.one_in(2));
-        let data = data(random, id);
-        let body = json!({"channel": channel, "data": data, "skip_history": skip_history, "delta": delta});
+        let (channel, id, body) = self.publication(context, random, channel);
         self.open(context, Call::Publish { channel, id }, "publish", &body)
     }
 
-    /// With a key that may have been used already, as when a backend repeats a call whose answer was lost.
-    fn publish_with_key(&mut self, context: &mut Context<'_>, random: &mut Random, channel: String) -> Request {
-        let ttl = context.scenario.options.limits.idempotency_ttl / 2;
-        let repeated = self.keyed.clone().filter(|(at, ..)| context.now < *at + ttl && random.one_in(2));
-        let (at, channel, id) = repeated.unwrap_or_else(|| (context.now, channel, context.model.new_id()));
-        context.model.publish(context.now, &channel, id);
-        self.keyed = Some((at, channel.clone(), id));
-        let body = json!({"channel": channel, "data": data(random, id), "idempotency_key": format!("key {id}")});
-        self.open(context, Call::Publish { channel, id }, "publish", &body)
+    /// A publication for a channel, mostly the one given, and the body that says so.
+    fn publication(
+        &mut self,
+        context: &mut Context<'_>,
+        random: &mut Random,
+        mut channel: String,
+    ) -> (String, PublicationId, Value) {
+        let mut publish = Publish { at: context.now, has_tags: random.one_in(2), ..Publish::default() };
+        let skip_history = random.one_in(12);
+        match random.below(12) {
+            0 => {
+                // As when a backend repeats a call whose answer was lost, but with another payload, to tell them apart.
+                let repeated = self.keyed.clone().filter(|(known, _)| *known == channel && random.one_in(2));
+                let key = repeated.map(|(_, key)| key);
+                publish.key = key.unwrap_or_else(|| format!("key {}", random.below(1000)));
+                self.keyed = Some((channel.clone(), publish.key.clone()));
+            }
+            1 if self.keyed.is_some() => {
+                (channel, publish.key) = self.keyed.clone().expect("there is one");
+            }
+            2 | 3 => (publish.version, publish.version_epoch) = self.some_version(random),
+            _ => {}
+        }
+        let id = context.model.new_id();
+        let body = json!({
+            "channel": channel,
+            "data": data(id),
+            "tags": if publish.has_tags { tags(id) } else { BTreeMap::new() },
+            "skip_history": skip_history,
+            "delta": random.one_in(2),
+            "idempotency_key": publish.key,
+            "version": publish.version,
+            "version_epoch": publish.version_epoch,
+        });
+        context.model.publish(&channel, id, publish);
+        (channel, id, body)
+    }
+
+    /// Mostly one that grows; sometimes an old one, or one of another epoch.
+    fn some_version(&mut self, random: &mut Random) -> (u64, &'static str) {
+        self.version += 1;
+        let version = if random.one_in(3) { random.between(1, self.version) } else { self.version };
+        (version, *random.pick(&["", "", "a", "b"]))
     }
 
     fn broadcast(&mut self, context: &mut Context<'_>, random: &mut Random) -> Request {
-        let id = context.model.new_id();
         let channels = context.scenario.channels.iter().filter(|_| random.one_in(2)).cloned().collect::<Vec<_>>();
         if channels.is_empty() {
             let channel = random.pick(&context.scenario.channels).clone();
             return self.publish(context, random, channel);
         }
+        let id = context.model.new_id();
+        let key = if random.one_in(6) { format!("key {}", random.below(1000)) } else { String::new() };
+        let publish = Publish { at: context.now, has_tags: random.one_in(2), key, ..Publish::default() };
+        let body = json!({
+            "channels": channels,
+            "data": data(id),
+            "tags": if publish.has_tags { tags(id) } else { BTreeMap::new() },
+            "idempotency_key": publish.key,
+        });
         for channel in &channels {
-            context.model.publish(context.now, channel, id);
+            context.model.publish(channel, id, publish.clone());
         }
-        let body = json!({"channels": channels, "data": data(random, id)});
         self.open(context, Call::Broadcast { channels, id }, "broadcast", &body)
     }
 
     fn batch(&mut self, context: &mut Context<'_>, random: &mut Random) -> Request {
         let (mut items, mut commands) = (Vec::new(), Vec::new());
         for _ in 0..random.between(1, 6) {
-            let (channel, id) = (random.pick(&context.scenario.channels).clone(), context.model.new_id());
-            context.model.publish(context.now, &channel, id);
-            commands.push(json!({"publish": {"channel": channel, "data": data(random, id)}}));
-            items.push((channel, id));
+            let channel = random.pick(&context.scenario.channels).clone();
+            if random.one_in(6) {
+                commands.push(json!({"history": {"channel": channel, "limit": -1}}));
+                items.push(Call::History { channel });
+                continue;
+            }
+            let (channel, id, body) = self.publication(context, random, channel);
+            commands.push(json!({"publish": body}));
+            items.push(Call::Publish { channel, id });
         }
-        let body = json!({"commands": commands, "parallel": random.one_in(2)});
-        self.open(context, Call::Batch { items }, "batch", &body)
+        let is_parallel = random.one_in(2);
+        let body = json!({"commands": commands, "parallel": is_parallel});
+        self.open(context, Call::Batch { items, is_parallel }, "batch", &body)
     }
 
     fn history(&mut self, context: &mut Context<'_>, channel: String) -> Request {
@@ -161,12 +172,17 @@ impl Backend {
 
     fn act(&mut self, context: &mut Context<'_>, random: &mut Random, users: &[String], channel: &str) -> Request {
         let user = random.pick(users);
-        match random.below(8) {
-            0..4 => self.open(context, Call::Subscribe, "subscribe", &json!({"user": user, "channel": channel})),
-            4 | 5 => self.open(context, Call::Act, "unsubscribe", &json!({"user": user, "channel": channel})),
-            6 => self.open(context, Call::Act, "refresh", &json!({"user": user})),
-            _ => self.open(context, Call::Act, "disconnect", &json!({"user": user})),
-        }
+        let (path, body) = match random.below(10) {
+            0..5 => ("subscribe", subscribe_body(context, random, user, channel)),
+            5 | 6 => ("unsubscribe", json!({"user": user, "channel": channel})),
+            7 => {
+                let expire_at = if random.one_in(2) { seconds_ahead(context.now, random) } else { 0 };
+                ("refresh", json!({"user": user, "expire_at": expire_at, "expired": random.one_in(8)}))
+            }
+            8 => ("disconnect", json!({"user": user})),
+            _ => ("disconnect", json!({"user": user, "disconnect": {"code": 4001, "reason": "for a reason"}})),
+        };
+        self.open(context, Call::Act, path, &body)
     }
 
     /// Everything that can be asked of a quiet world.
@@ -187,103 +203,26 @@ impl Backend {
         }
         requests
     }
+}
 
-    /// Exactly one answer for each call. `keep` keeps it for the check at rest.
-    pub fn answered(&mut self, context: &mut Context<'_>, answer: &ApiAnswer, keep: bool) {
-        let body = String::from_utf8_lossy(&answer.body);
-        context.trace.note(|| format!("backend is told {} {body}", answer.call.sequence));
-        assert_eq!(answer.status, 200, "{body}");
-        let body: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
-        let (at, call) = self.open.remove(&answer.call.sequence).expect("a call has one answer");
-        match error_code(&body) {
-            None => {}
-            Some(100) if matches!(call, Call::Subscribe) => {}
-            Some(100) => assert!(context.scenario.may_time_out(), "{call:?} failed"),
-            Some(108) => assert!(is_unavailable(context, &call), "{call:?} is available"),
-            Some(code) => panic!("{call:?} failed with {code}"),
-        }
-        check(context, at, &call, &body);
-        if keep {
-            self.kept.push((call, body));
-        }
+fn subscribe_body(context: &mut Context<'_>, random: &mut Random, user: &str, channel: &str) -> Value {
+    let has_end = context.scenario.expires && random.one_in(3);
+    let expire_at = if has_end { seconds_ahead(context.now, random) } else { 0 };
+    let info: Value = serde_json::from_str(&info_of(channel)).expect("an info is JSON");
+    let mut body = json!({"user": user, "channel": channel, "info": info, "data": {"expire_at": expire_at}, "expire_at": expire_at});
+    if let Some((offset, epoch)) = context.model.some_position(channel).filter(|_| random.one_in(2)) {
+        let offset = offset.saturating_sub(random.below(4) as u64);
+        body["recover_since"] = json!({"offset": offset, "epoch": epoch});
     }
+    body
 }
 
-fn data(random: &mut Random, id: PublicationId) -> Value {
-    let length = if random.one_in(20) { 4000 } else { random.below(100) };
-    serde_json::from_slice(&payload(id, length, false)).expect("the payload is JSON")
+/// A second in the near future, as expiries are told.
+pub fn seconds_ahead(now: Time, random: &mut Random) -> i64 {
+    let at = now + Duration::from_secs(random.scale(2, 40));
+    (token::clocks(at).unix_ms / 1000) as i64
 }
 
-fn error_code(body: &Value) -> Option<u64> {
-    body["error"]["code"].as_u64()
-}
-
-fn is_unavailable(context: &Context<'_>, call: &Call) -> bool {
-    match call {
-        Call::History { channel } | Call::HistoryRemove { channel } => {
-            !context.scenario.channel_options(channel).has_history()
-        }
-        Call::Presence { channel } | Call::PresenceStats { channel } => {
-            !context.scenario.channel_options(channel).presence
-        }
-        _ => false,
-    }
-}
-
-fn check(context: &mut Context<'_>, at: Time, call: &Call, body: &Value) {
-    match call {
-        Call::Publish { channel, id } => published(context, channel, *id, body),
-        Call::Broadcast { channels, id } => {
-            for (channel, response) in channels.iter().zip(responses(&body["result"]["responses"])) {
-                published(context, channel, *id, response);
-            }
-        }
-        Call::Batch { items } => {
-            for ((channel, id), reply) in items.iter().zip(responses(&body["replies"])) {
-                let is_failed = error_code(reply).is_some();
-                published(
-                    context,
-                    channel,
-                    *id,
-                    &if is_failed { reply.clone() } else { json!({"result": reply["publish"]}) },
-                );
-            }
-        }
-        Call::History { channel } if error_code(body).is_none() => {
-            let read = read_history(body);
-            let (top, epoch) = top(body);
-            context.model.history(context.scenario, (at, context.now), channel, &read, (top, &epoch), true);
-        }
-        Call::HistoryRemove { channel } => context.model.removal_done(channel, error_code(body).is_none()),
-        _ => {}
-    }
-}
-
-fn responses(list: &Value) -> &[Value] {
-    list.as_array().expect("a list of responses")
-}
-
-fn published(context: &mut Context<'_>, channel: &str, id: PublicationId, body: &Value) {
-    match error_code(body) {
-        None => {
-            let (offset, epoch) = top(body);
-            context.model.acknowledge(channel, id, Some((offset, &epoch)));
-        }
-        Some(code) => assert!(code == 100 && context.scenario.may_time_out(), "{channel}: {body}"),
-    }
-}
-
-/// Offset and epoch of a result.
-pub fn top(body: &Value) -> (u64, String) {
-    let result = &body["result"];
-    (result["offset"].as_u64().unwrap_or(0), result["epoch"].as_str().unwrap_or("").to_owned())
-}
-
-fn read_history(body: &Value) -> Vec<(u64, PublicationId)> {
-    let publications = body["result"]["publications"].as_array().expect("a list of publications");
-    let read = publications.iter().map(|publication| {
-        let offset = publication["offset"].as_u64().expect("an offset");
-        (offset, payload_id(publication["data"].to_string().as_bytes()))
-    });
-    read.collect()
+fn data(id: PublicationId) -> Value {
+    serde_json::from_slice(&payload(id, false)).expect("the payload is JSON")
 }

@@ -1,18 +1,14 @@
 //! What happens in a world step by step: turns, deeds of clients and the backend, faults.
 
-use crate::client::Phase;
-use crate::model::payload;
-use crate::token;
+use crate::client::{Aim, Phase};
+use crate::content::payload;
+use crate::model::Publish;
 use crate::world::World;
 use ringcast_proto::client::{
-    ConnectRequest, Encoding, HistoryRequest, PresenceRequest, PresenceStatsRequest, PublishRequest, Request,
-    RpcRequest, StreamPosition, SubscribeRequest, UnsubscribeRequest,
+    Encoding, HistoryRequest, PresenceRequest, PresenceStatsRequest, PublishRequest, Request, RpcRequest,
+    StreamPosition, UnsubscribeRequest,
 };
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// Server-side subscriptions of a token at most; below the smallest `channel_limit`.
-const SERVER_SIDE_MAX: usize = 3;
 
 impl World {
     /// One event, and the faults that fall on it.
@@ -55,6 +51,9 @@ impl World {
             self.trace.note(|| format!("{span:?} pass"));
             self.pass(span);
         }
+        if self.falls_on(self.scenario.reload_one_in) {
+            self.reload();
+        }
     }
 
     fn falls_on(&mut self, one_in: usize) -> bool {
@@ -80,41 +79,9 @@ impl World {
                 self.send(client, b"{}".to_vec());
             }
             Phase::Connecting => {}
+            Phase::Refused => self.cut(client),
             Phase::Live => self.commands(client),
         }
-    }
-
-    fn connect(&mut self, number: usize) {
-        let server_side = self.scenario.server_side && self.random.one_in(2);
-        let channels = if server_side { self.some_channels() } else { Vec::new() };
-        let user = self.clients[number].user.clone();
-        let token = if user.is_empty() && channels.is_empty() && self.random.one_in(2) {
-            String::new()
-        } else {
-            token::connection(&user, &channels)
-        };
-        let known = channels.iter().filter_map(|channel| {
-            let (offset, epoch) = self.clients[number].positions.get(channel).cloned()?;
-            let wanted = SubscribeRequest { recover: true, offset, epoch, ..SubscribeRequest::default() };
-            Some((channel.clone(), wanted))
-        });
-        let subs: BTreeMap<String, SubscribeRequest> = known.collect();
-        let mut frame = Vec::new();
-        let request = Request::Connect(Box::new(ConnectRequest { token, subs, ..ConnectRequest::default() }));
-        let (client, mut context) = self.client(number);
-        client.ask(&mut context, request, 0, &mut frame);
-        self.send(number, frame);
-    }
-
-    fn some_channels(&mut self) -> Vec<String> {
-        let mut channels = Vec::new();
-        for _ in 0..self.random.between(1, SERVER_SIDE_MAX as u64) {
-            let channel = self.random.pick(&self.scenario.channels).clone();
-            if !channels.contains(&channel) {
-                channels.push(channel);
-            }
-        }
-        channels
     }
 
     /// One frame of commands; or something that ends the connection.
@@ -135,52 +102,39 @@ impl World {
     fn command(&mut self, number: usize, frame: &mut Vec<u8>) {
         let channel = self.random.pick(&self.scenario.channels).clone();
         let is_subscribed = self.clients[number].subscriptions.contains_key(&channel);
-        let mut publication = 0;
-        let request = match self.random.below(20) {
+        let (request, aim) = match self.random.below(20) {
             0..8 if !is_subscribed || self.random.one_in(15) => self.subscribe_request(number, channel),
-            8..10 => Request::Unsubscribe(UnsubscribeRequest { channel }),
-            10 => Request::Presence(PresenceRequest { channel }),
-            11 => Request::PresenceStats(PresenceStatsRequest { channel }),
-            12 => self.history_request(number, channel),
-            13 if self.random.one_in(4) => Request::Rpc(RpcRequest { method: "none".into(), ..RpcRequest::default() }),
-            _ => {
-                publication = self.model.new_id();
-                self.model.publish(self.now.at, &channel, publication);
-                let may_be_binary = self.scenario.binary && channel.starts_with("plain");
-                let is_protobuf = self.clients[number].encoding == Encoding::Protobuf;
-                let is_binary = may_be_binary && is_protobuf && self.random.one_in(10);
-                let length = if self.random.one_in(20) { 4000 } else { self.random.below(100) };
-                let data = payload(publication, length, is_binary).into();
-                Request::Publish(PublishRequest { channel, data, ..PublishRequest::default() })
+            8 => (Request::Unsubscribe(UnsubscribeRequest { channel }), Aim::default()),
+            9 => self.refresh_of_some_kind(number, channel),
+            10 => (Request::Presence(PresenceRequest { channel }), Aim::default()),
+            11 => (Request::PresenceStats(PresenceStatsRequest { channel }), Aim::default()),
+            12 => (self.history_request(number, channel), Aim::default()),
+            13 if self.random.one_in(4) => {
+                (Request::Rpc(RpcRequest { method: "none".into(), ..RpcRequest::default() }), Aim::default())
             }
+            _ => self.publish_request(number, channel),
         };
         let (client, mut context) = self.client(number);
-        client.ask(&mut context, request, publication, frame);
+        client.ask(&mut context, request, aim, frame);
     }
 
-    fn subscribe_request(&mut self, number: usize, channel: String) -> Request {
-        let position = self.clients[number].positions.get(&channel).cloned();
-        let (mut recover, mut offset, mut epoch) = (false, 0, String::new());
-        if let Some(position) = position.filter(|_| !self.random.one_in(5)) {
-            recover = true;
-            (offset, epoch) = position;
-        }
-        if self.random.one_in(30) {
-            recover = true;
-            offset = *self.random.pick(&[0, 1, offset + 1, u64::MAX]);
-            epoch = if self.random.one_in(2) { String::new() } else { epoch };
-        }
-        Request::Subscribe(Box::new(SubscribeRequest {
-            channel,
-            recover,
-            offset,
-            epoch,
-            positioned: self.random.one_in(3),
-            recoverable: recover || self.random.one_in(3),
-            flag: if self.random.one_in(10) { 2 } else { 0 },
-            delta: if self.random.one_in(3) { "fossil".to_owned() } else { String::new() },
-            ..SubscribeRequest::default()
-        }))
+    fn refresh_of_some_kind(&mut self, number: usize, channel: String) -> (Request, Aim) {
+        let refresh =
+            if self.random.one_in(2) { self.refresh_request(number) } else { self.sub_refresh_request(number) };
+        refresh.unwrap_or((Request::Unsubscribe(UnsubscribeRequest { channel }), Aim::default()))
+    }
+
+    fn publish_request(&mut self, number: usize, channel: String) -> (Request, Aim) {
+        let publication = self.model.new_id();
+        let may_be_binary = self.scenario.binary && channel.starts_with("plain");
+        let is_protobuf = self.clients[number].encoding == Encoding::Protobuf;
+        let is_binary = may_be_binary && is_protobuf && self.random.one_in(10);
+        let user = Some(self.clients[number].user.clone());
+        let publish = Publish { at: self.now.at, user, is_binary, ..Publish::default() };
+        self.model.publish(&channel, publication, publish);
+        let data = payload(publication, is_binary).into();
+        let request = Request::Publish(PublishRequest { channel, data, ..PublishRequest::default() });
+        (request, Aim { publication, ..Aim::default() })
     }
 
     fn history_request(&mut self, number: usize, channel: String) -> Request {

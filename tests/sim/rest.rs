@@ -1,8 +1,9 @@
 //! The world at rest: all that is on its way arrives, and then everybody must agree on everything.
 
-use crate::backend::{Call, top};
+use crate::answers::{Call, client_info, is_error, top};
 use crate::client::Phase;
 use crate::world::World;
+use ringcast_state::Time;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,28 +15,45 @@ const WAIT: Duration = Duration::from_millis(20);
 const SHORT: Duration = Duration::from_secs(2);
 /// How late a ping may come: two ticks of the timer wheel, a turn, and steps of the clock.
 const LATE_MAX: Duration = Duration::from_millis(100);
+/// How late an end may come: ends are told in seconds.
+const END_LATE_MAX: Duration = Duration::from_millis(1200);
 
 impl World {
     /// Lets everything arrive, and checks what must be true then.
     pub fn rest(&mut self) {
         self.settle();
         self.check_pings();
-        let answers = loop {
+        let answers = self.answers();
+        self.check(&answers);
+        if self.random.one_in(6) {
+            let answers = self.outlive(&answers);
+            self.check(&answers);
+        }
+    }
+
+    /// Answers to everything that can be asked, all of the same moment.
+    pub(super) fn answers(&mut self) -> Vec<(Call, Value)> {
+        loop {
             let before = self.connected();
             let answers = self.ask_everything();
             // Somebody may be closed for its silence while the answers come.
             if self.connected() == before {
-                break answers;
+                return answers;
             }
-        };
-        self.check_counts(&answers);
-        self.check_positions(&answers);
+        }
+    }
+
+    fn check(&mut self, answers: &[(Call, Value)]) {
+        self.check_counts(answers);
+        self.check_positions(answers);
+        self.model.check_promises(&self.scenario, self.now.at);
         self.check_members();
+        self.check_ends();
     }
 
     /// With shards that take their turns, everybody is pinged in time, whatever the clock did before.
     fn check_pings(&mut self) {
-        let interval = self.scenario.options.client.ping_interval;
+        let interval = self.scenario.options().client.ping_interval;
         if interval.is_zero() || interval > SHORT || !self.random.one_in(4) {
             return;
         }
@@ -55,9 +73,10 @@ impl World {
         self.settle();
     }
 
-    fn connected(&self) -> Vec<String> {
+    /// Who is connected, and to how many channels.
+    fn connected(&self) -> Vec<(String, usize)> {
         let live = self.clients.iter().filter(|client| client.phase == Phase::Live);
-        live.map(|client| client.id.clone()).collect()
+        live.map(|client| (client.id.clone(), client.subscriptions.len())).collect()
     }
 
     fn ask_everything(&mut self) -> Vec<(Call, Value)> {
@@ -94,7 +113,7 @@ impl World {
     }
 
     /// Turns until nothing is on its way. Who waits then waits for a deadline.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.heal();
         let mut waited = Duration::ZERO;
         loop {
@@ -142,7 +161,7 @@ impl World {
     fn check_counts(&self, answers: &[(Call, Value)]) {
         let subscribers = self.subscribers();
         let live = self.clients.iter().filter(|client| client.phase == Phase::Live).collect::<Vec<_>>();
-        for (call, answer) in answers {
+        for (call, answer) in answers.iter().filter(|(_, answer)| !is_error(answer)) {
             let result = &answer["result"];
             match call {
                 Call::Channels => {
@@ -162,10 +181,10 @@ impl World {
                 }
                 Call::Presence { channel } => {
                     let members = result["presence"].as_object().expect("members by client id");
-                    let got = members.keys().cloned().collect::<BTreeSet<_>>();
-                    assert_eq!(got, self.ids(subscribers.get(&**channel)), "{channel}: presence");
+                    let got = members.iter().map(|(id, info)| (id.clone(), client_info(info).user));
+                    self.check_presence(channel, &got.collect(), subscribers.get(&**channel));
                 }
-                Call::PresenceStats { channel } => {
+                Call::PresenceStats { channel } if !self.scenario.may_be_unknown(channel) => {
                     let clients = subscribers.get(&**channel).into_iter().flatten().collect::<Vec<_>>();
                     let users = clients.iter().map(|number| &self.clients[**number].user).collect::<BTreeSet<_>>();
                     let got = [count(&result["num_clients"]), count(&result["num_users"])];
@@ -176,17 +195,50 @@ impl World {
         }
     }
 
+    /// Present is who is subscribed, but for subscriptions made while the options of the channel were gone.
+    fn check_presence(&self, channel: &str, got: &BTreeMap<String, String>, subscribers: Option<&Vec<usize>>) {
+        let subscribers = subscribers.into_iter().flatten().map(|number| &self.clients[*number]);
+        let want = subscribers.map(|client| (client.id.clone(), client.user.clone())).collect::<BTreeMap<_, _>>();
+        if self.scenario.may_be_unknown(channel) {
+            assert!(
+                got.iter().all(|(id, user)| want.get(id) == Some(user)),
+                "{channel}: present {got:?}, not {want:?}"
+            );
+        } else {
+            assert_eq!(*got, want, "{channel}: presence");
+        }
+    }
+
+    /// Nobody outlives its token, and of a user with a single connection there is one.
+    fn check_ends(&self) {
+        let options = &self.scenario.options().client;
+        let mut users = BTreeSet::new();
+        // The server counts whole seconds.
+        let is_over = |at: Option<Time>, grace: Duration| at.is_some_and(|at| at + grace + END_LATE_MAX < self.now.at);
+        for client in self.clients.iter().filter(|client| client.phase == Phase::Live) {
+            let number = client.number;
+            let is_over_due = is_over(client.expire_at, options.expired_close_delay);
+            assert!(!is_over_due, "client {number} outlived its token, {:?}", client.expire_at);
+            for (channel, subscription) in &client.subscriptions {
+                let is_over_due = is_over(subscription.expire_at, options.expired_sub_close_delay);
+                assert!(!is_over_due, "client {number}: {channel} outlived its token, {:?}", subscription.expire_at);
+            }
+            let is_second = !client.user.is_empty() && !users.insert(&client.user);
+            assert!(!is_second || !self.scenario.is_single(), "{} is connected twice", client.user);
+        }
+    }
+
     fn check_positions(&mut self, answers: &[(Call, Value)]) {
         let tops = answers.iter().filter_map(|(call, answer)| match call {
-            Call::History { channel } => Some((channel.as_str(), top(answer))),
+            Call::History { channel } if !is_error(answer) => Some((channel.as_str(), top(answer))),
             _ => None,
         });
         let tops = tops.collect::<BTreeMap<_, _>>();
         for (channel, (offset, epoch)) in &tops {
             self.model.check_top(channel, *offset, epoch);
         }
-        for client in &self.clients {
-            for (channel, subscription) in &client.subscriptions {
+        for client in &mut self.clients {
+            for (channel, subscription) in &mut client.subscriptions {
                 let top = tops.get(channel.as_str()).map(|(offset, epoch)| (*offset, &**epoch));
                 self.model.check_level(channel, subscription, top);
             }
@@ -198,10 +250,13 @@ impl World {
         let subscribers = self.subscribers();
         for client in &self.clients {
             for (channel, subscription) in &client.subscriptions {
-                if !self.scenario.channel_options(channel).force_push_join_leave {
+                if !subscription.sees_members || self.scenario.may_be_unknown(channel) {
                     continue;
                 }
                 let others = subscribers.get(&**channel);
+                if let Some(roster) = &subscription.roster {
+                    assert_eq!(*roster, self.ids(others), "{channel}: who client {} thinks is there", client.number);
+                }
                 let gone = subscription.members.difference(&self.ids(others)).cloned().collect::<Vec<_>>();
                 assert!(gone.is_empty(), "{channel}: client {} still sees {gone:?}", client.number);
                 for other in others.into_iter().flatten().map(|number| &self.clients[*number]) {

@@ -1,10 +1,10 @@
 //! What a seed decides beforehand: how large the world is, how its options are set and which faults it has.
 
+use crate::options::{self, NAMESPACES, PERSONAL};
 use crate::random::Random;
-use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DeltaType, RecoveryMode};
-use ringcast_state::options::{ClientOptions, Limits, TokenOptions};
+use ringcast_state::namespace::{ChannelOptions, RecoveryMode};
+use ringcast_state::options::PersonalChannel;
 use ringcast_state::{Options, Seeds};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Key of all tokens.
@@ -38,11 +38,18 @@ pub struct Scenario {
     pub acts_on_users: bool,
     /// Tokens bring server-side subscriptions.
     pub server_side: bool,
+    /// Tokens end.
+    pub expires: bool,
     /// Payloads that are not JSON.
     pub binary: bool,
     /// The quiet world is checked after so many steps.
     pub rest_every: usize,
-    pub options: Options,
+    /// Options at the start and after a reload; in turns.
+    pub options: Vec<Options>,
+    /// Which of them.
+    pub in_force: usize,
+    /// Reloads: one in so many steps, 0 for never.
+    pub reload_one_in: usize,
     pub seeds: Vec<Seeds>,
 }
 
@@ -55,11 +62,18 @@ impl Scenario {
             if random.one_in(2) { 0 } else { random.scale(often, often * 50) as usize }
         };
         let home = random.bits();
+        let mut options = vec![options::at_start(random)];
+        let reload_one_in = if random.one_in(3) { random.scale(50, 2000) as usize } else { 0 };
+        if reload_one_in > 0 {
+            options.push(options::reloaded(random, &options[0]));
+        }
+        let users = random.scale(1, 12) as usize;
+        let has_personal = options[0].client.subscribe_to_user_personal_channel.is_some();
         Scenario {
             shards,
             clients,
-            users: random.scale(1, 12) as usize,
-            channels: channels(random),
+            users,
+            channels: channels(random, users, has_personal),
             steps,
             tick_max: *random.pick(&[20, 200, 1000, 4000]),
             ring_capacity: random.scale(1, 2048) as usize,
@@ -71,9 +85,12 @@ impl Scenario {
             jump_one_in: rarely(random, 100),
             acts_on_users: random.one_in(2),
             server_side: random.one_in(2),
+            expires: random.one_in(2),
             binary: random.one_in(8),
             rest_every: random.scale(50, 2000) as usize,
-            options: options(random),
+            options,
+            in_force: 0,
+            reload_one_in,
             seeds: (0..shards).map(|_| Seeds { home, shard: random.seed() }).collect(),
         }
     }
@@ -84,8 +101,19 @@ impl Scenario {
         self.stall_one_in > 0 || self.jump_one_in > 0 || self.tick_max > 1000 || self.ring_capacity < 8
     }
 
+    /// Options that are, or soon will be, in force on all shards.
+    pub fn options(&self) -> &Options {
+        &self.options[self.in_force]
+    }
+
+    /// What a channel is; the same whatever is in force, but for times and sizes.
     pub fn channel_options(&self, channel: &str) -> &ChannelOptions {
-        self.options.channel.resolve(channel).expect("channels of the simulation are in its namespaces").1
+        self.options[0].channel.resolve(channel).expect("channels of the simulation are in its namespaces").1
+    }
+
+    /// A reload may have taken its namespace away.
+    pub fn may_be_unknown(&self, channel: &str) -> bool {
+        self.options.iter().any(|options| options.channel.resolve(channel).is_none())
     }
 
     /// Recovery brings the latest publication only.
@@ -93,12 +121,10 @@ impl Scenario {
         self.channel_options(channel).force_recovery_mode == RecoveryMode::Cache
     }
 
-    /// Most publications that a recovery brings.
-    pub fn recovery_limit(&self) -> usize {
-        match self.options.client.recovery_max_publication_limit {
-            0 => usize::MAX,
-            limit => limit,
-        }
+    /// Recovery comes without being asked for.
+    pub fn recovers_unasked(&self, channel: &str) -> bool {
+        let options = self.channel_options(channel);
+        options.auto_cache_recover && options.force_recovery && self.is_cache(channel)
     }
 
     /// Whether subscriptions of a channel know their position without asking.
@@ -106,79 +132,96 @@ impl Scenario {
         let options = self.channel_options(channel);
         options.has_history() && (options.force_positioning || options.force_recovery)
     }
-}
 
-fn channels(random: &mut Random) -> Vec<String> {
-    let per_namespace = random.scale(1, 6);
-    let names = ["stream", "open", "plain", "members", "cache"];
-    let chosen = names.iter().filter(|_| !random.one_in(3)).collect::<Vec<_>>();
-    let chosen = if chosen.is_empty() { vec![&names[0]] } else { chosen };
-    chosen.iter().flat_map(|name| (0..per_namespace).map(move |i| format!("{name}:{i}"))).collect()
-}
+    /// Clients get subscriptions that they do not ask for.
+    pub fn has_server_side(&self) -> bool {
+        self.server_side || self.acts_on_users || self.personal().is_some()
+    }
 
-fn options(random: &mut Random) -> Options {
-    let defaults = ClientOptions::default();
-    let client = ClientOptions {
-        allow_anonymous_connect_without_token: true,
-        ping_interval: Duration::from_secs(*random.pick(&[0, 2, 25])),
-        pong_timeout: Duration::from_secs(1),
-        channel_limit: *random.pick(&[3, 128, 128]),
-        queue_max_size: *random.pick(&[2 << 10, 16 << 10, 1 << 20, 1 << 20]),
-        concurrency: *random.pick(&[0, 0, 0, 4]),
-        user_connection_limit: *random.pick(&[0, 0, 0, 3]),
-        connect_include_server_time: random.one_in(4),
-        recovery_max_publication_limit: *random.pick(&[0, 5, 300, 300]),
-        ..defaults
-    };
-    let limits = Limits {
-        outbox_max_size: *random.pick(&[100, 500, 4 << 10, 8 << 20, 8 << 20, 8 << 20]),
-        backlog_max_size: *random.pick(&[300, 64 << 10]),
-        idempotency_ttl: Duration::from_secs(600),
-        ..Limits::default()
-    };
-    Options {
-        client,
-        limits,
-        token: TokenOptions { hmac_secret_key: SECRET.to_owned(), ..TokenOptions::default() },
-        channel: channel_config(random),
-        ..Options::default()
+    pub fn personal(&self) -> Option<&PersonalChannel> {
+        self.options[0].client.subscribe_to_user_personal_channel.as_ref()
+    }
+
+    pub fn is_single(&self) -> bool {
+        self.personal().is_some_and(|personal| personal.single_connection)
+    }
+
+    pub fn recovery_limit_min(&self) -> usize {
+        self.recovery_limits().min().expect("there are options")
+    }
+
+    pub fn recovery_limit_max(&self) -> usize {
+        self.recovery_limits().max().expect("there are options")
+    }
+
+    fn recovery_limits(&self) -> impl Iterator<Item = usize> {
+        let limits = self.options.iter().map(|options| options.client.recovery_max_publication_limit);
+        limits.map(|limit| if limit == 0 { usize::MAX } else { limit })
+    }
+
+    pub fn channel_limit_min(&self) -> usize {
+        self.options.iter().map(|options| options.client.channel_limit).min().expect("there are options")
+    }
+
+    pub fn queue_size_min(&self) -> usize {
+        self.options.iter().map(|options| options.client.queue_max_size).min().expect("there are options")
+    }
+
+    pub fn idempotency_ttl_min(&self) -> Duration {
+        self.options.iter().map(|options| options.limits.idempotency_ttl).min().expect("there are options")
+    }
+
+    pub fn idempotency_ttl_max(&self) -> Duration {
+        self.options.iter().map(|options| options.limits.idempotency_ttl).max().expect("there are options")
+    }
+
+    pub fn history_size_min(&self, channel: &str) -> usize {
+        self.of_channel(channel).map(|options| options.history_size).min().unwrap_or(0)
+    }
+
+    pub fn history_size_max(&self, channel: &str) -> usize {
+        self.of_channel(channel).map(|options| options.history_size).max().unwrap_or(0)
+    }
+
+    pub fn history_ttl_min(&self, channel: &str) -> Duration {
+        self.of_channel(channel).map(|options| options.history_ttl).min().unwrap_or_default()
+    }
+
+    pub fn history_ttl_max(&self, channel: &str) -> Duration {
+        self.of_channel(channel).map(|options| options.history_ttl).max().unwrap_or_default()
+    }
+
+    pub fn meta_ttl_min(&self, channel: &str) -> Duration {
+        self.meta_ttls(channel).min().expect("there are options")
+    }
+
+    pub fn meta_ttl_max(&self, channel: &str) -> Duration {
+        self.meta_ttls(channel).max().expect("there are options")
+    }
+
+    fn meta_ttls(&self, channel: &str) -> impl Iterator<Item = Duration> {
+        self.options.iter().map(move |options| {
+            let history_ttl =
+                options.channel.resolve(channel).map_or(Duration::ZERO, |(_, options)| options.history_ttl);
+            options.channel.history_meta_ttl.max(history_ttl)
+        })
+    }
+
+    fn of_channel(&self, channel: &str) -> impl Iterator<Item = &ChannelOptions> {
+        self.options.iter().filter_map(move |options| Some(options.channel.resolve(channel)?.1))
     }
 }
 
-fn channel_config(random: &mut Random) -> ChannelConfig {
-    let everybody = ChannelOptions {
-        allow_subscribe_for_client: true,
-        allow_subscribe_for_anonymous: true,
-        allow_publish_for_client: true,
-        allow_publish_for_anonymous: true,
-        allow_history_for_client: true,
-        allow_history_for_anonymous: true,
-        allow_presence_for_client: true,
-        allow_presence_for_anonymous: true,
-        ..ChannelOptions::default()
-    };
-    let history = ChannelOptions {
-        history_size: random.scale(1, 60) as usize,
-        history_ttl: Duration::from_millis(random.scale(200, 3_600_000)),
-        allowed_delta_types: if random.one_in(2) { vec![DeltaType::Fossil] } else { Vec::new() },
-        delta_publish: random.one_in(2),
-        allow_positioning: true,
-        allow_recovery: true,
-        ..everybody.clone()
-    };
-    let stream = ChannelOptions { force_positioning: true, force_recovery: true, ..history.clone() };
-    let members = ChannelOptions {
-        presence: true,
-        join_leave: true,
-        force_push_join_leave: true,
-        ..if random.one_in(2) { stream.clone() } else { everybody.clone() }
-    };
-    let cache = ChannelOptions { force_recovery_mode: RecoveryMode::Cache, ..stream.clone() };
-    let stream = ChannelOptions { presence: random.one_in(2), ..stream };
-    let plain = ChannelOptions { presence: random.one_in(2), ..everybody };
-    let namespaces = [("stream", stream), ("open", history), ("plain", plain), ("members", members), ("cache", cache)];
-    let namespaces: BTreeMap<String, ChannelOptions> =
-        namespaces.into_iter().map(|(name, options)| (name.to_owned(), options)).collect();
-    let meta_ttl = Duration::from_millis(random.scale(1000, 720 * 3_600_000));
-    ChannelConfig { namespaces, history_meta_ttl: meta_ttl, ..ChannelConfig::default() }
+fn channels(random: &mut Random, users: usize, has_personal: bool) -> Vec<String> {
+    let per_namespace = random.scale(1, 6);
+    let chosen = NAMESPACES.iter().filter(|_| !random.one_in(3)).collect::<Vec<_>>();
+    let chosen = if chosen.is_empty() { vec![&NAMESPACES[0]] } else { chosen };
+    let named = chosen.iter().flat_map(|name| (0..per_namespace).map(move |i| format!("{name}:{i}")));
+    let own = (1..users).filter(|_| has_personal).map(|user| personal_channel(&format!("u{user}")));
+    named.chain(own).collect()
+}
+
+/// The channel that is a user's own.
+pub fn personal_channel(user: &str) -> String {
+    format!("{PERSONAL}:#{user}")
 }

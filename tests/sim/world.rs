@@ -5,10 +5,11 @@ use crate::client::{Client, Context, Phase};
 use crate::model::Model;
 use crate::random::Random;
 use crate::scenario::Scenario;
+use crate::token;
 use crate::trace::{Detail, Trace};
 use ringcast_proto::client::Encoding;
 use ringcast_state::{
-    Action, ConnectionId, Frames, Framing, Message, Now, Pings, Shard, ShardId, Time, Transport, TransportKind,
+    Action, ConnectionId, Frames, Framing, Message, Now, Options, Pings, Shard, ShardId, Time, Transport, TransportKind,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Station {
     stalled_until: Time,
     /// The clock as the shard read it at the beginning of its turn.
     now: Now,
+    /// Options of a reload that the shard has not taken yet.
+    news: Option<Arc<Options>>,
 }
 
 #[derive(Default)]
@@ -73,8 +76,8 @@ impl World {
     pub fn new(seed: u64, detail: Detail) -> Self {
         let mut random = Random::new(seed);
         let scenario = Scenario::new(&mut random);
-        let now = Now { at: Time(1000 + random.below(1 << 40) as u64), unix_ms: 1_700_000_000_000 };
-        let options = Arc::new(scenario.options.clone());
+        let now = token::clocks(Time(1000 + random.below(1 << 40) as u64));
+        let options = Arc::new(scenario.options().clone());
         let station = |(number, seeds): (usize, &_)| Station {
             shard: Shard::new(ShardId(number as u16), scenario.shards, Arc::clone(&options), *seeds, now),
             rings: (0..scenario.shards).map(|_| VecDeque::new()).collect(),
@@ -82,6 +85,7 @@ impl World {
             calls: VecDeque::new(),
             stalled_until: Time(0),
             now,
+            news: None,
         };
         let stations = scenario.seeds.iter().enumerate().map(station).collect();
         let users: Vec<String> =
@@ -129,8 +133,7 @@ impl World {
     }
 
     pub fn pass(&mut self, span: Duration) {
-        self.now.at = self.now.at + span;
-        self.now.unix_ms = 1_700_000_000_000 + self.now.at.0 / 1000;
+        self.now = token::clocks(self.now.at + span);
     }
 
     /// The shard and slot of a client's connection.
@@ -206,6 +209,17 @@ impl World {
         self.stations[shard].stalled_until = self.now.at + span;
     }
 
+    /// Other options, which shards take one after the other.
+    pub fn reload(&mut self) {
+        self.scenario.in_force = (self.scenario.in_force + 1) % self.scenario.options.len();
+        let number = self.scenario.in_force;
+        self.trace.note(|| format!("options {number} are loaded"));
+        let options = Arc::new(self.scenario.options().clone());
+        for station in &mut self.stations {
+            station.news = Some(Arc::clone(&options));
+        }
+    }
+
     /// Hands a call to some shard.
     pub fn call(&mut self, request: Request) {
         let shard = self.random.below(self.stations.len());
@@ -218,6 +232,9 @@ impl World {
             return false;
         }
         self.read_clock(shard);
+        if let Some(news) = self.stations[shard].news.take_if(|_| eager || self.random.one_in(3)) {
+            self.stations[shard].shard.set_options(news);
+        }
         let mut is_busy = self.take_messages(shard, eager);
         is_busy |= self.take_frames_and_calls(shard, eager);
         let station = &mut self.stations[shard];
@@ -237,7 +254,7 @@ impl World {
         let behind = self.random.below(TURN_MAX) as u64;
         let station = &mut self.stations[shard];
         let at = Time(self.now.at.0 - behind).max(station.now.at);
-        station.now = Now { at, unix_ms: self.now.unix_ms };
+        station.now = token::clocks(at);
     }
 
     fn take_messages(&mut self, shard: usize, eager: bool) -> bool {
