@@ -451,6 +451,7 @@ fn slices(bodies: &[Bytes]) -> Vec<&[u8]> {
 }
 
 proptest! {
+    /// R01, R02
     #[test]
     fn commands_come_back(commands in vec(command(), 1..4)) {
         for encoding in ENCODINGS {

@@ -129,6 +129,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// L07
     #[test]
     fn markdown_describes_a_section() {
         let text = markdown("http_server.port", 1);

@@ -91,6 +91,7 @@ mod tests {
         assert_eq!(flags_of(line), Some(want), "{line}");
     }
 
+    /// L04
     #[test]
     fn flags_set_keys() {
         check("", &[]);

@@ -139,6 +139,7 @@ mod tests {
         assert_eq!(found.as_deref(), want.map(Path::new), "{path}");
     }
 
+    /// L08
     #[test]
     fn paths_stay_inside_of_the_folder() {
         check("/a.html", Some("/no/such/folder/a.html"));

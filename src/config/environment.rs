@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(set.names().collect::<Vec<_>>(), ["CENTRIFUGO_FOO", "RINGCAST_BAR"]);
     }
 
+    /// L03
     #[test]
     fn references_are_expanded() {
         let set = Environment::from(&[("CENTRIFUGO_VAR_A", "1"), ("RINGCAST_VAR_B", "2"), ("HOME", "/")]);
@@ -178,6 +179,7 @@ mod tests {
         check("${CENTRIFUGO_VAR_C}", Err("CENTRIFUGO_VAR_C"));
     }
 
+    /// L03
     #[test]
     fn a_dotenv_file_fills_what_is_not_set() {
         let mut set = Environment::from(&[("A", "process")]);

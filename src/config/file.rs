@@ -102,6 +102,7 @@ mod tests {
         assert_eq!(parse(&extension, text).ok(), want, "{name}: {text}");
     }
 
+    /// L01
     #[test]
     fn the_same_in_three_formats() {
         let want = Some(json!({"client": {"ping_interval": "5s", "allowed_origins": ["*"]}, "shards": 2}));

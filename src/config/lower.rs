@@ -6,7 +6,7 @@ use regex::Regex;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
-use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode};
+use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode, SubscriptionType};
 use ringcast_state::options::{ClientOptions, NodeOptions, PersonalChannel, TokenOptions};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         health: HealthOptions { handler_prefix: prefix(root.object("health")) },
         allowed_origins: owned(client.texts("allowed_origins")),
         connection_limit: client.count("connection_limit"),
+        connection_rate_limit: client.count("connection_rate_limit"),
         user_id_http_header: client.text("user_id_http_header").to_owned(),
         assets: assets(root),
         ..ringcast_runtime::Options::default()
@@ -244,6 +245,13 @@ fn channel_options(options: View<'_>) -> ChannelOptions {
         allow_user_limited_channels: options.bool("allow_user_limited_channels"),
         channel_regex: regex(options.text("channel_regex")),
         publication_data_format: data_format(options),
+        subscription_type: match options.text("subscription_type") {
+            "map" => SubscriptionType::Map,
+            "map_clients" => SubscriptionType::MapClients,
+            "map_users" => SubscriptionType::MapUsers,
+            "shared_poll" => SubscriptionType::SharedPoll,
+            _ => SubscriptionType::Stream,
+        },
         allowed_delta_types: options.texts("allowed_delta_types").filter_map(delta_type).collect(),
         delta_publish: options.bool("delta_publish"),
         allow_tags_filter: options.bool("allow_tags_filter"),
@@ -306,6 +314,7 @@ mod tests {
         assert_eq!(program(&settings).shutdown_timeout, Duration::from_secs(30));
     }
 
+    /// L11
     #[test]
     fn options_take_what_was_set() {
         let settings = settings(json!({

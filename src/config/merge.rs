@@ -315,6 +315,7 @@ mod tests {
 
     const SECOND: i64 = crate::config::duration::SECOND;
 
+    /// L02, L04
     #[test]
     fn later_sources_win() {
         let file = json!({"http_server": {"port": 1}, "shards": 1, "log": {"level": "debug"}});

@@ -32,6 +32,7 @@ fn text(bytes: &[u8]) -> &str {
 
 const KEY: (&str, &str) = ("config.json", r#"{"client": {"token": {"hmac_secret_key": "secret"}}}"#);
 
+/// L08
 #[test]
 fn version_names_both_programs() {
     let version = env!("CARGO_PKG_VERSION");
@@ -39,6 +40,7 @@ fn version_names_both_programs() {
     check(&[], &["version"], &want, 0);
 }
 
+/// L05
 #[test]
 fn a_good_file_is_checked_in_silence() {
     check(&[("config.json", "{}")], &["checkconfig"], "", 0);
@@ -46,6 +48,7 @@ fn a_good_file_is_checked_in_silence() {
     check(&[("a.toml", "shards = 2")], &["checkconfig", "--config=a.toml"], "", 0);
 }
 
+/// L05
 #[test]
 fn a_bad_file_is_named_with_its_fault() {
     check(&[], &["checkconfig"], "config file not found\n", 1);
@@ -74,6 +77,7 @@ fn a_bad_file_is_named_with_its_fault() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// L05
 #[test]
 fn unknown_keys_fail_a_strict_check_alone() {
     let files = [("config.json", r#"{"foo": 1, "client": {"bar": 2}}"#)];
@@ -83,6 +87,7 @@ fn unknown_keys_fail_a_strict_check_alone() {
     check(&files, &["checkconfig", "-s"], unknown, 1);
 }
 
+/// L02
 #[test]
 fn the_environment_counts_in_a_check() {
     let directory = Directory::with(&[("config.json", "{}"), (".env", "RINGCAST_SHARDS=-1")]);
@@ -95,6 +100,7 @@ fn the_environment_counts_in_a_check() {
     assert_eq!(text(&output.stdout), "", "the process wins over .env");
 }
 
+/// L01, L05
 #[test]
 fn generated_files_are_good_in_every_format() {
     for name in ["a.json", "a.toml", "a.yaml", "a.yml"] {
@@ -116,6 +122,7 @@ fn generating_overwrites_nothing() {
     check(&[], &["genconfig", "-c", "config.ini"], extension, 1);
 }
 
+/// L06
 #[test]
 fn tokens_are_announced_unless_quiet() {
     let directory = Directory::with(&[KEY]);
@@ -198,6 +205,7 @@ fn a_wrong_command_line_exits_with_1() {
     assert_eq!(ringcast(&Directory::with(&[]), &["--help"], &[]).status.code(), Some(0));
 }
 
+/// L01, L07
 #[test]
 fn full_files_hold_every_key_and_are_good() {
     let directory = Directory::with(&[("base.toml", "[client]\nchannel_limit = 7")]);
@@ -216,6 +224,7 @@ fn full_files_hold_every_key_and_are_good() {
     check(&[("config.json", "{}")], &["defaultconfig"], exists, 1);
 }
 
+/// L02, L07
 #[test]
 fn variables_are_listed_with_their_values() {
     let directory =
@@ -236,6 +245,7 @@ fn variables_are_listed_with_their_values() {
     assert_eq!(text(&output.stdout), want);
 }
 
+/// L08
 #[test]
 fn completion_is_a_script() {
     let output = ringcast(&Directory::with(&[]), &["completion", "bash"], &[]);

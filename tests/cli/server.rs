@@ -95,6 +95,7 @@ const PLAIN: &str = r#"{"http_api": {"key": "key"}}"#;
 const HISTORY: &str = r#"{"http_api": {"key": "key"},
     "channel": {"without_namespace": {"history_size": 1, "history_ttl": "60s"}}}"#;
 
+/// L09
 #[test]
 fn a_reload_changes_channels_and_a_bad_one_changes_nothing() {
     let directory = Directory::with(&[("config.json", PLAIN)]);
@@ -118,6 +119,7 @@ fn a_reload_changes_channels_and_a_bad_one_changes_nothing() {
     assert_eq!(server.stop(), Some(0));
 }
 
+/// L11
 #[test]
 fn a_pid_file_lives_as_long_as_the_server() {
     let directory = Directory::with(&[("config.json", PLAIN)]);

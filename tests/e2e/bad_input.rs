@@ -75,6 +75,7 @@ fn nothing_but_connect_is_taken_before_connect() {
     }
 }
 
+/// R01
 #[test]
 fn broken_frames_close_only_their_sender() {
     let header = |opcode| FrameHeader { opcode, ..FrameHeader::default() };
@@ -121,6 +122,7 @@ fn frames_that_no_client_may_send_close_only_their_sender() {
     }
 }
 
+/// R10
 #[test]
 fn forbidden_commands_get_their_error_and_the_connection_lives() {
     let long = format!("chat:{}", "a".repeat(300));
@@ -214,6 +216,7 @@ fn wrong_subscription_tokens_are_refused() {
     }
 }
 
+/// R03
 #[test]
 fn clients_that_fall_silent_are_closed() {
     let mut options = config(free_port());
@@ -228,6 +231,7 @@ fn clients_that_fall_silent_are_closed() {
     deaf.is_closed_with(NO_PONG, "a ping");
 }
 
+/// R19
 #[test]
 fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
     let mut options = config(free_port());
@@ -250,6 +254,7 @@ fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
     bystander.is_undisturbed(&server, "a flood");
 }
 
+/// A01, A10
 #[test]
 fn broken_api_requests_get_their_error() {
     let key = format!("X-API-Key: {API_KEY}\r\n");
@@ -329,6 +334,7 @@ fn a_header_without_end_is_refused() {
     bystander.is_undisturbed(&server, "a header without end");
 }
 
+/// A05, A07
 #[test]
 fn api_methods_name_what_is_wrong() {
     let cases: &[(&str, Value, u32)] = &[

@@ -12,6 +12,7 @@ use crate::server::{Server, config, free_port};
 /// Close code of a server that stops; clients come back.
 const SHUTDOWN: u16 = 3001;
 
+/// L10
 #[test]
 fn a_stop_closes_every_client_and_ends_without_error() {
     for signal in [Signal::TERM, Signal::INT] {

@@ -44,6 +44,7 @@ fn subscribers_on_every_shard_see_one_order() {
     }
 }
 
+/// A07, A08
 #[test]
 fn what_one_shard_knows_every_shard_answers() {
     let server = Server::start(SHARDS as u16);

@@ -2,6 +2,7 @@
 //! stand, how a file opens, what must not be left behind. What needs taste is left to the reader.
 
 mod arrows;
+mod features;
 mod keys;
 mod map;
 mod sources;

@@ -75,7 +75,7 @@ impl PublishRequest {
 
 /// `plain` unless `base64` is given.
 fn effective(plain: &Bytes, base64: &str) -> Result<Bytes, ApiError> {
-    if base64.is_empty() { Ok(plain.clone()) } else { decode_base64(base64) }
+    if base64.is_empty() { Ok(plain.clone()) } else { decode_base64(base64).ok_or(ApiError::BAD_REQUEST) }
 }
 
 /// Answer to [`PublishRequest`]. Both fields are zero without history.

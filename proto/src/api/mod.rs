@@ -16,7 +16,8 @@ pub use message::*;
 
 use crate::DecodeError;
 use crate::codes::ApiError;
-use base64::Engine;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use bytes::Bytes;
 
 /// Most commands of one batch.
@@ -233,13 +234,13 @@ pub fn encode_transport_error(error: &ApiError, out: &mut Vec<u8>) {
     json::encode_error(error, out);
 }
 
-/// Base64 as the reference takes it: standard alphabet, with padding, line breaks ignored.
-fn decode_base64(text: &str) -> Result<Bytes, ApiError> {
+/// Base64 as the reference takes it: standard alphabet, with padding, line breaks and bits behind the last byte ignored.
+#[must_use]
+pub fn decode_base64(text: &str) -> Option<Bytes> {
+    const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
     let without_breaks: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-    match base64::engine::general_purpose::STANDARD.decode(without_breaks) {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(_) => Err(ApiError::BAD_REQUEST),
-    }
+    ENGINE.decode(without_breaks).ok().map(Bytes::from)
 }
 
 #[cfg(test)]
@@ -460,6 +461,7 @@ mod tests {
         );
     }
 
+    /// A04
     #[test]
     fn batches_have_no_wrapper() {
         let body =
@@ -509,6 +511,7 @@ mod tests {
         assert!(decode_request(Method::Batch, batch(BATCH_COMMANDS_MAX + 1).as_bytes()).is_err());
     }
 
+    /// A16
     #[test]
     fn base64_wins_over_plain_data_and_must_be_right() {
         let payload = |b64data: &str| {

@@ -38,7 +38,31 @@ impl<'a> Query<'a> {
 /// Decodes `%xx`, and `+` to a blank. `None` when an escape is broken or the result is not UTF-8.
 #[must_use]
 pub fn decode_percent(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+    decode(text, b' ')
+}
+
+/// Decodes `%xx` in a path. `None` as in [`decode_percent`].
+#[must_use]
+pub fn decode_path(path: &str) -> Option<Cow<'_, str>> {
+    decode(path, b'+')
+}
+
+/// A path as it is written in a target.
+#[must_use]
+pub fn encode_path(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:@/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn decode(text: &str, plus: u8) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|byte| byte == b'%' || byte == b'+' && plus != b'+') {
         return Some(Cow::Borrowed(text));
     }
     let mut out = Vec::with_capacity(text.len());
@@ -46,7 +70,7 @@ pub fn decode_percent(text: &str) -> Option<Cow<'_, str>> {
     while let Some(byte) = bytes.next() {
         out.push(match byte {
             b'%' => hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
-            b'+' => b' ',
+            b'+' => plus,
             byte => byte,
         });
     }
@@ -84,6 +108,17 @@ mod tests {
             check(query, &[]);
         }
         check("a=%zz&b=1", &[("b", "1")]);
+    }
+
+    #[test]
+    fn paths_are_decoded_and_encoded_again() {
+        for (encoded, path) in [("/a+b/c", "/a+b/c"), ("/%C3%A9%20x", "/\u{e9} x"), ("/a%3Fb%25", "/a?b%")] {
+            assert_eq!(decode_path(encoded).as_deref(), Some(path));
+            assert_eq!(encode_path(path), encoded);
+        }
+        for path in ["/%", "/%4", "/%zz", "/%ff"] {
+            assert_eq!(decode_path(path), None, "{path}");
+        }
     }
 
     #[test]

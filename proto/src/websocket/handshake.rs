@@ -34,9 +34,6 @@ impl std::error::Error for HandshakeError {}
 /// Checks a request for an upgrade.
 pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     let refuse = |reason| Err(HandshakeError { status: 400, reason });
-    if head.method() != "GET" {
-        return refuse("not a GET request");
-    }
     if head.version() != Version::Http11 {
         return refuse("not HTTP/1.1");
     }
@@ -45,6 +42,9 @@ pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     }
     if !head.has_token("upgrade", "websocket") {
         return refuse("no websocket in the Upgrade header");
+    }
+    if head.method() != "GET" {
+        return Err(HandshakeError { status: 405, reason: "not a GET request" });
     }
     if single(head, "sec-websocket-version") != Some(b"13") {
         return refuse("not version 13");
@@ -108,9 +108,18 @@ pub fn write_response(out: &mut Vec<u8>, accept_key: &str, subprotocol: Option<&
 }
 
 /// Appends the answer to a request that is not upgraded; the connection is closed behind it.
-pub fn write_refusal(out: &mut Vec<u8>, error: &HandshakeError) {
-    let headers = [("Sec-Websocket-Version", "13"), ("Content-Type", "text/plain; charset=utf-8")];
-    crate::http::write_response(out, error.status, &headers, b"Bad Request\n", false);
+pub fn write_refusal(out: &mut Vec<u8>, status: u16, headers: &[(&str, &str)]) {
+    const OURS: [(&str, &str); 3] = [
+        ("Sec-Websocket-Version", "13"),
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("X-Content-Type-Options", "nosniff"),
+    ];
+    let text: &[u8] = match status {
+        403 => b"Forbidden\n",
+        405 => b"Method Not Allowed\n",
+        _ => b"Bad Request\n",
+    };
+    crate::http::write_response(out, status, &[headers, &OURS].concat(), text, false);
 }
 
 /// Appends the request of a client. `key` is random and checked again in [`check_response`].
@@ -187,9 +196,15 @@ mod tests {
     }
 
     #[test]
+    fn only_get_is_upgraded() {
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
+        assert_eq!(accept(&head).map_err(|error| error.status), Err(405));
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         for (from, to) in [
-            ("GET", "POST"),
             ("HTTP/1.1", "HTTP/1.0"),
             ("Connection: Upgrade\r\n", ""),
             ("Connection: Upgrade", "Connection: close"),
@@ -236,7 +251,7 @@ mod tests {
     #[test]
     fn refusals_name_the_version() {
         let mut out = Vec::new();
-        write_refusal(&mut out, &HandshakeError { status: 400, reason: "not a GET request" });
+        write_refusal(&mut out, 400, &[]);
         let text = String::from_utf8(out.clone()).unwrap();
         assert!(
             text.starts_with("HTTP/1.1 400 Bad Request\r\n") && text.contains("Sec-Websocket-Version: 13\r\n"),

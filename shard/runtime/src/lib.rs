@@ -12,6 +12,7 @@ pub mod ring;
 mod signatures;
 pub mod start;
 mod transport;
+mod tries;
 mod turn;
 #[allow(unsafe_code)]
 pub mod uring;

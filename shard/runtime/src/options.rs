@@ -25,6 +25,9 @@ pub struct Options {
     /// Key `client.connection_limit`: client connections of this node; more are refused with 503. 0, the default,
     /// for no limit.
     pub connection_limit: usize,
+    /// Key `client.connection_rate_limit`: tries to connect that this node has at most; one comes back per second, and more
+    /// are refused with 503. 0, the default, for no limit.
+    pub connection_rate_limit: usize,
     /// Key `client.user_id_http_header`: request header with the user id, set by a trusted reverse proxy. Empty, the
     /// default, for none.
     pub user_id_http_header: String,

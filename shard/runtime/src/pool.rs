@@ -20,6 +20,7 @@ use crate::options::Options;
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
 use crate::start::{StartError, check_machine};
+use crate::tries::Tries;
 use crate::turn::ShardLoop;
 use crate::uring::{self, WakeHandle};
 
@@ -51,6 +52,8 @@ pub(crate) struct Counters {
     pub clients: AtomicUsize,
     /// The same per shard.
     pub clients_of_shard: Vec<AtomicUsize>,
+    /// What is left of `client.connection_rate_limit`.
+    pub tries: Tries,
 }
 
 /// Everything a shard thread needs to begin.

@@ -273,7 +273,7 @@ fn http_is_served_beside_the_clients() {
     let garbage = server.exchange("\u{16}\u{3}\u{1}||");
     assert!(garbage.starts_with("HTTP/1.1 400 Bad Request"));
     let bad = server.publish("chat", "");
-    assert!(bad.starts_with("HTTP/1.1 400") && bad.ends_with("Bad Request"), "{bad}");
+    assert!(bad.starts_with("HTTP/1.1 400") && bad.ends_with("Bad Request\n"), "{bad}");
     let half_closed = {
         let mut socket = server.dial();
         socket.write_all(b"POST /api/info HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}").unwrap();
@@ -329,6 +329,7 @@ fn client_that_does_not_read_is_cut_and_the_others_get_everything() {
     assert_eq!(reader.next_message(), r#"{"push":{"channel":"chat","pub":{"data":1}}}"#);
 }
 
+/// U23
 #[test]
 fn connection_limit_counts_the_clients_of_all_shards() {
     let server = Server::start(Options { connection_limit: 3, ..options(2) }, state());
@@ -344,6 +345,24 @@ fn connection_limit_counts_the_clients_of_all_shards() {
         std::thread::yield_now();
     }
     drop(Client::connected(&server));
+}
+
+/// Z11
+#[test]
+fn tries_to_connect_run_out_for_all_shards() {
+    let server = Server::start(Options { connection_rate_limit: 3, ..options(2) }, state());
+    let mut request = Vec::new();
+    websocket::write_request(&mut request, "h", "/connection/websocket", [7; 16], None);
+    let request = String::from_utf8(request).unwrap();
+    let try_once = || server.exchange(&request.replace("Connection: Upgrade", "Connection: close"));
+    for _ in 0..3 {
+        assert!(try_once().starts_with("HTTP/1.1 400"));
+    }
+    // One comes back each second, and a slow machine may need longer for a try.
+    let start = Instant::now();
+    while !try_once().starts_with("HTTP/1.1 503") {
+        assert!(start.elapsed() < PATIENCE, "never refused");
+    }
 }
 
 #[test]

@@ -38,7 +38,11 @@ fn expression(pattern: &str) -> Option<String> {
         match c {
             '*' => out.push_str(".*"),
             '?' => out.push('.'),
-            '\\' => push_literal(&mut out, chars.next()?),
+            '\\' => {
+                if let Some(c) = chars.next() {
+                    push_literal(&mut out, c);
+                }
+            }
             '{' => {
                 depth += 1;
                 out.push_str("(?:");
@@ -52,33 +56,48 @@ fn expression(pattern: &str) -> Option<String> {
             c => push_literal(&mut out, c),
         }
     }
+    // What is left open ends with the pattern.
+    out.extend((0..depth).map(|_| ')'));
     out.push('$');
-    Some(out).filter(|_| depth == 0)
+    Some(out)
 }
 
 fn push_literal(out: &mut String, c: char) {
     out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
 }
 
-/// `[abc]`, `[a-z]`, `[!abc]`.
+/// `[abc]`, `[a-z]`, each maybe behind a `!`. A class is one range or a list of characters, in which `-` is one of them.
 fn push_class(out: &mut String, chars: &mut std::str::Chars<'_>) -> Option<()> {
     out.push('[');
-    let mut is_first = true;
-    loop {
-        match chars.next()? {
-            ']' if !is_first => break,
-            '!' if is_first => {
-                out.push('^');
-                continue;
-            }
-            '-' => out.push('-'),
-            '\\' => push_literal(out, chars.next()?),
-            c => push_literal(out, c),
-        }
-        is_first = false;
+    if let Some(rest) = chars.as_str().strip_prefix('!') {
+        *chars = rest.chars();
+        out.push('^');
+    }
+    let mut ahead = chars.clone();
+    if let (Some(low), Some('-')) = (ahead.next(), ahead.next()) {
+        push_literal(out, low);
+        out.push('-');
+        push_literal(out, ahead.next()?);
+        ahead.next().filter(|c| *c == ']')?;
+        *chars = ahead;
+    } else {
+        push_list(out, chars)?;
     }
     out.push(']');
     Some(())
+}
+
+/// The characters up to the end of the class; at least one.
+fn push_list(out: &mut String, chars: &mut std::str::Chars<'_>) -> Option<()> {
+    let start = out.len();
+    loop {
+        match chars.next()? {
+            ']' => break,
+            '\\' => push_literal(out, chars.next()?),
+            c => push_literal(out, c),
+        }
+    }
+    (out.len() > start).then_some(())
 }
 
 #[cfg(test)]
@@ -109,8 +128,27 @@ mod tests {
     }
 
     #[test]
+    fn class_is_one_range_or_a_list() {
+        check("[xa-c]", "-", true);
+        check("[xa-c]", "b", false);
+        check("[!xa-c]", "b", true);
+        check(r"[\]^]", "]", true);
+        check(r"[\]^]", "^", true);
+        check("[!!]", "!", false);
+    }
+
+    #[test]
+    fn what_is_left_open_ends_with_the_pattern() {
+        check("a{b,c", "ac", true);
+        check("a{", "a", true);
+        check("a{", "ab", false);
+        check("a\\", "a", true);
+        check("a}", "a}", true);
+    }
+
+    #[test]
     fn broken_pattern_is_refused() {
-        for pattern in ["[", "[a", "{a", "\\", "[z-a]"] {
+        for pattern in ["[", "[a", "[]", "[]a]", "[!]", "[a-", "[a-]", "[a-cx]", "[z-a]"] {
             assert!(Glob::new(pattern).is_none(), "{pattern}");
         }
     }

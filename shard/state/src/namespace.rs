@@ -76,6 +76,19 @@ pub enum DeltaType {
     Fossil,
 }
 
+/// What a subscription to a channel is; key `subscription_type`. Only streams are served yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the value of its name")]
+pub enum SubscriptionType {
+    /// `""` or `stream`: publications, maybe with history.
+    #[default]
+    Stream,
+    Map,
+    MapClients,
+    MapUsers,
+    SharedPoll,
+}
+
 /// Options of the channels of a namespace. Each field is the configuration key of its name; all are off by default.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each is the key of the same name in the configuration's documentation")]
@@ -113,6 +126,7 @@ pub struct ChannelOptions {
     pub channel_regex: Option<Regex>,
     /// `None` for the value of the whole group.
     pub publication_data_format: Option<DataFormat>,
+    pub subscription_type: SubscriptionType,
 }
 
 impl ChannelConfig {
@@ -223,6 +237,7 @@ impl ChannelOptions {
         allow_user_limited_channels: false,
         channel_regex: None,
         publication_data_format: None,
+        subscription_type: SubscriptionType::Stream,
     };
 
     /// Whether publications are kept.

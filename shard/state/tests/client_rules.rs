@@ -276,6 +276,7 @@ fn command_without_a_known_request_closes_the_connection() {
     check(&[r#"{"id":9,"dance":{}}"#], BAD_REQUEST);
 }
 
+/// R03
 #[test]
 fn pong_is_legal_once_for_each_ping() {
     check(&["{}"], BAD_REQUEST);
@@ -288,6 +289,7 @@ fn pong_is_legal_once_for_each_ping() {
     assert_eq!(talk.news(), BAD_REQUEST);
 }
 
+/// R03, R12
 #[test]
 fn silence_closes_the_connection() {
     let mut talk = connected(options(), None);
@@ -299,6 +301,7 @@ fn silence_closes_the_connection() {
     assert_eq!(talk.news(), "closed 3502 stale");
 }
 
+/// R01
 #[test]
 fn first_request_of_the_schema_is_served() {
     check(&[r#"{"id":9,"rpc":{"method":"ping"},"unsubscribe":{"channel":"sub:1"}}"#], r#"{"id":9,"unsubscribe":{}}"#);
@@ -309,6 +312,7 @@ fn second_connect_closes_the_connection() {
     check(&[r#"{"id":9,"connect":{}}"#], BAD_REQUEST);
 }
 
+/// U10
 #[test]
 fn connect_needs_a_token_unless_anonymous_clients_are_allowed() {
     let mut options = options();
@@ -335,6 +339,7 @@ fn connect_with_a_wrong_token_is_refused() {
     }
 }
 
+/// U10
 #[test]
 fn anonymous_token_can_be_refused() {
     let mut options = options();
@@ -356,6 +361,7 @@ fn connection_whose_connect_failed_is_not_answered_any_more() {
     assert_eq!(talk.news(), "closed 3502 stale");
 }
 
+/// R03, U09
 #[test]
 fn connect_reply_tells_how_to_ping_and_when_to_refresh() {
     let mut talk = Talk::open(options());
@@ -366,6 +372,7 @@ fn connect_reply_tells_how_to_ping_and_when_to_refresh() {
     assert_eq!(rest, r#","expires":true,"ttl":600,"ping":25,"pong":true}}"#);
 }
 
+/// U09, R12
 #[test]
 fn connection_expires_when_its_time_and_the_grace_are_over() {
     let mut talk = connected(options(), Some(&format!(r#"{{"sub":"ann","exp":{}}}"#, UNIX + 3)));
@@ -441,6 +448,7 @@ fn subscribing_twice_is_an_error() {
     );
 }
 
+/// U23
 #[test]
 fn channel_limit_counts_what_is_subscribed_now() {
     let subscribe = |i: u32| format!(r#"{{"id":9,"subscribe":{{"channel":"sub:{i}"}}}}"#);
@@ -494,7 +502,7 @@ fn unsubscribing_succeeds_from_whatever_channel() {
     check(&[r#"{"id":9,"unsubscribe":{"channel":""}}"#], BAD_REQUEST);
 }
 
-/// C08
+/// C08, R05
 #[test]
 fn who_may_publish() {
     for (channel, code) in [
@@ -514,7 +522,7 @@ fn who_may_publish() {
     check_anonymous(&[&anonymous.replace("bare", "all")], r#"{"id":9,"publish":{}}"#);
 }
 
-/// S01
+/// S01, R05
 #[test]
 fn publisher_that_subscribes_gets_its_own_push_before_the_reply() {
     let mut talk = connected(options(), Some(r#"{"sub":"ann","info":{"n":1}}"#));
@@ -624,6 +632,7 @@ fn recovery_of_a_position_that_is_lost_fails_where_the_client_says_so() {
     assert!(reply.contains(r#""was_recovering":true"#) && !reply.contains(r#""recovered""#), "{reply}");
 }
 
+/// R06, R07
 #[test]
 fn rpc_knows_the_built_in_ping_only() {
     check(&[r#"{"id":9,"rpc":{"method":"ping"}}"#], r#"{"id":9,"rpc":{}}"#);
@@ -633,11 +642,13 @@ fn rpc_knows_the_built_in_ping_only() {
     assert_eq!(talk.news(), error(108));
 }
 
+/// R08
 #[test]
 fn send_has_no_handler() {
     check(&[r#"{"send":{"data":1}}"#], "closed 3508 not available");
 }
 
+/// R09, U09
 #[test]
 fn refresh_takes_a_new_token_of_the_same_user() {
     let exp = UNIX + 600;
@@ -655,7 +666,7 @@ fn refresh_takes_a_new_token_of_the_same_user() {
     }
 }
 
-/// C11, C12
+/// C11, C12, R09
 #[test]
 fn sub_refresh_takes_a_new_token_of_a_live_subscription() {
     let claims =
@@ -680,7 +691,7 @@ fn sub_refresh_takes_a_new_token_of_a_live_subscription() {
     check(&[r#"{"id":9,"sub_refresh":{"channel":""}}"#], BAD_REQUEST);
 }
 
-/// C12
+/// C12, R11
 #[test]
 fn subscription_expires_and_the_connection_lives_on() {
     let claims = format!(r#"{{"sub":"ann","channel":"closed:1","exp":{}}}"#, UNIX + 3);
@@ -694,6 +705,7 @@ fn subscription_expires_and_the_connection_lives_on() {
     assert!(news.contains(push) && !news.contains("closed 3"), "{news}");
 }
 
+/// R02
 #[test]
 fn commands_of_one_frame_are_answered_in_order() {
     let frame = "{\"id\":2,\"subscribe\":{\"channel\":\"sub:1\"}}\n{\"id\":3,\"unsubscribe\":{\"channel\":\"sub:1\"}}\n\
@@ -703,6 +715,7 @@ fn commands_of_one_frame_are_answered_in_order() {
     check(&[frame], want);
 }
 
+/// R02
 #[test]
 fn commands_behind_one_that_closes_are_not_served() {
     check(&["{\"id\":2,\"ping\":{}}\n{\"id\":3,\"rpc\":{\"method\":\"ping\"}}"], BAD_REQUEST);
@@ -768,7 +781,7 @@ fn user_that_the_transport_vouches_for_counts_where_nobody_else_is_let_in() {
     }
 }
 
-/// R02
+/// R02, R23
 #[test]
 fn commands_behind_a_connect_wait_for_it_whatever_the_concurrency() {
     for concurrency in [0, 1, 4] {

@@ -25,7 +25,7 @@ keys! {
         Works channel_position_max_time_lag:             Duration,                                        "",        "PUB/SUB lag limit, 0 = off";
         Works connection_limit:                          Int,                                             "",        "Connections per node, 0 = none";
         Works user_connection_limit:                     Int,                                             "",        "Connections per user and node";
-        Later connection_rate_limit:                     Int,                                             "",        "Accept bucket size, refilled by 1 per second";
+        Works connection_rate_limit:                     Int,                                             "",        "Accept bucket size, refilled by 1 per second";
         Works connect_include_server_time:               Bool,                                            "",        "Send server time at connect";
         Works history_max_publication_limit:             Int,                                             "300",     "Cap of a client history call";
         Works recovery_max_publication_limit:            Int,                                             "300",     "Cap of recovered publications";

@@ -11,7 +11,7 @@ use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
 use ringcast_state::{ApiCallId, ConnectionId, Shard};
 
 use super::{Connections, Http, Io, Phase, Protocol};
-use crate::http::exchange::{PIPELINED_BYTES_MAX, Step};
+use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
 use crate::transport::websocket::Upgrade;
 
 /// Batches of pongs that wait for a write; each is no larger than a receive buffer. A peer that floods us with pings
@@ -169,8 +169,12 @@ impl Connections {
             return Served::Http;
         }
         loop {
-            let room = || has_room(&self.counters.clients, self.site.options.connection_limit);
-            let (step_used, step) = http.exchange.step(&self.site, &input[*used..], out, room);
+            let options = &self.site.options;
+            let gate = Gate {
+                may_try: &|| self.counters.tries.take(io.now.at, options.connection_rate_limit),
+                has_room: &|| has_room(&self.counters.clients, options.connection_limit),
+            };
+            let (step_used, step) = http.exchange.step(&self.site, &input[*used..], out, gate);
             *used += step_used;
             match step {
                 Step::Wait => return Served::Http,

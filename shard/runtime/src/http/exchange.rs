@@ -114,15 +114,8 @@ impl Exchange {
         self.last = true;
     }
 
-    /// Takes the next step with the bytes that came; also tells how many of them it used up. `has_room` asks
-    /// whether another client connection is within the limit, and counts it.
-    pub fn step<'a>(
-        &mut self,
-        site: &Site,
-        input: &'a [u8],
-        out: &mut Vec<u8>,
-        has_room: impl FnOnce() -> bool,
-    ) -> (usize, Step<'a>) {
+    /// Takes the next step with the bytes that came; also tells how many of them it used up.
+    pub fn step<'a>(&mut self, site: &Site, input: &'a [u8], out: &mut Vec<u8>, gate: Gate<'_>) -> (usize, Step<'a>) {
         match &mut self.state {
             State::Answering => (0, Step::Wait),
             State::Body(incoming) => match incoming.take(input) {
@@ -146,7 +139,7 @@ impl Exchange {
                 }
                 match http::parse_head(input, &Limits::default()) {
                     Ok(None) => (0, Step::Wait),
-                    Ok(Some((head, used))) => self.begin(site, &head, &input[used..], used, out, has_room),
+                    Ok(Some((head, used))) => self.begin(site, &head, &input[used..], used, out, gate),
                     Err(error) => (input.len(), refuse(error, out)),
                 }
             }
@@ -160,17 +153,23 @@ impl Exchange {
         rest: &'a [u8],
         used: usize,
         out: &mut Vec<u8>,
-        has_room: impl FnOnce() -> bool,
+        gate: Gate<'_>,
     ) -> (usize, Step<'a>) {
         // A body that nobody reads is left to the close.
         let has_body = head.chunked() || head.content_length().is_some_and(|length| length > 0);
         let mut reply = Reply { head, keep_alive: head.keep_alive() && !has_body && !self.last, out };
         self.state = State::Head { parsed: 0 };
-        let step = match site.routes[self.listener].find(head.path()) {
+        let Some(path) = http::decode_path(head.path()) else {
+            return (used, reply.plain(400, "Bad Request\n"));
+        };
+        if let Some(clean) = clean(&path) {
+            return (used, redirect(&clean, &mut reply));
+        }
+        let step = match site.routes[self.listener].find(&path) {
             None => reply.plain(404, "404 page not found\n"),
             Some(Route::Health) => health::serve(&mut reply),
             Some(Route::Asset(file)) => asset::serve(&file, &mut reply),
-            Some(Route::WebSocket) => upgrade(site, head, &mut reply, has_room),
+            Some(Route::WebSocket) => upgrade(site, head, &mut reply, gate),
             Some(Route::Api(method)) => match http_api::check(&site.options.http_api, head) {
                 Err(status) => reply.empty(status),
                 Ok(transport_errors) => {
@@ -220,8 +219,9 @@ impl Exchange {
         let keep_alive = self.keep_alive && !self.last;
         // Errors of HTTP itself are told in plain text, as the reference does.
         let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
-        let headers = [("Content-Type", content_type)];
-        http::write_response(out, answer.status, &headers, &answer.body, keep_alive);
+        let headers = [("Content-Type", content_type), NO_SNIFF];
+        let headers = if answer.is_json { &headers[..1] } else { &headers };
+        http::write_response(out, answer.status, headers, &answer.body, keep_alive);
         self.state = State::Head { parsed: 0 };
         keep_alive
     }
@@ -266,6 +266,53 @@ fn refuse(error: HttpError, out: &mut Vec<u8>) -> Step<'static> {
     Step::Close
 }
 
+/// The path without empty, `.` and `..` parts, as the reference reads paths; `None` when it has none.
+fn clean(path: &str) -> Option<String> {
+    // `*` and nothing are no paths.
+    let rest = path.strip_prefix('/')?;
+    let is_odd = |part: &str| matches!(part, "" | "." | "..");
+    let (inner, last) = rest.rsplit_once('/').map_or((None, rest), |(inner, last)| (Some(inner), last));
+    if !matches!(last, "." | "..") && !inner.is_some_and(|inner| inner.split('/').any(is_odd)) {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in rest.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let end = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    Some(format!("/{}{end}", parts.join("/")))
+}
+
+/// Sends the client to the clean path.
+fn redirect(path: &str, reply: &mut Reply<'_, '_>) -> Step<'static> {
+    let path = http::encode_path(path);
+    let query = reply.head.query().as_str();
+    let location = if query.is_empty() { path } else { format!("{path}?{query}") };
+    let headers = [("Location", &*location), ("Content-Type", "text/html; charset=utf-8")];
+    if matches!(reply.head.method(), "GET" | "HEAD") {
+        let escaped = location.replace('&', "&amp;");
+        let page = format!("<a href=\"{escaped}\">Temporary Redirect</a>.\n\n");
+        return reply.respond(307, &headers, page.as_bytes());
+    }
+    reply.respond(307, &headers[..1], b"")
+}
+
+/// What is asked before a client connection is let in.
+#[derive(Clone, Copy)]
+pub struct Gate<'a> {
+    /// Takes one of the tries of `client.connection_rate_limit`; false when there is none left.
+    pub may_try: &'a dyn Fn() -> bool,
+    /// Counts one more client, unless `client.connection_limit` is reached.
+    pub has_room: &'a dyn Fn() -> bool,
+}
+
+/// Goes with every plain text, as the reference sends it.
+const NO_SNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
+
 /// Writes the response to one request.
 pub struct Reply<'a, 'h> {
     pub head: &'a Head<'h>,
@@ -282,7 +329,9 @@ impl Reply<'_, '_> {
         }
         if self.head.method() == "HEAD" {
             let length = body.len().to_string();
-            headers.push(("Content-Length", &length));
+            if !body.is_empty() {
+                headers.push(("Content-Length", &length));
+            }
             if !self.keep_alive {
                 headers.push(("Connection", "close"));
             }
@@ -300,7 +349,7 @@ impl Reply<'_, '_> {
 
     /// Text.
     pub fn plain(&mut self, status: u16, text: &str) -> Step<'static> {
-        self.respond(status, &[("Content-Type", "text/plain; charset=utf-8")], text.as_bytes())
+        self.respond(status, &[("Content-Type", "text/plain; charset=utf-8"), NO_SNIFF], text.as_bytes())
     }
 }
 
@@ -313,6 +362,9 @@ mod tests {
     use super::*;
     use crate::listen::Listen;
     use crate::options::{Asset, Endpoints, ListenerOptions, Options};
+
+    /// Lets everybody in.
+    const OPEN: Gate<'static> = Gate { may_try: &|| true, has_room: &|| true };
 
     fn site() -> Site {
         let mut options = Options { allowed_origins: vec!["http://ok".into()], ..Options::default() };
@@ -333,7 +385,7 @@ mod tests {
             waiting.extend_from_slice(bytes);
             loop {
                 let mut out = Vec::new();
-                let (used, step) = exchange.step(&site, &waiting, &mut out, || true);
+                let (used, step) = exchange.step(&site, &waiting, &mut out, OPEN);
                 let end = match step {
                     Step::Wait => None,
                     Step::Next => Some(false),
@@ -411,6 +463,62 @@ mod tests {
         check("GET /health HTTP/1.0|Connection: keep-alive||GET /nothing HTTP/1.0||", &["404", "close"]);
     }
 
+    #[track_caller]
+    fn check_clean(path: &str, want: Option<&str>) {
+        assert_eq!(clean(path).as_deref(), want, "{path}");
+    }
+
+    #[test]
+    fn path_without_odd_parts_is_clean() {
+        for path in ["/", "/api", "/api/", "/a/b.c/...", "*", ""] {
+            check_clean(path, None);
+        }
+        check_clean("//", Some("/"));
+        check_clean("//api", Some("/api"));
+        check_clean("/api//publish", Some("/api/publish"));
+        check_clean("/api//", Some("/api/"));
+        check_clean("/api/./info/", Some("/api/info/"));
+        check_clean("/a/../../api/publish", Some("/api/publish"));
+        check_clean("/api/..", Some("/"));
+        check_clean("/api/.", Some("/api"));
+    }
+
+    #[test]
+    fn client_is_sent_to_the_clean_path() {
+        let (site, mut out) = (site(), Vec::new());
+        let request = b"POST //api/%20?a=b HTTP/1.1\r\nHost: h\r\n\r\n";
+        Exchange::new(0).step(&site, request, &mut out, OPEN);
+        let text = String::from_utf8(out).unwrap();
+        let want = "HTTP/1.1 307 Temporary Redirect\r\nLocation: /api/%20?a=b\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(text, want);
+        check("GET /a/../x?a&b HTTP/1.1|Host: h||", &["307"]);
+    }
+
+    #[test]
+    fn path_may_be_written_with_escapes() {
+        check("POST /api/%70ublish HTTP/1.1|Host: h|X-API-Key: k||", &["publish()"]);
+        check("GET /%zz HTTP/1.1|Host: h||", &["400"]);
+    }
+
+    /// U22
+    #[test]
+    fn answer_that_is_no_upgrade_may_be_read_by_pages_of_allowed_origins() {
+        for (origin, want) in [
+            ("", "Access-Control-Allow-Origin: \r\nAccess-Control-Allow-Credentials: true\r\n"),
+            (
+                "Origin: http://ok\r\n",
+                "Access-Control-Allow-Origin: http://ok\r\nAccess-Control-Allow-Credentials: true\r\n",
+            ),
+            ("Origin: http://bad\r\n", "HTTP/1.1 400 Bad Request\r\nSec-Websocket-Version: 13\r\n"),
+        ] {
+            let (site, mut out) = (site(), Vec::new());
+            let request = format!("GET /connection/websocket HTTP/1.1\r\nHost: h\r\n{origin}\r\n");
+            Exchange::new(0).step(&site, request.as_bytes(), &mut out, OPEN);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(want), "{text}");
+        }
+    }
+
     #[test]
     fn refusals_have_their_status() {
         check("GET /api/publish HTTP/1.1|Host: h||", &["405"]);
@@ -434,7 +542,7 @@ mod tests {
     #[test]
     fn head_is_answered_without_a_body() {
         let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
-        exchange.step(&site, b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", &mut out, || true);
+        exchange.step(&site, b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", &mut out, OPEN);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("Content-Length: 4\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     }
@@ -472,7 +580,10 @@ mod tests {
         let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
         let request = b"GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        assert!(matches!(exchange.step(&site, request, &mut out, || false), (_, Step::Close)));
+        assert!(matches!(
+            exchange.step(&site, request, &mut out, Gate { has_room: &|| false, ..OPEN }),
+            (_, Step::Close)
+        ));
         assert_eq!(statuses(&out), ["503"]);
     }
 
@@ -480,11 +591,11 @@ mod tests {
     fn head_that_comes_byte_by_byte_is_not_read_from_its_start_each_time() {
         let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
         let mut input = b"GET /health HTTP/1.1\r\nHost: ".to_vec();
-        exchange.step(&site, &input, &mut out, || true);
+        exchange.step(&site, &input, &mut out, OPEN);
         input.extend_from_slice(b"\0");
-        let (used, step) = exchange.step(&site, &input, &mut out, || true);
+        let (used, step) = exchange.step(&site, &input, &mut out, OPEN);
         assert!(used == 0 && matches!(step, Step::Wait), "a bad byte waits for the end of its line");
         input.extend_from_slice(b"\r\n");
-        assert!(matches!(exchange.step(&site, &input, &mut out, || true), (_, Step::Close)));
+        assert!(matches!(exchange.step(&site, &input, &mut out, OPEN), (_, Step::Close)));
     }
 }

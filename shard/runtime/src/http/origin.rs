@@ -151,6 +151,7 @@ mod tests {
         assert_eq!(allowed, want, "{patterns:?} {origin}");
     }
 
+    /// U22
     #[test]
     fn no_origin_is_allowed_and_any_origin_refused_without_patterns() {
         let none = AllowedOrigins::new(&[]);
@@ -160,6 +161,7 @@ mod tests {
         assert!(AllowedOrigins::new(&["*".to_owned()]).allow(Some(b"\xff")));
     }
 
+    /// U22
     #[test]
     fn patterns_are_globs_over_the_lower_cased_origin() {
         check(&["http://ok.example"], "http://ok.example", true);

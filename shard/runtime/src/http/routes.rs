@@ -83,6 +83,7 @@ mod tests {
         assert_eq!(found, want, "{path}");
     }
 
+    /// A01
     #[test]
     fn paths_lead_to_their_endpoints() {
         let page = Asset { path: "/".into(), content_type: "page".into(), bytes: Vec::new() };

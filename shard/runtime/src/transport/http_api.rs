@@ -62,6 +62,7 @@ mod tests {
         assert_eq!(check(options, &head), want, "{request}");
     }
 
+    /// A10
     #[test]
     fn key_may_come_in_three_places() {
         check_request("POST /api HTTP/1.1|X-API-Key: secret", Ok(false));
@@ -97,6 +98,7 @@ mod tests {
         check_request("OPTIONS /api HTTP/1.1|A: b", Err(405));
     }
 
+    /// A09
     #[test]
     fn error_mode_is_asked_for_by_option_or_header() {
         let header = "POST /api HTTP/1.1|X-API-Key: secret\r\nX-Centrifugo-Error-Mode: transport";

@@ -6,7 +6,7 @@ use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
 use ringcast_state::{Framing, Pings, Transport, TransportKind};
 
 use crate::http::Site;
-use crate::http::exchange::{Reply, Step};
+use crate::http::exchange::{Gate, Reply, Step};
 
 /// Sub-protocols we speak, and the encoding each means.
 const SUBPROTOCOLS: [(&str, Encoding); 2] =
@@ -21,28 +21,29 @@ pub struct Upgrade {
 }
 
 /// Writes the answer to an upgrade request, whatever it is.
-pub fn upgrade(
-    site: &Site,
-    head: &Head<'_>,
-    reply: &mut Reply<'_, '_>,
-    has_room: impl FnOnce() -> bool,
-) -> Step<'static> {
+pub fn upgrade(site: &Site, head: &Head<'_>, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'static> {
+    if !(gate.may_try)() {
+        return reply.empty(503);
+    }
+    let origin = head.header("Origin");
+    let is_allowed = site.origins.allow(origin);
     let accepted = match websocket::accept(head) {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::debug!(reason = error.reason, "bad WebSocket upgrade");
-            websocket::write_refusal(reply.out, &error);
+            let headers = if is_allowed { cors(head) } else { Vec::new() };
+            websocket::write_refusal(reply.out, error.status, &headers);
             return Step::Close;
         }
     };
     reply.keep_alive = false;
-    let origin = head.header("Origin");
-    if !site.origins.allow(origin) {
+    if !is_allowed {
         let origin = String::from_utf8_lossy(origin.unwrap_or_default());
         tracing::info!(%origin, "request Origin is not authorized");
-        return reply.plain(403, "Forbidden\n");
+        websocket::write_refusal(reply.out, 403, &[]);
+        return Step::Close;
     }
-    if !has_room() {
+    if !(gate.has_room)() {
         return reply.empty(503);
     }
     let (subprotocol, encoding) = choose(&accepted, head);
@@ -56,6 +57,15 @@ pub fn upgrade(
         user: user(site, head),
     };
     Step::Upgrade(Upgrade { decoder, transport })
+}
+
+/// What lets a page of an allowed origin read the answer.
+fn cors<'h>(head: &Head<'h>) -> Vec<(&'static str, &'h str)> {
+    let text = |name| head.header(name).map(|value| str::from_utf8(value).unwrap_or_default());
+    let origin = text("Origin").unwrap_or_default();
+    let mut headers = vec![("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")];
+    headers.extend(text("Access-Control-Request-Headers").map(|wanted| ("Access-Control-Allow-Headers", wanted)));
+    headers
 }
 
 /// Native ping frames, if the client asks for them.
@@ -82,4 +92,30 @@ fn choose(accepted: &Accepted, head: &Head<'_>) -> (Option<&'static str>, Encodi
         Some(_) | None => Encoding::Json,
     };
     (spoken.map(|(name, _)| *name), encoding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use ringcast_proto::http::{Limits, parse_head};
+    use std::sync::Arc;
+
+    /// The user of a request with this header line.
+    #[track_caller]
+    fn check_user(configured: &str, line: &str, want: Option<&str>) {
+        let site = Site::new(Arc::new(Options { user_id_http_header: configured.into(), ..Options::default() }));
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{line}\r\n\r\n");
+        let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
+        assert_eq!(user(&site, &head).as_deref(), want, "{configured} {line}");
+    }
+
+    /// U12
+    #[test]
+    fn user_comes_from_the_header_that_is_configured() {
+        check_user("X-User", "x-user: ann", Some("ann"));
+        check_user("X-User", "X-User:", None);
+        check_user("X-User", "X-Other: ann", None);
+        check_user("", "X-User: ann", None);
+    }
 }

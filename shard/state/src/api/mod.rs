@@ -40,7 +40,7 @@ impl Shard {
             return self.answers.push_back(ApiAnswer::empty(call, 404));
         };
         match decode_request(method, body) {
-            Err(_) => self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request")),
+            Err(_) => self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n")),
             Ok(request) => {
                 let shape = if transport_errors { Shape::TransportErrors } else { Shape::Plain };
                 let origin = Origin::Http(Box::new(Http { call, method, shape }));
@@ -52,7 +52,7 @@ impl Shard {
     /// The bare prefix: several commands with ids, answered in order.
     fn receive_legacy(&mut self, now: Now, call: ApiCallId, body: &[u8]) {
         let Ok(commands) = decode_legacy_commands(body) else {
-            return self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request"));
+            return self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n"));
         };
         let ids = commands.iter().map(|command| command.id).collect();
         let commands = commands.into_iter().map(|command| command.request.map(Box::new)).collect();

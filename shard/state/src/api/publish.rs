@@ -3,6 +3,7 @@
 use super::{ApiOutcome, Origin, api_error};
 use crate::channel::Position;
 use crate::message::{self, Message};
+use crate::namespace::SubscriptionType;
 use crate::shard::{Shard, Waiting};
 use crate::{Now, RequestId};
 use bytes::Bytes;
@@ -13,6 +14,10 @@ impl Shard {
     pub(super) fn api_publish(&mut self, now: Now, origin: &Origin, request: PublishRequest) -> Result<(), ApiError> {
         let data = request.payload()?;
         self.check_publish(&request.channel, &data)?;
+        let (_, options) = self.options.channel.resolve_known(&request.channel);
+        if options.subscription_type != SubscriptionType::Stream {
+            return Err(ApiError::BAD_REQUEST);
+        }
         let waiting = self.ask(now, Waiting::ApiPublish { origin: origin.clone() });
         self.send_publish(now, waiting, request, data);
         Ok(())

@@ -2,9 +2,8 @@
 
 use super::object::{Object, or_default};
 use crate::message::Overrides;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ringcast_proto::api::decode_base64;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -21,14 +20,17 @@ pub(super) struct Claims<'a> {
     #[serde(deserialize_with = "or_default")]
     pub(super) iss: String,
     pub(super) aud: Audience,
+    /// Not read; a token whose id is no text is refused all the same.
+    #[serde(rename = "jti", deserialize_with = "or_default")]
+    _jti: String,
     #[serde(deserialize_with = "or_default")]
     pub(super) channel: String,
     #[serde(deserialize_with = "or_default")]
     pub(super) client: String,
     #[serde(deserialize_with = "or_default")]
-    pub(super) channels: Vec<String>,
+    pub(super) channels: Vec<Option<String>>,
     #[serde(borrow, deserialize_with = "or_default")]
-    pub(super) subs: BTreeMap<String, Object<Sub<'a>>>,
+    pub(super) subs: BTreeMap<String, Option<Object<Sub<'a>>>>,
     pub(super) expire_at: Option<i64>,
     #[serde(borrow, deserialize_with = "present")]
     info: Option<&'a RawValue>,
@@ -120,7 +122,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 /// A payload that comes as JSON or in base64; `None` for broken base64.
 fn payload(json: Option<&RawValue>, base64: &str) -> Option<Bytes> {
     if !base64.is_empty() {
-        return STANDARD.decode(base64).ok().map(Bytes::from);
+        return decode_base64(base64);
     }
     Some(json.map_or_else(Bytes::new, |json| Bytes::copy_from_slice(json.get().as_bytes())))
 }

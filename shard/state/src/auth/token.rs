@@ -10,7 +10,8 @@ use super::signature;
 use crate::message::Overrides;
 use crate::options::TokenOptions;
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,8 @@ pub(crate) fn verify_connection(
     // A subscription token must not open a connection.
     let is_meant = |claims: &Claims<'_>| claims.channel.is_empty();
     verify(token, options, proof, unix, is_meant, |claims, user| {
-        let named = claims.subs.iter().map(|(channel, Object(sub))| {
+        let named = claims.subs.iter().map(|(channel, sub)| {
+            let Some(Object(sub)) = sub else { return Some(TokenSub::plain(channel)) };
             Some(TokenSub {
                 channel: channel.clone(),
                 info: sub.info()?,
@@ -79,7 +81,7 @@ pub(crate) fn verify_connection(
         });
         let mut subs = named.collect::<Option<Vec<_>>>().ok_or(TokenError::Invalid)?;
         if subs.is_empty() {
-            subs = claims.channels.iter().map(|channel| TokenSub::plain(channel)).collect();
+            subs = claims.channels.iter().flatten().map(|channel| TokenSub::plain(channel)).collect();
         }
         let info = claims.info().ok_or(TokenError::BrokenInfo)?;
         Ok(ConnectionToken { user, expire_at: claims.expire_at(), info, subs })
@@ -154,15 +156,17 @@ fn is_for_us(claims: &Claims<'_>, options: &TokenOptions) -> bool {
     has_issuer && has_audience && matches_issuer && matches_audience
 }
 
-/// The user that the token is for; `None` when the configured claim is not a string.
+/// The user that the token is for. A claim of the configuration that is no string counts as it is written, as in the
+/// reference; `null` and an absent one name nobody.
 fn user(raw: &[u8], claims: &Claims<'_>, options: &TokenOptions) -> Option<String> {
     if options.user_id_claim.is_empty() || options.user_id_claim == "sub" {
         return Some(claims.sub.clone());
     }
-    let all: Value = serde_json::from_slice(raw).ok()?;
-    match all.get(&options.user_id_claim) {
-        None => Some(String::new()),
-        Some(claim) => claim.as_str().map(str::to_owned),
+    let all: BTreeMap<String, &RawValue> = serde_json::from_slice(raw).ok()?;
+    match all.get(&options.user_id_claim).map(|claim| claim.get()) {
+        None | Some("null") => Some(String::new()),
+        Some(claim) if claim.starts_with('"') => serde_json::from_str(claim).ok(),
+        Some(claim) => Some(claim.to_owned()),
     }
 }
 
@@ -218,6 +222,7 @@ mod tests {
     const INVALID: Result<&str, TokenError> = Err(TokenError::Invalid);
     const EXPIRED: Result<&str, TokenError> = Err(TokenError::Expired);
 
+    /// U01
     #[test]
     fn each_hmac_algorithm_is_served() {
         let claims = r#"{"sub":"ann"}"#;
@@ -285,6 +290,7 @@ mod tests {
             r#"{"sub":"ann","exp":"1800000000"}"#,
             r#"{"sub":"ann","nbf":{}}"#,
             r#"{"sub":"ann","channels":"news"}"#,
+            r#"{"sub":"ann","jti":42}"#,
             r#"{"sub":"ann","aud":null}"#,
             r#"{"sub":"ann","subs":[]}"#,
             r#"{"sub":"ann","subs":{"news":{"b64info":"?"}}}"#,
@@ -330,6 +336,7 @@ mod tests {
         check_token(&expired, &options(), INVALID);
     }
 
+    /// U07
     #[test]
     fn audience_is_one_or_one_of_several() {
         let options = TokenOptions { audience: "svc".into(), ..options() };
@@ -349,6 +356,7 @@ mod tests {
         check(r#"{"sub":"ann"}"#, &options, INVALID);
     }
 
+    /// U07
     #[test]
     fn issuer_and_audience_may_be_patterns() {
         let pattern = |text: &str| Some(Regex::new(text).expect("a pattern"));
@@ -359,14 +367,19 @@ mod tests {
         check(r#"{"sub":"ann","aud":"svc-1","iss":"xiss"}"#, &options, INVALID);
     }
 
+    /// U08
     #[test]
     fn user_may_stand_in_another_claim() {
         let options = TokenOptions { user_id_claim: "user_id".into(), ..options() };
         check(r#"{"sub":"ann","user_id":"bob"}"#, &options, Ok("bob"));
         check(r#"{"sub":"ann"}"#, &options, Ok(""));
-        check(r#"{"user_id":42}"#, &options, INVALID);
+        check(r#"{"user_id":42}"#, &options, Ok("42"));
+        check(r#"{"user_id":true}"#, &options, Ok("true"));
+        check(r#"{"user_id":null}"#, &options, Ok(""));
+        check(r#"{"user_id":"\u0061"}"#, &options, Ok("a"));
     }
 
+    /// U06
     #[test]
     fn previous_key_is_good_until_its_time_is_over() {
         let previous = |valid_until| TokenOptions {
@@ -385,6 +398,7 @@ mod tests {
         check(r#"{"sub":"ann"}"#, &previous(NOW - 1), Ok("ann"));
     }
 
+    /// U14
     #[test]
     fn signature_may_be_skipped_and_nothing_else() {
         let foreign = |claims| signed(r#"{"alg":"HS256"}"#, claims, hmac::HMAC_SHA256, "other");
@@ -418,6 +432,7 @@ mod tests {
         }
     }
 
+    /// U15
     #[test]
     fn payloads_come_as_json_or_in_base64() {
         let claims = r#"{"info":{ "a" : 1 },"subs":{"x":{"data":[1]},"y":{"b64data":"AAE="},"z":{"info":null}}}"#;
@@ -434,7 +449,7 @@ mod tests {
             let got = verify_connection(&token(claims), &options(), Proof::Open, NOW).expect("a connection token");
             got.subs.iter().map(|sub| sub.channel.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(names(r#"{"channels":["b","a"]}"#), ["b", "a"]);
+        assert_eq!(names(r#"{"channels":["b",null,"a"]}"#), ["b", "a"]);
         assert_eq!(names(r#"{"channels":["b","a"],"subs":{"c":{}}}"#), ["c"]);
     }
 

@@ -10,7 +10,7 @@ use crate::auth::{Proof, SubscriptionToken, TokenError, verify_subscription};
 use crate::channel::delta_contents;
 use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
-use crate::namespace::{ChannelOptions, DeltaType};
+use crate::namespace::{ChannelOptions, DeltaType, SubscriptionType};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, RequestId, Variant};
 use bytes::Bytes;
@@ -144,7 +144,7 @@ impl Shard {
         let channel = &*request.channel;
         let options = self.options.channel.resolve_for_client(channel)?;
         // Maps belong to namespaces of their type. A number that is no type at all is as none.
-        if MAPS.contains(&request.r#type) {
+        if MAPS.contains(&request.r#type) || options.subscription_type != SubscriptionType::Stream {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
         let Some(client) = self.clients.get(connection) else { return Err(Disconnect::CONNECTION_CLOSED.into()) };
@@ -195,6 +195,9 @@ impl Shard {
             TokenError::Expired => ReplyError::TOKEN_EXPIRED,
             TokenError::BrokenInfo => ReplyError::INTERNAL,
         })?;
+        if self.options.channel.resolve(&token.channel).is_none() {
+            return Err(ReplyError::UNKNOWN_CHANNEL.into());
+        }
         let is_for_client = token.client.is_empty() || token.client == client.id.to_string();
         if token.channel != channel || *token.user != *client.user || !is_for_client {
             return Err(Disconnect::INVALID_TOKEN.into());

@@ -1,6 +1,8 @@
-//! What channels do: history, recovery, presence, deltas, filters, subscriptions of the server. The answers are those
-//! recorded from the reference.
+//! What channels do: history, recovery, presence, deltas, filters, subscriptions of the server; and what the server API
+//! and the connect command do beside. The answers are those recorded from the reference.
 
+mod calls;
+mod connect;
 mod delta;
 mod filter;
 mod history;

@@ -1,0 +1,50 @@
+//! Features that are finished: a test names each in its doc comment, as `/// R03, O02` above `#[test]`.
+
+use crate::tree;
+use std::collections::BTreeSet;
+
+/// Rows of the feature table that are done; the list may only grow.
+const FINISHED: &str = "
+    R01 R02 R03 R04 R05 R06 R07 R08 R09 R10 R11 R12 R13 R16 R17 R19 R23 R24
+    U01 U06 U07 U08 U09 U10 U11 U12 U13 U14 U15 U22 U23 Z11
+    C12 C13 S02 S03 S04 S05
+    H01 H03 H04 H05 H07 H08 H10 H11 H12 H13 O01 O02 O03 D01 D02 D05
+    A01 A03 A04 A05 A06 A07 A08 A09 A10 A16
+    L01 L02 L03 L04 L05 L06 L07 L08 L09 L10 L11
+";
+
+#[test]
+fn every_finished_feature_is_named_by_a_test() {
+    let named: BTreeSet<String> = tree::rust_files().iter().flat_map(|file| named_in(&file.text)).collect();
+    let missing = FINISHED.split_whitespace().filter(|id| !named.contains(*id)).map(str::to_owned).collect();
+    tree::none("no test names the feature in its doc comment", missing);
+}
+
+/// Ids on the first line of a doc comment that stands over a test.
+fn named_in(text: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    let mut first = None;
+    for line in text.lines().map(str::trim_start) {
+        match line.strip_prefix("/// ") {
+            Some(doc) => first = first.or(Some(doc)),
+            None if line.starts_with("#[test]") => named.extend(first.take().iter().flat_map(|doc| ids(doc))),
+            // The rest of the comment, and other attributes.
+            None if line == "///" || line.starts_with("#[") => {}
+            None => first = None,
+        }
+    }
+    named
+}
+
+fn ids(doc: &str) -> impl Iterator<Item = String> {
+    let is_id =
+        |word: &&str| word.len() == 3 && word.starts_with(char::is_uppercase) && word[1..].parse::<u8>().is_ok();
+    doc.split(", ").take_while(is_id).map(str::to_owned)
+}
+
+#[test]
+fn ids_stand_first_in_the_comment_over_a_test() {
+    let text =
+        "/// R03, O02\n/// More.\n#[test]\nfn a() {}\n/// Not H01\n#[test]\nfn b() {}\n/// S01\nfn c() {}\n#[test]\n";
+    assert_eq!(named_in(text), ["R03", "O02"]);
+}
