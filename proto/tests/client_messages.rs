@@ -512,7 +512,7 @@ proptest! {
     }
 
     #[test]
-    fn encoded_publications_give_the_same_results(id: u32, subscribe in subscribe_result(), history in history_result()) {
+    fn encoded_publications_give_the_same_results(id: u32, connect in connect_result(), subscribe in subscribe_result(), history in history_result()) {
         for encoding in ENCODINGS {
             let encode = |publications: &[Publication]| -> Vec<Bytes> {
                 publications.iter().map(|publication| encode_publication(encoding, publication).unwrap()).collect()
@@ -521,6 +521,17 @@ proptest! {
             let (mut once, mut whole) = (Vec::new(), Vec::new());
             encode_subscribe_result(encoding, id, &subscribe, &slices(&encoded.0), &mut once).unwrap();
             let result = ReplyResult::Subscribe(Box::new(subscribe.clone()));
+            encode_reply(encoding, &Reply::Result { id, result }, &mut whole).unwrap();
+            prop_assert_eq!(&once, &whole);
+            once.clear();
+            whole.clear();
+            let subs = connect.subs.iter().map(|(channel, result)| {
+                let mut encoded = Vec::new();
+                encode_subscription(encoding, result, &slices(&encode(&result.publications)), &mut encoded).unwrap();
+                (channel.clone(), encoded)
+            });
+            encode_connect_result(encoding, id, &connect, &subs.collect(), &mut once).unwrap();
+            let result = ReplyResult::Connect(Box::new(connect.clone()));
             encode_reply(encoding, &Reply::Result { id, result }, &mut whole).unwrap();
             prop_assert_eq!(&once, &whole);
             once.clear();

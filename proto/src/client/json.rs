@@ -1,12 +1,13 @@
 //! Envelopes of the client protocol in JSON.
 
 use super::{
-    Command, Empty, EmulationRequest, Error, HistoryResult, Publication, Push, PushBody, Reply, ReplyResult, Request,
-    SubscribeResult, match_body, match_request, match_result, merge_request,
+    Command, ConnectResult, Empty, EmulationRequest, Error, HistoryResult, Publication, Push, PushBody, Reply,
+    ReplyResult, Request, SubscribeResult, match_body, match_request, match_result, merge_request,
 };
 use crate::DecodeError;
-use crate::json::{Dialect, InvalidJson, Reader, Value, Writer, decode_alone};
+use crate::json::{Dialect, Encoded, InvalidJson, Reader, Value, Writer, decode_alone};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 impl Request {
     /// The empty request under a key of the command.
@@ -334,7 +335,31 @@ pub(super) fn encode_subscribe_result(
         writer.text(b"{");
         write_id(id, writer)?;
         writer.key("\"subscribe\":");
-        result.encode_with(("publications", publications), writer)?;
+        result.encode_with(("publications", Encoded::List(publications)), writer)?;
+        writer.text(b"}");
+        Ok(())
+    })
+}
+
+pub(super) fn encode_subscription(
+    result: &SubscribeResult,
+    publications: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidJson> {
+    write_or_truncate(out, |writer| result.encode_with(("publications", Encoded::List(publications)), writer))
+}
+
+pub(super) fn encode_connect_result(
+    id: u32,
+    result: &ConnectResult,
+    subs: &BTreeMap<String, Vec<u8>>,
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidJson> {
+    write_or_truncate(out, |writer| {
+        writer.text(b"{");
+        write_id(id, writer)?;
+        writer.key("\"connect\":");
+        result.encode_with(("subs", Encoded::Map(subs)), writer)?;
         writer.text(b"}");
         Ok(())
     })
@@ -345,7 +370,7 @@ pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publication
         writer.text(b"{");
         write_id(id, writer)?;
         writer.key("\"history\":");
-        result.encode_with(("publications", publications), writer)?;
+        result.encode_with(("publications", Encoded::List(publications)), writer)?;
         writer.text(b"}");
         Ok(())
     })

@@ -18,6 +18,7 @@ use crate::codes::ReplyError;
 pub use crate::json::InvalidJson;
 use crate::{DecodeError, json as json_text};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// How a connection writes its messages; both sides use the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -303,6 +304,41 @@ pub fn encode_subscribe_result(
         Encoding::Json => json::encode_subscribe_result(id, result, publications, out),
         Encoding::Protobuf => {
             protobuf::encode_subscribe_result(id, result, publications, out);
+            Ok(())
+        }
+    }
+}
+
+/// Appends a subscription as [`encode_connect_result`] takes it, with publications encoded by [`encode_publication`], which stand in
+/// for `result.publications`. On an error `out` is as before.
+pub fn encode_subscription(
+    encoding: Encoding,
+    result: &SubscribeResult,
+    publications: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidJson> {
+    match encoding {
+        Encoding::Json => json::encode_subscription(result, publications, out),
+        Encoding::Protobuf => {
+            protobuf::encode_subscription(result, publications, out);
+            Ok(())
+        }
+    }
+}
+
+/// Appends the reply to a connect command with subscriptions encoded by [`encode_subscription`], which stand in for `result.subs`.
+/// On an error `out` is as before.
+pub fn encode_connect_result(
+    encoding: Encoding,
+    id: u32,
+    result: &ConnectResult,
+    subs: &BTreeMap<String, Vec<u8>>,
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidJson> {
+    match encoding {
+        Encoding::Json => json::encode_connect_result(id, result, subs, out),
+        Encoding::Protobuf => {
+            protobuf::encode_connect_result(id, result, subs, out);
             Ok(())
         }
     }

@@ -1,21 +1,24 @@
 //! Envelopes of the client protocol in Protobuf.
 
 use super::{
-    Command, Empty, Error, HistoryResult, Push, PushBody, Reply, ReplyResult, Request, SubscribeResult, match_body,
-    match_request, match_result, merge_request,
+    Command, ConnectResult, Empty, Error, HistoryResult, Push, PushBody, Reply, ReplyResult, Request, SubscribeResult,
+    match_body, match_request, match_result, merge_request,
 };
 use crate::DecodeError;
+use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{
     DecodeContext, WireType, check_wire_type, decode_key, encode_key, encode_varint, encoded_len_varint, int64,
     key_len, message, skip_field, string, uint32,
 };
+use std::collections::BTreeMap;
 
 /// Field of `Command` and `Reply`.
 const ID: u32 = 1;
 /// Fields of `Reply`.
 const ERROR: u32 = 2;
 const PUSH: u32 = 4;
+const CONNECT_RESULT: u32 = 5;
 const SUBSCRIBE_RESULT: u32 = 6;
 const HISTORY_RESULT: u32 = 11;
 /// Fields of `Push`.
@@ -25,6 +28,8 @@ const PUSH_PUB: u32 = 4;
 /// `publications` of `SubscribeResult` and of `HistoryResult`.
 const SUBSCRIBE_PUBLICATIONS: u32 = 7;
 const HISTORY_PUBLICATIONS: u32 = 1;
+/// `subs` of `ConnectResult`.
+const CONNECT_SUBS: u32 = 6;
 
 impl Request {
     fn from_tag(tag: u32) -> Option<Self> {
@@ -342,28 +347,100 @@ fn write_publications(tag: u32, publications: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
-/// The publications stand in the middle of the result, so it is written in two halves.
+/// A result with publications in its middle, so that it is written in two halves.
+struct Subscription<'a> {
+    before: SubscribeResult,
+    publications: &'a [&'a [u8]],
+    behind: SubscribeResult,
+}
+
+impl<'a> Subscription<'a> {
+    fn new(result: &SubscribeResult, publications: &'a [&'a [u8]]) -> Self {
+        let before = SubscribeResult {
+            expires: result.expires,
+            ttl: result.ttl,
+            recoverable: result.recoverable,
+            epoch: result.epoch.clone(),
+            ..Default::default()
+        };
+        let behind = SubscribeResult {
+            expires: false,
+            ttl: 0,
+            recoverable: false,
+            epoch: String::new(),
+            publications: Vec::new(),
+            ..result.clone()
+        };
+        Self { before, publications, behind }
+    }
+
+    fn encoded_len(&self) -> usize {
+        let publications = publications_len(SUBSCRIBE_PUBLICATIONS, self.publications);
+        self.before.encoded_len() + publications + self.behind.encoded_len()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.before.encode_raw(out);
+        write_publications(SUBSCRIBE_PUBLICATIONS, self.publications, out);
+        self.behind.encode_raw(out);
+    }
+}
+
 pub(super) fn encode_subscribe_result(id: u32, result: &SubscribeResult, publications: &[&[u8]], out: &mut Vec<u8>) {
-    let before = SubscribeResult {
+    let subscription = Subscription::new(result, publications);
+    write_envelope_head(id, SUBSCRIBE_RESULT, subscription.encoded_len(), out);
+    subscription.write(out);
+}
+
+pub(super) fn encode_subscription(result: &SubscribeResult, publications: &[&[u8]], out: &mut Vec<u8>) {
+    Subscription::new(result, publications).write(out);
+}
+
+/// The subscriptions stand in the middle of the result, so it is written in two halves.
+pub(super) fn encode_connect_result(
+    id: u32,
+    result: &ConnectResult,
+    subs: &BTreeMap<String, Vec<u8>>,
+    out: &mut Vec<u8>,
+) {
+    let before = ConnectResult {
+        client: result.client.clone(),
+        version: result.version.clone(),
         expires: result.expires,
         ttl: result.ttl,
-        recoverable: result.recoverable,
-        epoch: result.epoch.clone(),
+        data: result.data.clone(),
         ..Default::default()
     };
-    let behind = SubscribeResult {
+    let behind = ConnectResult {
+        client: String::new(),
+        version: String::new(),
         expires: false,
         ttl: 0,
-        recoverable: false,
-        epoch: String::new(),
-        publications: Vec::new(),
+        data: Bytes::new(),
+        subs: BTreeMap::new(),
         ..result.clone()
     };
-    let length = before.encoded_len() + publications_len(SUBSCRIBE_PUBLICATIONS, publications) + behind.encoded_len();
-    write_envelope_head(id, SUBSCRIBE_RESULT, length, out);
+    let subs_len: usize = subs.iter().map(|entry| delimited_len(CONNECT_SUBS, entry_len(entry))).sum();
+    let length = before.encoded_len() + subs_len + behind.encoded_len();
+    write_envelope_head(id, CONNECT_RESULT, length, out);
     before.encode_raw(out);
-    write_publications(SUBSCRIBE_PUBLICATIONS, publications, out);
+    for entry in subs {
+        write_delimited_head(CONNECT_SUBS, entry_len(entry), out);
+        for (tag, bytes) in entry_fields(entry) {
+            write_delimited_head(tag, bytes.len(), out);
+            out.extend_from_slice(bytes);
+        }
+    }
     behind.encode_raw(out);
+}
+
+/// Key and value of an entry of a map; empty ones are left out.
+fn entry_fields<'a>((key, value): (&'a String, &'a Vec<u8>)) -> impl Iterator<Item = (u32, &'a [u8])> {
+    [(1, key.as_bytes()), (2, &value[..])].into_iter().filter(|(_, bytes)| !bytes.is_empty())
+}
+
+fn entry_len(entry: (&String, &Vec<u8>)) -> usize {
+    entry_fields(entry).map(|(tag, bytes)| delimited_len(tag, bytes.len())).sum()
 }
 
 pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publications: &[&[u8]], out: &mut Vec<u8>) {

@@ -9,7 +9,7 @@ mod value;
 mod writer;
 
 pub(crate) use reader::Reader;
-pub(crate) use value::{Value, json_message};
+pub(crate) use value::{Encoded, Value, json_message};
 pub use writer::InvalidJson;
 pub(crate) use writer::{Dialect, Writer};
 

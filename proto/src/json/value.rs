@@ -16,14 +16,53 @@ pub(crate) trait Value {
     /// Fails when a payload is not JSON.
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), InvalidJson>;
 
-    /// Encodes a message in which the list of that name is encoded already.
-    fn encode_with(&self, encoded: (&str, &[&[u8]]), writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
+    /// Encodes a message in which the field of that name is encoded already.
+    fn encode_with(&self, encoded: (&str, Encoded<'_>), writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
         let _ = encoded;
         self.encode(writer)
     }
 
     /// Left out when written, unless the field is always there.
     fn is_zero(&self) -> bool;
+}
+
+/// A field whose values are encoded already.
+#[derive(Clone, Copy)]
+pub(crate) enum Encoded<'a> {
+    List(&'a [&'a [u8]]),
+    Map(&'a BTreeMap<String, Vec<u8>>),
+}
+
+impl Encoded<'_> {
+    pub(crate) fn is_empty(self) -> bool {
+        match self {
+            Self::List(values) => values.is_empty(),
+            Self::Map(values) => values.is_empty(),
+        }
+    }
+
+    pub(crate) fn write(self, writer: &mut Writer<'_>) {
+        match self {
+            Self::List(values) => {
+                writer.text(b"[");
+                for value in values {
+                    writer.separate();
+                    writer.text(value);
+                }
+                writer.text(b"]");
+            }
+            Self::Map(values) => {
+                writer.text(b"{");
+                for (key, value) in values {
+                    writer.separate();
+                    writer.string(key);
+                    writer.text(b":");
+                    writer.text(value);
+                }
+                writer.text(b"}");
+            }
+        }
+    }
 }
 
 /// Lists the keys of a message once, in the order they are written: `"key" => field`, or `"key" (always) => field` for one
@@ -52,7 +91,7 @@ macro_rules! json_message {
             #[inline]
             fn encode_with(
                 &self,
-                encoded: (&str, &[&[u8]]),
+                encoded: (&str, $crate::json::Encoded<'_>),
                 writer: &mut $crate::json::Writer<'_>,
             ) -> Result<(), $crate::json::InvalidJson> {
                 let _ = encoded;
@@ -60,7 +99,7 @@ macro_rules! json_message {
                 $(if encoded.0 == $name {
                     if json_message!(@always $($always)?) || !encoded.1.is_empty() {
                         writer.key(concat!("\"", $name, "\":"));
-                        writer.encoded_list(encoded.1);
+                        encoded.1.write(writer);
                     }
                 } else if json_message!(@always $($always)?) || !$crate::json::Value::is_zero(&self.$field) {
                     writer.key(concat!("\"", $name, "\":"));
@@ -71,7 +110,7 @@ macro_rules! json_message {
             }
 
             fn encode(&self, writer: &mut $crate::json::Writer<'_>) -> Result<(), $crate::json::InvalidJson> {
-                self.encode_with(("", &[]), writer)
+                self.encode_with(("", $crate::json::Encoded::List(&[])), writer)
             }
 
             fn is_zero(&self) -> bool {

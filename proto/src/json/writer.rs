@@ -91,16 +91,6 @@ impl<'a> Writer<'a> {
         write_string(text, self.dialect, self.out);
     }
 
-    /// Appends an array of values that are encoded already.
-    pub(crate) fn encoded_list(&mut self, values: &[&[u8]]) {
-        self.text(b"[");
-        for value in values {
-            self.separate();
-            self.text(value);
-        }
-        self.text(b"]");
-    }
-
     /// Appends a payload.
     pub(crate) fn payload(&mut self, payload: &[u8]) -> Result<(), InvalidJson> {
         if !super::is_json(payload) {

@@ -19,7 +19,6 @@ pub use stream::Position;
 
 pub(crate) use context::Context;
 pub(crate) use fanout::Listeners;
-pub(crate) use publication::delta_contents;
 pub(crate) use stream::{Retention, Stream};
 
 use crate::message::ChannelName;

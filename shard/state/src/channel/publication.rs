@@ -130,24 +130,6 @@ pub(crate) fn patch_chain(publications: &mut [Arc<Publication>], variant: Varian
     }
 }
 
-/// Publications as a delta subscriber reads them, for a reply that holds them itself: each but the first as a patch of the
-/// one before where that is shorter. `None` when one cannot be written as text.
-pub(crate) fn delta_contents(publications: &[Arc<Publication>], variant: Variant) -> Option<Vec<wire::Publication>> {
-    let mut table = delta::Table::default();
-    let before = std::iter::once(None).chain(publications.iter().map(Some));
-    let content = |(publication, before): (&Arc<Publication>, Option<&Arc<Publication>>)| {
-        let patch = before.and_then(|before| publication.patch(&before.content.data, &mut table));
-        let delta = patch.is_some();
-        let data = patch.unwrap_or_else(|| publication.content.data.clone());
-        let data = match variant.encoding() {
-            Encoding::Protobuf => data,
-            Encoding::Json => json_string(&data)?,
-        };
-        Some(publication.reduced(data, delta))
-    };
-    publications.iter().zip(before).map(content).collect()
-}
-
 /// Makes sure that a stored publication carries a whole form; a new copy takes its place if it was shared without.
 pub(crate) fn ensure_encoded(stored: &mut Arc<Publication>, form: Form) {
     if stored.is_absent(form) {

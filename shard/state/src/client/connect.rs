@@ -10,7 +10,7 @@ use crate::message::{Message, Overrides, UserConnect};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, Pings};
 use bytes::Bytes;
-use ringcast_proto::client::{ConnectRequest, ConnectResult, ReplyResult, SubscribeRequest, SubscribeResult};
+use ringcast_proto::client::{self as wire, ConnectRequest, ConnectResult, SubscribeRequest, SubscribeResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -24,14 +24,17 @@ const TTL_MAX: i64 = 365 * 24 * 3600;
 #[derive(Debug)]
 pub(crate) struct Connecting {
     id: u32,
-    /// Filled as answers come.
+    /// All but the subscriptions.
     result: ConnectResult,
+    /// Results of those that are live, encoded.
+    live: BTreeMap<String, Vec<u8>>,
     /// Server-side subscriptions not begun yet; begun once the user's home allows the connection.
     subs: Vec<ServerSub>,
     /// Answers that are missing.
     missing: u32,
-    /// What the subscriptions brought by now; bounded together with the queue.
+    /// What the subscriptions brought by now.
     held: Vec<Rc<[u8]>>,
+    /// Bytes of `held` and `live`; bounded together with the queue.
     held_bytes: usize,
 }
 
@@ -110,7 +113,8 @@ impl Shard {
             time: if self.options.client.connect_include_server_time { now.unix_ms as i64 } else { 0 },
             ..ConnectResult::default()
         };
-        let connecting = Connecting { id, result, subs, missing: 0, held: Vec::new(), held_bytes: 0 };
+        let connecting =
+            Connecting { id, result, live: BTreeMap::new(), subs, missing: 0, held: Vec::new(), held_bytes: 0 };
         client.phase = Phase::Connecting(Box::new(connecting));
         client.user_place = Some(self.users.insert_local(&user, connection.slot));
 
@@ -245,10 +249,23 @@ impl Shard {
         now: Now,
         connection: ConnectionId,
         channel: String,
-        result: SubscribeResult,
+        result: &SubscribeResult,
+        publications: &[&[u8]],
     ) {
-        let Some(connecting) = self.connecting(connection) else { return };
-        connecting.result.subs.insert(channel, result);
+        let bytes_max = self.options.client.queue_max_size;
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        let (encoding, queued_bytes) = (client.encoding, client.queued_bytes());
+        let Phase::Connecting(connecting) = &mut client.phase else { return };
+        let mut encoded = Vec::new();
+        if wire::encode_subscription(encoding, result, publications, &mut encoded).is_err() {
+            return self.close(connection, Disconnect::INAPPROPRIATE_PROTOCOL);
+        }
+        // The reply would not fit into the queue either.
+        if queued_bytes + encoded.len() > bytes_max {
+            return self.close(connection, Disconnect::SLOW);
+        }
+        connecting.held_bytes += encoded.len();
+        connecting.live.insert(channel, encoded);
         connecting.missing -= 1;
         if connecting.missing == 0 {
             self.finish_connect(now, connection);
@@ -262,12 +279,13 @@ impl Shard {
         let first_ping = self.random.upper_half(ping_interval);
         let Phase::Connecting(connecting) = &mut client.phase else { return };
         let (id, result) = (connecting.id, std::mem::take(&mut connecting.result));
+        let live = std::mem::take(&mut connecting.live);
         let held = std::mem::take(&mut connecting.held);
         client.phase = Phase::Live;
         if !ping_interval.is_zero() {
             client.keep_alive = KeepAlive::Quiet { ping_at: now.at + first_ping };
         }
-        self.write_result(connection, id, ReplyResult::Connect(Box::new(result)));
+        self.write_with(connection, |encoding, out| wire::encode_connect_result(encoding, id, &result, &live, out));
         for frame in held {
             self.clients.push_shared(connection.slot, &frame, usize::MAX);
         }

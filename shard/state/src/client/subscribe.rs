@@ -7,7 +7,6 @@ use super::subscription::{Detail, State, Subscription};
 use super::write::bodies;
 use super::{Grant, Refusal};
 use crate::auth::{Proof, SubscriptionToken, TokenError, verify_subscription};
-use crate::channel::delta_contents;
 use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
 use crate::namespace::{ChannelOptions, DeltaType, SubscriptionType};
@@ -314,7 +313,7 @@ impl Shard {
                 self.arm(connection);
                 self.finish_command(now, connection);
             }
-            SubscribeReply::Connect { channel } => self.server_sub_live(now, connection, channel, result),
+            SubscribeReply::Connect { channel } => self.server_sub_live(now, connection, channel, &result, &bodies),
             SubscribeReply::Push => self.push_subscribed(connection, index, result),
         }
     }
@@ -339,8 +338,7 @@ impl Shard {
         subscription.state = State::Live(self.hub.join(index, subscriber, answer.top.clone()));
     }
 
-    /// The result, and the encoded bodies of its publications. A server-side subscription's result travels in another
-    /// message and holds its publications itself.
+    /// The result, and the encoded bodies of its publications, which it does not hold itself.
     fn subscribe_result<'a>(
         &self,
         connection: ConnectionId,
@@ -369,21 +367,12 @@ impl Shard {
             result.offset = subscribing.offset;
         }
         let variant = Variant::new(client.encoding, subscribing.delta);
-        if matches!(subscribing.reply, SubscribeReply::Command { .. }) {
-            let publications = recovery.publications.iter().map(AsRef::as_ref);
-            let bodies = bodies(publications, variant).ok_or(InvalidJson)?;
-            return Ok((result, bodies));
-        }
         if matches!(subscribing.reply, SubscribeReply::Push) {
             // The push has no place for publications, and the reference sends none.
             return Ok((result, Vec::new()));
         }
-        result.publications = if subscribing.delta {
-            delta_contents(&recovery.publications, variant).ok_or(InvalidJson)?
-        } else {
-            recovery.publications.iter().map(|publication| publication.content().clone()).collect()
-        };
-        Ok((result, Vec::new()))
+        let bodies = bodies(recovery.publications.iter().map(AsRef::as_ref), variant).ok_or(InvalidJson)?;
+        Ok((result, bodies))
     }
 
     /// Tells a client of a subscription that the server API made.

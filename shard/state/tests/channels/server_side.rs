@@ -278,3 +278,31 @@ fn new_token_must_open_what_the_old_one_did() {
     let broken = r#"{"sub":"ann","channels":["closed:1"],"b64info":"?"}"#;
     check(broken, &error(100, r#""internal server error","temporary":true"#));
 }
+
+/// What ann is told when she connects to `rec:1` again, having seen the first of these publications.
+fn come_back(options: Options, publications: &[&str]) -> String {
+    let mut room = Room::new(options);
+    for publication in publications {
+        room.call("publish", &format!(r#"{{"channel":"rec:1",{publication}}}"#));
+    }
+    let claims = r#"{"sub":"ann","channels":["rec:1"]}"#;
+    room.enter_with("ann", claims, r#","subs":{"rec:1":{"recover":true,"offset":1}}"#)
+}
+
+/// H04, S02
+#[test]
+fn connect_brings_what_server_side_subscriptions_missed() {
+    let reply = come_back(namespaces(), &[r#""data":1"#, r#""data":{"a":2}"#, r#""data":3,"tags":{"b":"c"}"#]);
+    let missed =
+        r#""publications":[{"data":{"a":2},"offset":2},{"data":3,"offset":3,"tags":{"b":"c"}}],"recovered":true"#;
+    assert!(reply.contains(missed), "{reply}");
+}
+
+#[test]
+fn connect_that_brings_too_much_or_what_is_not_json_closes_the_connection() {
+    let mut narrow = namespaces();
+    narrow.client.queue_max_size = 300;
+    let long = format!(r#""data":"{}""#, "x".repeat(400));
+    assert_eq!(come_back(narrow, &[r#""data":1"#, &long]), "closed 3008 slow");
+    assert_eq!(come_back(namespaces(), &[r#""data":1"#, r#""b64data":"AAE=""#]), "closed 3506 inappropriate protocol");
+}
