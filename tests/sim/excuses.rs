@@ -148,6 +148,7 @@ impl Client {
 fn channel_of(request: &Request) -> Option<&str> {
     match request {
         Request::Subscribe(request) => Some(&request.channel),
+        Request::SubRefresh(request) => Some(&request.channel),
         Request::Publish(request) => Some(&request.channel),
         Request::Presence(request) => Some(&request.channel),
         Request::PresenceStats(request) => Some(&request.channel),
