@@ -113,6 +113,8 @@ pub enum Message {
         request: RequestId,
         /// For at least one connection it could not be done.
         failed: bool,
+        /// So many further `Done` will come: of connections for which something else is awaited first.
+        more: u32,
     },
 
     /// To every shard: report something of yours.

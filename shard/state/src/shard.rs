@@ -354,7 +354,7 @@ impl Shard {
             Message::UserCommand(command) => self.relay_to_user(*command),
             Message::UserAct(command) => self.user_act(now, &command),
             Message::Expect { request, answers } => self.expect_done(now, request, answers),
-            Message::Done { request, failed } => self.done(now, request, failed),
+            Message::Done { request, failed, more } => self.done(now, request, failed, more),
 
             Message::Survey { request, question } => self.report(from, request, &question),
             Message::SurveyIs { request, answer } => self.survey_is(now, request, *answer),

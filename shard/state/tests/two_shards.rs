@@ -5,10 +5,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use ringcast_proto::client::Encoding;
 use ringcast_proto::codes::Disconnect;
-use ringcast_state::message::{UserAct, UserCommand};
+use ringcast_state::message::{Subscribed, UserAct, UserCommand};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
-    Action, ConnectionId, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport, TransportKind,
+    Action, ApiCallId, ConnectionId, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
+    TransportKind,
 };
 use std::sync::Arc;
 
@@ -30,13 +31,18 @@ fn connect(shard: &mut Shard, connection: ConnectionId, user: &str) {
     shard.handle_frame(NOW, connection, format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#).as_bytes());
 }
 
+/// The first of two shards.
+fn shard() -> Shard {
+    let client = ClientOptions { user_connection_limit: 5, ..ClientOptions::default() };
+    let token = TokenOptions { hmac_secret_key: "secret".to_owned(), ..TokenOptions::default() };
+    let options = Options { client, token, ..Options::default() };
+    Shard::new(ShardId(0), 2, Arc::new(options), Seeds { home: 1, shard: [7; 32] }, NOW)
+}
+
 /// S04
 #[test]
 fn connection_that_is_still_being_made_is_closed_with_the_others_of_its_user() {
-    let client = ClientOptions { user_connection_limit: 5, ..ClientOptions::default() };
-    let token = TokenOptions { hmac_secret_key: "secret".to_owned(), ..TokenOptions::default() };
-    let options = Arc::new(Options { client, token, ..Options::default() });
-    let mut shard = Shard::new(ShardId(0), 2, options, Seeds { home: 1, shard: [7; 32] }, NOW);
+    let mut shard = shard();
     // The home of one of these users is the other shard, which must allow the connection.
     let slot = (0..32).find(|slot| {
         connect(&mut shard, ConnectionId { slot: *slot, generation: 0 }, &format!("user {slot}"));
@@ -49,4 +55,34 @@ fn connection_that_is_still_being_made_is_closed_with_the_others_of_its_user() {
     shard.handle_message(NOW, ShardId(1), Message::UserAct(Box::new(command)));
     let Some(Action::Disconnect { connection, disconnect, .. }) = shard.take_action() else { panic!("still there") };
     assert_eq!((connection.slot, disconnect.code), (slot, 3504));
+}
+
+/// S05, A06
+#[test]
+fn call_that_subscribes_is_answered_when_the_home_of_the_channel_has_its_subscriber() {
+    let mut shard = shard();
+    let at_home = |shard: &mut Shard, slot| {
+        connect(shard, ConnectionId { slot, generation: 0 }, &format!("user {slot}"));
+        shard.outbox(ShardId(1)).pop().is_none()
+    };
+    let slot = (0..32).find(|slot| at_home(&mut shard, *slot)).expect("not all of 32 users have the same home");
+    let call = ApiCallId { connection: ConnectionId { slot: 99, generation: 0 }, sequence: 0 };
+    let asked = (0..32).find_map(|channel| {
+        let body = format!(r#"{{"user":"user {slot}","channel":"{channel}"}}"#);
+        shard.handle_api(NOW, call, Some("subscribe"), body.as_bytes(), false);
+        match shard.outbox(ShardId(1)).pop() {
+            Some(Message::Subscribe(subscribe)) => Some(*subscribe),
+            message => {
+                assert!(message.is_none(), "{message:?}");
+                shard.take_api_answer().expect("the home is here");
+                None
+            }
+        }
+    });
+    let asked = asked.expect("not all of 32 channels have the same home");
+    assert!(shard.take_api_answer().is_none(), "nobody is in the channel yet");
+    let subscribed = Subscribed { request: asked.request, channel: asked.channel, top: None, recovery: None };
+    shard.handle_message(NOW, ShardId(1), Message::Subscribed(Box::new(subscribed)));
+    let answer = shard.take_api_answer().expect("the client is in the channel");
+    assert_eq!(answer.body, br#"{"result":{}}"#);
 }

@@ -142,10 +142,10 @@ impl Shard {
         });
     }
 
-    /// One shard is done.
-    pub(crate) fn done(&mut self, now: Now, request: RequestId, failed: bool) {
+    /// One shard is done, but for `more` of its connections; or one of these.
+    pub(crate) fn done(&mut self, now: Now, request: RequestId, failed: bool, more: u32) {
         self.count_done(now, request, |acting| {
-            acting.missing -= 1;
+            acting.missing += i64::from(more) - 1;
             acting.has_failed |= failed;
         });
     }

@@ -6,10 +6,20 @@ use super::subscribe::Wish;
 use super::{Client, Grant, SubscribeReply};
 use crate::message::{Message, ServerSubscribe, UserAct, UserCommand};
 use crate::shard::Shard;
-use crate::{ConnectionId, Now};
+use crate::{ConnectionId, Now, RequestId, ShardId};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, PushBody};
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
+
+/// What became of a subscription that the server wants for a client.
+enum Begin {
+    /// Its home is asked, and the answer will be counted: the call is not over before the client is in the channel.
+    Begun,
+    /// There is such a subscription already, or its time is over.
+    Refused,
+    /// There is no connection any more.
+    Closed,
+}
 
 impl Shard {
     /// Does it to every connection that is meant, then tells the shard that asked.
@@ -25,10 +35,16 @@ impl Shard {
         let slots = self.users.local(&command.user).iter();
         let clients = slots.map(|slot| self.clients.at(*slot)).filter(is_meant);
         let connections: Vec<(ConnectionId, String)> = clients.map(|c| (c.connection, c.id.to_string())).collect();
-        let mut failed = false;
+        let (mut failed, mut more) = (false, 0);
         for (connection, id) in connections {
             match &*command.act {
-                UserAct::Subscribe(subscribe) => failed |= !self.server_subscribe(now, connection, subscribe),
+                UserAct::Subscribe(subscribe) => {
+                    match self.server_subscribe(now, connection, subscribe, command.origin) {
+                        Begin::Begun => more += 1,
+                        Begin::Refused => failed = true,
+                        Begin::Closed => {}
+                    }
+                }
                 UserAct::Unsubscribe { channel } => self.server_unsubscribe(connection, channel),
                 UserAct::Disconnect { disconnect, whitelist } => {
                     if !whitelist.contains(&id) {
@@ -40,20 +56,25 @@ impl Shard {
             }
         }
         if let Some((origin, request)) = command.origin {
-            self.post.send(origin, Message::Done { request, failed });
+            self.post.send(origin, Message::Done { request, failed, more });
         }
     }
 
-    /// False when there is such a subscription already, or its time is over.
-    fn server_subscribe(&mut self, now: Now, connection: ConnectionId, subscribe: &ServerSubscribe) -> bool {
-        let Some(client) = self.clients.get(connection) else { return true };
+    fn server_subscribe(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        subscribe: &ServerSubscribe,
+        call: Option<(ShardId, RequestId)>,
+    ) -> Begin {
+        let Some(client) = self.clients.get(connection) else { return Begin::Closed };
         let channel = &*subscribe.channel;
         if client.subscriptions.len() >= self.options.client.channel_limit {
             self.close(connection, Disconnect::CHANNEL_LIMIT);
-            return true;
+            return Begin::Closed;
         }
         if self.hub.find(channel).is_some_and(|index| client.subscriptions.get(index).is_some()) {
-            return false;
+            return Begin::Refused;
         }
         let (_, options) = self.options.channel.resolve_known(channel);
         let mut grant = Grant::new(options, subscribe.overrides);
@@ -63,12 +84,12 @@ impl Shard {
         (grant.cache, grant.auto_cache_recover) = (false, false);
         // What is over already is not begun: without a time to live it would never end.
         if subscription_ttl(grant.expire_at, now).is_err() {
-            return false;
+            return Begin::Refused;
         }
         let since = subscribe.recover_since.as_ref();
         let wish = since.map_or_else(Wish::default, |since| Wish::since(since.offset, &since.epoch));
-        self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Push);
-        true
+        self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Push { call });
+        Begin::Begun
     }
 
     fn server_unsubscribe(&mut self, connection: ConnectionId, channel: &str) {

@@ -11,7 +11,7 @@ use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
 use crate::namespace::{ChannelOptions, DeltaType, SubscriptionType};
 use crate::shard::{Shard, Waiting};
-use crate::{ConnectionId, Now, RequestId, Variant};
+use crate::{ConnectionId, Now, RequestId, ShardId, Variant};
 use bytes::Bytes;
 use ringcast_proto::client::{self as wire, InvalidJson, PushBody, SubscribeRequest, SubscribeResult};
 use ringcast_proto::codes::{Disconnect, ReplyError, Unsubscribe};
@@ -41,7 +41,10 @@ pub(crate) enum SubscribeReply {
         channel: String,
     },
     /// Nobody asked: a push tells.
-    Push,
+    Push {
+        /// Where the call is awaited.
+        call: Option<(ShardId, RequestId)>,
+    },
 }
 
 /// What a subscriber says that it has seen.
@@ -291,7 +294,7 @@ impl Shard {
         let Some(Waiting::Subscribe(subscribing)) = self.pending.take(request) else { return };
         let (connection, index) = (subscribing.connection, subscribing.channel);
         if !self.awaits(connection, index, request) {
-            return;
+            return self.settle_call(&subscribing.reply, false);
         }
         let unrecovered = subscribed.recovery.as_ref().is_some_and(|recovery| !recovery.recovered);
         if unrecovered && subscribing.reject_unrecovered {
@@ -303,7 +306,10 @@ impl Shard {
         self.go_live(connection, index, &subscribing, &subscribed);
         let (result, bodies) = match self.subscribe_result(connection, index, &subscribing, &subscribed) {
             Ok(answer) => answer,
-            Err(InvalidJson) => return self.close(connection, Disconnect::INAPPROPRIATE_PROTOCOL),
+            Err(InvalidJson) => {
+                self.close(connection, Disconnect::INAPPROPRIATE_PROTOCOL);
+                return self.settle_call(&subscribing.reply, false);
+            }
         };
         match subscribing.reply {
             SubscribeReply::Command { id } => {
@@ -314,7 +320,10 @@ impl Shard {
                 self.finish_command(now, connection);
             }
             SubscribeReply::Connect { channel } => self.server_sub_live(now, connection, channel, &result, &bodies),
-            SubscribeReply::Push => self.push_subscribed(connection, index, result),
+            SubscribeReply::Push { .. } => {
+                self.push_subscribed(connection, index, result);
+                self.settle_call(&subscribing.reply, false);
+            }
         }
     }
 
@@ -367,7 +376,7 @@ impl Shard {
             result.offset = subscribing.offset;
         }
         let variant = Variant::new(client.encoding, subscribing.delta);
-        if matches!(subscribing.reply, SubscribeReply::Push) {
+        if matches!(subscribing.reply, SubscribeReply::Push { .. }) {
             // The push has no place for publications, and the reference sends none.
             return Ok((result, Vec::new()));
         }
@@ -393,7 +402,7 @@ impl Shard {
     pub(crate) fn fail_subscribe(&mut self, now: Now, request: RequestId, waiting: Subscribing, error: ReplyError) {
         let (connection, index) = (waiting.connection, waiting.channel);
         if !self.awaits(connection, index, request) {
-            return;
+            return self.settle_call(&waiting.reply, false);
         }
         let Some(client) = self.clients.get_mut(connection) else { return };
         if let Some(subscription) = client.subscriptions.remove(index) {
@@ -406,7 +415,14 @@ impl Shard {
             }
             // One subscription that fails makes the whole connect fail.
             SubscribeReply::Connect { .. } => self.close(connection, Disconnect::SERVER_ERROR),
-            SubscribeReply::Push => {}
+            SubscribeReply::Push { .. } => self.settle_call(&waiting.reply, true),
+        }
+    }
+
+    /// Tells the call of the server API that wanted the subscription, if one did, that it is settled.
+    fn settle_call(&mut self, reply: &SubscribeReply, failed: bool) {
+        if let SubscribeReply::Push { call: Some((shard, request)) } = *reply {
+            self.post.send(shard, Message::Done { request, failed, more: 0 });
         }
     }
 
