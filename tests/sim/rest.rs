@@ -15,12 +15,17 @@ const WAIT: Duration = Duration::from_millis(20);
 const SHORT: Duration = Duration::from_secs(2);
 /// How late a ping may come: two ticks of the timer wheel, a turn, and steps of the clock.
 const LATE_MAX: Duration = Duration::from_millis(100);
+/// How late any timer may fire.
+const TIMERS_LATE_MAX: Duration = Duration::from_millis(40);
 /// How late an end may come: ends are told in seconds.
 const END_LATE_MAX: Duration = Duration::from_millis(1200);
 
 impl World {
     /// Lets everything arrive, and checks what must be true then.
     pub fn rest(&mut self) {
+        self.settle();
+        // What fell due while the process slept is seen to within two ticks of the timers.
+        self.pass(TIMERS_LATE_MAX);
         self.settle();
         self.check_pings();
         let answers = self.answers();

@@ -131,6 +131,8 @@ impl Client {
         let mut bytes = [0; 65536];
         let read = match self.socket.read(&mut bytes) {
             Ok(read) => read,
+            // A machine that was suspended or stopped for a moment.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return true,
             Err(error) => panic!("{error}, {:?} {:?}", self.messages, self.closed),
         };
         let Self { decoder, messages, pongs, closed, .. } = self;

@@ -293,8 +293,8 @@ pub struct Publications {
 /// See [`Message::UserConnect`].
 #[derive(Debug)]
 pub struct UserConnect {
-    /// Set when the connection waits for permission (`client.user_connection_limit`).
-    pub request: Option<RequestId>,
+    /// Where the permission is awaited (`client.user_connection_limit`).
+    pub request: RequestId,
     /// Never empty: anonymous connections have no home.
     pub user: Arc<str>,
     /// The connection.

@@ -381,10 +381,9 @@ impl Shard {
             self.close_others(&connect);
         }
         let connections = self.users.connect(connect.user, from);
-        if let Some(request) = connect.request {
-            let allowed = connections as usize <= self.options.client.user_connection_limit;
-            self.post.send(from, Message::UserConnected { request, allowed });
-        }
+        let limit = self.options.client.user_connection_limit;
+        let allowed = limit == 0 || connections as usize <= limit;
+        self.post.send(from, Message::UserConnected { request: connect.request, allowed });
     }
 
     /// Fires due timers. Call once `now` reaches `next_timeout`; an early call does nothing.
@@ -416,6 +415,10 @@ impl Shard {
             Waiting::Publish { connection, id } => self.published(now, connection, id, Err(error)),
             Waiting::Presence { connection, id, stats } => self.presence_is(now, connection, id, stats, Err(error)),
             Waiting::History { connection, id } => self.history_is(now, connection, id, Err(error)),
+            // Only a limit is worth a refusal.
+            Waiting::UserConnect { connection } if self.options.client.user_connection_limit == 0 => {
+                self.user_connected(now, connection, true);
+            }
             Waiting::UserConnect { connection } => self.close(connection, Disconnect::SERVER_ERROR),
             Waiting::ApiPublish { origin } => self.api_published(now, &origin, Err(error)),
             Waiting::ApiBroadcast { broadcast, index } => {

@@ -6,12 +6,13 @@ use ring::hmac;
 use ringcast_proto::client::Encoding;
 use ringcast_proto::codes::Disconnect;
 use ringcast_state::message::{Subscribed, UserAct, UserCommand};
-use ringcast_state::options::{ClientOptions, TokenOptions};
+use ringcast_state::options::TokenOptions;
 use ringcast_state::{
     Action, ApiCallId, ConnectionId, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
     TransportKind,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 const NOW: Now = Now { at: Time(1), unix_ms: 1_700_000_000_000 };
 
@@ -33,9 +34,8 @@ fn connect(shard: &mut Shard, connection: ConnectionId, user: &str) {
 
 /// The first of two shards.
 fn shard() -> Shard {
-    let client = ClientOptions { user_connection_limit: 5, ..ClientOptions::default() };
     let token = TokenOptions { hmac_secret_key: "secret".to_owned(), ..TokenOptions::default() };
-    let options = Options { client, token, ..Options::default() };
+    let options = Options { token, ..Options::default() };
     Shard::new(ShardId(0), 2, Arc::new(options), Seeds { home: 1, shard: [7; 32] }, NOW)
 }
 
@@ -43,7 +43,7 @@ fn shard() -> Shard {
 #[test]
 fn connection_that_is_still_being_made_is_closed_with_the_others_of_its_user() {
     let mut shard = shard();
-    // The home of one of these users is the other shard, which must allow the connection.
+    // The home of one of these users is the other shard, which must know of the connection before it is made.
     let slot = (0..32).find(|slot| {
         connect(&mut shard, ConnectionId { slot: *slot, generation: 0 }, &format!("user {slot}"));
         matches!(shard.outbox(ShardId(1)).pop(), Some(Message::UserConnect(_)))
@@ -85,4 +85,30 @@ fn call_that_subscribes_is_answered_when_the_home_of_the_channel_has_its_subscri
     shard.handle_message(NOW, ShardId(1), Message::Subscribed(Box::new(subscribed)));
     let answer = shard.take_api_answer().expect("the client is in the channel");
     assert_eq!(answer.body, br#"{"result":{}}"#);
+}
+
+/// A06
+#[test]
+fn client_is_connected_when_the_home_of_its_user_knows_or_does_not_answer() {
+    for answers in [true, false] {
+        let mut shard = shard();
+        let asked = (0..32).find_map(|slot| {
+            let connection = ConnectionId { slot, generation: 0 };
+            connect(&mut shard, connection, &format!("user {slot}"));
+            match shard.outbox(ShardId(1)).pop() {
+                Some(Message::UserConnect(asked)) => Some((connection, asked.request)),
+                _ => None,
+            }
+        });
+        let (connection, request) = asked.expect("not all of 32 users have the same home");
+        assert!(shard.take_frames(connection).is_none(), "a call that names the user would not find it");
+        if answers {
+            shard.handle_message(NOW, ShardId(1), Message::UserConnected { request, allowed: true });
+        } else {
+            let at = shard.next_timeout().expect("the answer has a deadline");
+            let late = Now { at: at.max(NOW.at + Duration::from_secs(2)), ..NOW };
+            shard.handle_timeout(late);
+        }
+        assert!(shard.take_frames(connection).is_some(), "answered: {answers}");
+    }
 }

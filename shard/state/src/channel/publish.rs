@@ -34,7 +34,7 @@ impl Homes {
         let now = context.now.at;
         let index = self.find_or_insert(&publish.channel, context.random);
         let channel = &mut self.channels[index];
-        let remembered = channel.results.as_ref().and_then(|results| results.get(&publish.idempotency_key));
+        let remembered = channel.results.as_ref().and_then(|results| results.get(&publish.idempotency_key, now));
         if let Some(position) = remembered.filter(|_| has_key) {
             return position.clone();
         }

@@ -10,8 +10,14 @@ use std::time::Duration;
 /// Results of one channel; all live equally long (`Limits::idempotency_ttl`).
 #[derive(Debug)]
 pub(crate) struct Results {
-    by_key: HashMap<Arc<str>, Position, foldhash::fast::FixedState>,
+    by_key: HashMap<Arc<str>, Remembered, foldhash::fast::FixedState>,
     oldest_first: VecDeque<(Time, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    position: Position,
+    expire_at: Time,
 }
 
 impl Results {
@@ -20,15 +26,17 @@ impl Results {
         Results { by_key: HashMap::with_hasher(hasher), oldest_first: VecDeque::new() }
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Position> {
-        self.by_key.get(key)
+    /// What a key brought. What is too old is not remembered, though `expire` may come late.
+    pub(crate) fn get(&self, key: &str, now: Time) -> Option<&Position> {
+        self.by_key.get(key).filter(|known| known.expire_at > now).map(|known| &known.position)
     }
 
     /// Remembers the result of a key that is not remembered yet.
     pub(crate) fn insert(&mut self, key: String, position: Position, now: Time, ttl: Duration) {
         let key: Arc<str> = key.into();
-        self.oldest_first.push_back((now + ttl, Arc::clone(&key)));
-        self.by_key.insert(key, position);
+        let expire_at = now + ttl;
+        self.oldest_first.push_back((expire_at, Arc::clone(&key)));
+        self.by_key.insert(key, Remembered { position, expire_at });
     }
 
     /// Drops what is too old; true when nothing is left.
@@ -36,7 +44,10 @@ impl Results {
         while let Some((expire_at, _)) = self.oldest_first.front()
             && *expire_at <= now
         {
-            if let Some((_, key)) = self.oldest_first.pop_front() {
+            // A key may have been used again since.
+            if let Some((_, key)) = self.oldest_first.pop_front()
+                && self.by_key.get(&key).is_some_and(|known| known.expire_at <= now)
+            {
                 self.by_key.remove(&key);
             }
         }
@@ -48,5 +59,39 @@ impl Results {
     /// When `expire` has something to do.
     pub(crate) fn next_expiry(&self) -> Time {
         self.oldest_first.front().map_or(Time(u64::MAX), |(expire_at, _)| *expire_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    fn position(offset: u64) -> Position {
+        Position { offset, ..Position::default() }
+    }
+
+    /// H10
+    #[test]
+    fn result_is_remembered_for_its_time_and_not_longer() {
+        let mut results = Results::new(7);
+        results.insert("key".to_owned(), position(1), Time(0), TTL);
+        let end = Time(0) + TTL;
+        assert_eq!(results.get("key", Time(end.0 - 1)), Some(&position(1)));
+        assert_eq!(results.get("key", end), None);
+        assert!(results.expire(end));
+    }
+
+    /// H10
+    #[test]
+    fn key_that_is_used_again_before_its_old_result_was_dropped_is_remembered_anew() {
+        let mut results = Results::new(7);
+        let end = Time(0) + TTL;
+        results.insert("key".to_owned(), position(1), Time(0), TTL);
+        results.insert("key".to_owned(), position(2), end, TTL);
+        assert!(!results.expire(end));
+        assert_eq!(results.get("key", end), Some(&position(2)));
+        assert!(results.expire(end + TTL));
     }
 }

@@ -118,19 +118,18 @@ impl Shard {
         client.phase = Phase::Connecting(Box::new(connecting));
         client.user_place = Some(self.users.insert_local(&user, connection.slot));
 
-        let has_limit = self.options.client.user_connection_limit > 0 && !user.is_empty();
+        if user.is_empty() {
+            self.begin_server_subs(now, connection);
+            return Ok(Served::Later);
+        }
         let personal = self.options.client.subscribe_to_user_personal_channel.as_ref();
         let is_only = personal.is_some_and(|personal| personal.single_connection);
         let client = client.id;
-        let request = has_limit.then(|| self.ask(now, Waiting::UserConnect { connection }));
-        if !user.is_empty() {
-            let home = self.home(&user);
-            let connect = UserConnect { request, user, client, is_only };
-            self.post.send(home, Message::UserConnect(Box::new(connect)));
-        }
-        if !has_limit {
-            self.begin_server_subs(now, connection);
-        }
+        // Also where there is no limit: a client that is connected is found by the calls that name its user.
+        let request = self.ask(now, Waiting::UserConnect { connection });
+        let home = self.home(&user);
+        let connect = UserConnect { request, user, client, is_only };
+        self.post.send(home, Message::UserConnect(Box::new(connect)));
         Ok(Served::Later)
     }
 
