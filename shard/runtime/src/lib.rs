@@ -11,6 +11,7 @@ mod pool;
 pub mod ring;
 mod signatures;
 pub mod start;
+mod table;
 mod transport;
 mod tries;
 mod turn;

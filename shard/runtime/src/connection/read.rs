@@ -1,7 +1,6 @@
 //! Bytes that came: requests, the upgrade, frames. A panic in here closes the one connection whose bytes
 //! they were.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -103,7 +102,7 @@ impl Connections {
 
     fn answer_pings(&mut self, io: &mut Io<'_>, id: ConnectionId, pongs: Vec<u8>) {
         let Some(connection) = self.get_mut(id) else { return };
-        let waiting = connection.output.as_ref().map_or(0, VecDeque::len);
+        let waiting = connection.output.as_ref().map_or(0, |output| output.len());
         if connection.phase == Phase::Open && waiting < PONG_BATCHES_MAX {
             self.write(io, id, pongs);
         }

@@ -66,7 +66,7 @@ impl Connections {
         };
         let mut bytes = batch::join(&mut frames, || io.sockets.take_buffer());
         if bytes.is_none() {
-            let waiting = connection.output.insert(frames.drain(..).collect());
+            let waiting = connection.output.insert(Box::new(frames.drain(..).collect()));
             bytes = batch::next(waiting, || io.sockets.take_buffer());
         }
         io.shard.recycle(frames);

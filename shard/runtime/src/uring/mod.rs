@@ -258,7 +258,10 @@ impl Uring {
         let seen = batch.len() + usize::from(self.sockets.has_starved());
         batch.clear();
         self.batch = batch;
-        let buffers = self.buffers.as_ref().map_or(0, Buffers::count);
+        let buffers = self.buffers.as_mut().map_or(0, |buffers| {
+            buffers.adapt();
+            buffers.rotating()
+        });
         self.sockets.rearm_starved(buffers);
         seen
     }

@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::{SendBytes, SocketId};
+use crate::table::Table;
 
 /// What is going on with a socket, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub(super) enum Phase {
     Ending,
 }
 
-/// Budget: 64 bytes, for an idle connection holds nothing else here.
+/// Budget: 40 bytes, for an idle connection holds nothing else here.
 pub(super) struct Slot {
     /// The bytes of the one send in flight. They stay here until the kernel is done with them.
     pub sending: Option<SendBytes>,
@@ -82,39 +83,52 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    const FREE: Self = Self { sending: None, sent: 0, fd: -1, generation: 0, flags: Flags::NONE, phase: Phase::Free };
+
     pub fn unsent_bytes(&self) -> usize {
         self.sending.as_ref().map_or(0, |bytes| bytes.len() - self.sent as usize)
     }
 }
 
 /// All sockets of a ring. A slot is reused only after `free`, under a new generation.
-#[derive(Default)]
 pub(super) struct Slots {
-    slots: Vec<Slot>,
+    slots: Table<Slot>,
     free: Vec<u32>,
+    /// Slots that were used once: all below.
+    used: u32,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { slots: Table::new(|| Slot::FREE), free: Vec::new(), used: 0 }
+    }
 }
 
 impl Slots {
     /// Slots fit in the user data of an operation; descriptors run out long before.
-    const SLOTS_MAX: usize = 1 << 24;
+    const SLOTS_MAX: u32 = 1 << 24;
 
     pub fn insert(&mut self, fd: RawFd) -> SocketId {
         let slot = self.free.pop().unwrap_or_else(|| self.grow());
-        let socket = &mut self.slots[slot as usize];
+        let socket = self.slot_mut(slot);
         socket.fd = fd;
         socket.phase = Phase::Open;
         SocketId { slot, generation: socket.generation }
     }
 
     fn grow(&mut self) -> u32 {
-        assert!(self.slots.len() < Self::SLOTS_MAX, "a process has fewer descriptors");
-        let (flags, phase) = (Flags::NONE, Phase::Free);
-        self.slots.push(Slot { sending: None, sent: 0, fd: -1, generation: 0, flags, phase });
-        self.slots.len() as u32 - 1
+        assert!(self.used < Self::SLOTS_MAX, "a process has fewer descriptors");
+        self.slots.reach(self.used as usize);
+        self.used += 1;
+        self.used - 1
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> &mut Slot {
+        self.slots.get_mut(slot as usize).expect("a slot that was handed out")
     }
 
     pub fn free(&mut self, id: SocketId) {
-        let socket = &mut self.slots[id.slot as usize];
+        let socket = self.slot_mut(id.slot);
         assert!(!socket.flags.any(Flags::IN_KERNEL) && socket.sending.is_none());
         socket.fd = -1;
         socket.generation = socket.generation.wrapping_add(1);
@@ -137,7 +151,7 @@ impl Slots {
 
     /// Sockets that are not `Free`.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.used as usize - self.free.len()
     }
 
     /// Sockets that are not `Free`.
@@ -146,8 +160,8 @@ impl Slots {
         in_use.map(|(slot, socket)| SocketId { slot: slot as u32, generation: socket.generation }).collect()
     }
 
-    pub fn all_mut(&mut self) -> &mut [Slot] {
-        &mut self.slots
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut()
     }
 }
 
@@ -156,8 +170,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn idle_socket_costs_at_most_64_bytes() {
-        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
+    fn idle_socket_costs_at_most_40_bytes() {
+        assert!(size_of::<Slot>() <= 40, "{}", size_of::<Slot>());
     }
 
     #[test]

@@ -215,6 +215,20 @@ fn flooder_does_not_starve_the_others_of_buffers() {
 }
 
 #[test]
+fn crowd_gets_more_buffers_than_a_shard_begins_with() {
+    let mut rig = Rig::with(UringOptions { receive_buffers: 1024, receive_buffer_bytes: 64 });
+    let rotating = |rig: &Rig| rig.uring.buffers.as_ref().unwrap().rotating();
+    let mut peers: Vec<_> = (0..300).map(|_| rig.connect()).collect();
+    let before = rotating(&rig);
+    for (number, (peer, _)) in peers.iter_mut().enumerate() {
+        peer.write_all(&pattern(number + 1)).unwrap();
+    }
+    rig.until(|rig| peers.iter().enumerate().all(|(number, (_, socket))| rig.received(*socket).len() > number));
+    assert!(before < 300 && rotating(&rig) > before, "{before}, then {}", rotating(&rig));
+    assert!(peers.iter().enumerate().all(|(number, (_, socket))| rig.received(*socket) == pattern(number + 1)));
+}
+
+#[test]
 fn paused_socket_receives_nothing_until_resumed() {
     let mut rig = Rig::new();
     let (mut peer, socket) = rig.connect();
