@@ -26,7 +26,14 @@ const MESSAGES_PER_RING: usize = 256;
 const RETRY: Duration = Duration::from_millis(1);
 
 /// Longest sleep, after which other tasks of the executor get their turn. Nothing waits for it.
-const NAP_MAX: Duration = Duration::from_millis(100);
+const NAP_MAX: Duration = Duration::from_secs(1);
+
+/// Pings of one turn from which on their pongs are awaited together.
+const PONGS_MIN: usize = 8;
+
+/// How long. In the first moment after a batch of pings the pongs of near clients come one by one, and waking for each cost
+/// more than reading it.
+const PONGS_WAIT: Duration = Duration::from_micros(300);
 
 /// Longest wait at stop for clients that do not answer the close.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,6 +57,8 @@ pub(crate) struct ShardLoop {
     listeners: usize,
     /// Some shard's ring was full.
     held_back: bool,
+    /// Pongs expected, and until when they are awaited together.
+    pongs: Option<(usize, Instant)>,
 }
 
 impl ShardLoop {
@@ -79,6 +88,7 @@ impl ShardLoop {
             clock: setup.clock,
             listeners,
             held_back: false,
+            pongs: None,
         })
     }
 
@@ -103,6 +113,10 @@ impl ShardLoop {
         self.ask_for_keys();
         self.flush(now);
         self.send_messages();
+        let pings = self.state.take_pings();
+        if pings >= PONGS_MIN {
+            self.pongs = Some((pings, instant + PONGS_WAIT));
+        }
         done
     }
 
@@ -215,7 +229,10 @@ impl ShardLoop {
         }
         self.endpoint.bell().prepare_sleep();
         if self.endpoint.is_empty() && self.control.is_empty() {
-            self.uring.sleep(timeout);
+            match self.pongs.filter(|(_, until)| *until > instant) {
+                None => self.uring.sleep(timeout),
+                Some((pongs, until)) => self.uring.sleep_for_several(timeout, pongs, until - instant),
+            }
         }
         self.endpoint.bell().awake();
     }

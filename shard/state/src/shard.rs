@@ -142,6 +142,8 @@ pub struct Shard {
     pub(crate) scratch: Scratch,
     /// The pings: JSON, Protobuf, native WebSocket.
     pub(crate) pings: [Rc<[u8]>; 3],
+    /// Since `take_pings`.
+    pub(crate) pings_sent: usize,
     pub(crate) started_at: Time,
     home_hasher: foldhash::fast::FixedState,
     shards: u16,
@@ -214,6 +216,7 @@ impl Shard {
             answers: VecDeque::new(),
             scratch,
             pings,
+            pings_sent: 0,
             started_at: now.at,
             home_hasher: foldhash::fast::FixedState::with_seed(seeds.home),
             shards,
@@ -469,6 +472,11 @@ impl Shard {
     /// Takes back the emptied vector of `Frames::Many`.
     pub fn recycle(&mut self, frames: Vec<Frame>) {
         self.clients.recycle(frames);
+    }
+
+    /// How many pings were queued since the last call.
+    pub fn take_pings(&mut self) -> usize {
+        std::mem::take(&mut self.pings_sent)
     }
 
     /// Messages for another shard.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use buffers::Buffers;
 use io_uring::opcode;
-use queue::{Completion, Queue};
+use queue::{Completion, Queue, Several};
 use ringcast_state::{ConnectionId, Frame};
 use slot::{Flags, Phase};
 
@@ -297,7 +297,13 @@ impl Uring {
     /// Submits everything queued and sleeps until something has completed or somebody wakes the shard, at most for
     /// `timeout`.
     pub fn sleep(&mut self, timeout: Duration) {
-        self.sockets.queue.wait(timeout);
+        self.sockets.queue.wait(timeout, None);
+    }
+
+    /// The same for answers that are expected soon: until `count` of them have come, or after `at_most` any. Before Linux
+    /// 6.12 a plain `sleep`.
+    pub fn sleep_for_several(&mut self, timeout: Duration, count: usize, at_most: Duration) {
+        self.sockets.queue.wait(timeout, Some(Several { count, at_most }));
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::thread;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 
 /// Entries of the submission queue: sends leave in chunks of this size. Measured: the receivers start
@@ -17,6 +17,26 @@ const COMPLETION_ENTRIES: u32 = 16 << 10;
 
 /// IORING_ENTER_GETEVENTS: run the deferred work and post its completions.
 const GET_EVENTS: u32 = 1;
+
+/// IORING_ENTER_EXT_ARG: the argument is a [`WaitArgument`].
+const EXTENDED_ARGUMENT: u32 = 1 << 3;
+
+/// `struct io_uring_getevents_arg` of the kernel, whose `min_wait_usec` the io-uring crate does not offer.
+#[repr(C)]
+struct WaitArgument {
+    signal_mask: u64,
+    signal_mask_bytes: u32,
+    min_wait_usec: u32,
+    timeout: u64,
+}
+
+/// When to return from a sleep before its timeout: once something has completed, or not before several things have, but
+/// after `at_most` with what there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Several {
+    pub count: usize,
+    pub at_most: Duration,
+}
 
 /// One finished (step of an) operation.
 #[derive(Clone, Copy)]
@@ -45,6 +65,8 @@ impl Completion {
 /// The ring of the thread that made it.
 pub(super) struct Queue {
     ring: IoUring,
+    /// Since Linux 6.12.
+    can_wait_for_several: bool,
 }
 
 impl Queue {
@@ -56,7 +78,10 @@ impl Queue {
             .setup_taskrun_flag()
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)?;
-        Ok(Self { ring })
+        let mut queue = Self { ring, can_wait_for_several: true };
+        // Older kernels refuse the field.
+        queue.can_wait_for_several = queue.wait_with(1, Duration::ZERO, Duration::from_micros(1)).is_ok();
+        Ok(queue)
     }
 
     /// # Safety
@@ -114,13 +139,33 @@ impl Queue {
         }));
     }
 
-    /// Submits what is queued and sleeps until something completes, at most for `timeout`.
-    pub fn wait(&mut self, timeout: Duration) {
+    /// Submits what is queued and sleeps until something completes, at most for `timeout`. Where the kernel can, it waits
+    /// for several things.
+    pub fn wait(&mut self, timeout: Duration, several: Option<Several>) {
+        let waited = match several.filter(|_| self.can_wait_for_several) {
+            Some(Several { count, at_most }) => self.wait_with(count, timeout, at_most),
+            None => self.wait_with(1, timeout, Duration::ZERO),
+        };
+        if let Err(error) = waited {
+            panic!("io_uring_enter failed: {error}");
+        }
+    }
+
+    fn wait_with(&mut self, count: usize, timeout: Duration, min_wait: Duration) -> io::Result<()> {
         let timeout = Timespec::from(timeout);
-        match self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)) {
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_transient(&error) => {}
-            Err(error) => panic!("io_uring_enter failed: {error}"),
+        let argument = WaitArgument {
+            signal_mask: 0,
+            signal_mask_bytes: 0,
+            min_wait_usec: min_wait.as_micros() as u32,
+            timeout: std::ptr::from_ref(&timeout) as u64,
+        };
+        let queued = self.ring.submission().len() as u32;
+        let flags = GET_EVENTS | EXTENDED_ARGUMENT;
+        // SAFETY: the argument is laid out as the kernel's, and both it and the time it points to live through the call.
+        match unsafe { self.ring.submitter().enter(queued, count as u32, flags, Some(&argument)) } {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_transient(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The connect command: credentials, limits, server-side subscriptions. Source: protocol §5.
 
 use super::command::{Outcome, Served};
-use super::keep_alive::KeepAlive;
+use super::keep_alive::{KeepAlive, first_ping};
 use super::refresh::close_at;
 use super::subscribe::{Wish, grants_delta};
 use super::{Grant, Phase, Refusal, SubscribeReply};
@@ -273,16 +273,17 @@ impl Shard {
 
     /// Answers the connect command; what the subscriptions brought meanwhile follows.
     pub(crate) fn finish_connect(&mut self, now: Now, connection: ConnectionId) {
+        let connections = self.clients.len();
         let Some(client) = self.clients.get_mut(connection) else { return };
         let ping_interval = client.keep_alive_options(&self.options.client).ping_interval;
-        let first_ping = self.random.upper_half(ping_interval);
+        let wanted = now.at + self.random.upper_half(ping_interval);
         let Phase::Connecting(connecting) = &mut client.phase else { return };
         let (id, result) = (connecting.id, std::mem::take(&mut connecting.result));
         let live = std::mem::take(&mut connecting.live);
         let held = std::mem::take(&mut connecting.held);
         client.phase = Phase::Live;
         if !ping_interval.is_zero() {
-            client.keep_alive = KeepAlive::Quiet { ping_at: now.at + first_ping };
+            client.keep_alive = KeepAlive::Quiet { ping_at: first_ping(wanted, ping_interval, connections) };
         }
         self.write_with(connection, |encoding, out| wire::encode_connect_result(encoding, id, &result, &live, out));
         for frame in held {

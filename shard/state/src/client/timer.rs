@@ -105,6 +105,7 @@ impl Shard {
     /// An empty reply; the same bytes for all connections.
     fn ping(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get(connection) else { return };
+        self.pings_sent += 1;
         let frame = Rc::clone(match (client.pings, client.encoding) {
             (Pings::Messages, Encoding::Json) => &self.pings[0],
             (Pings::Messages, Encoding::Protobuf) => &self.pings[1],
