@@ -31,12 +31,13 @@ impl Connections {
         let leaving = connection.phase == Phase::Leaving;
         match self.next_write(io, id) {
             Some(bytes) => {
-                if let Some(connection) = self.get_mut(id) {
-                    connection.sending = true;
-                    io.sockets.send(id.into(), bytes);
-                }
-                if leaving {
+                let Some(connection) = self.get_mut(id) else { return };
+                connection.sending = true;
+                if leaving && connection.output.is_none() {
+                    io.sockets.send_last(id.into(), bytes);
                     self.close_behind_last(io, id);
+                } else {
+                    io.sockets.send(id.into(), bytes);
                 }
             }
             None if leaving => self.close_behind_last(io, id),

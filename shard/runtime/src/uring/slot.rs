@@ -29,6 +29,9 @@ impl Flags {
     /// The send in flight has met a full socket, and the owner knows.
     pub const BLOCKED: Self = Self(1 << 9);
 
+    /// The send in flight is the last before the end of the connection.
+    pub const LAST: Self = Self(1 << 10);
+
     /// Any of these: the kernel holds the descriptor or the bytes.
     pub const IN_KERNEL: Self = Self(
         Self::RECEIVING.0
