@@ -10,6 +10,7 @@ use ringcast_state::auth::KeyQuestion;
 use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
+use crate::balance::Balance;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
 use crate::listen;
@@ -39,6 +40,7 @@ pub(crate) struct ShardLoop {
     connections: Connections,
     uring: Uring,
     acceptor: Acceptor,
+    balance: Balance,
     endpoint: Endpoint<Message>,
     control: Receiver<Control>,
     checks: Checks,
@@ -71,7 +73,8 @@ impl ShardLoop {
             connections: Connections::new(setup.options, setup.counters, shard, setup.clock),
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
-            endpoint: setup.endpoint,
+            balance: setup.balance,
+            endpoint: setup.endpoint.settled(),
             control: setup.control,
             checks: Checks::new(setup.id, setup.slow_checks),
             questions: setup.questions,
@@ -97,6 +100,7 @@ impl ShardLoop {
         let (now, instant) = self.clock.read();
         let mut done = self.take_messages(now);
         done += self.take_control(now);
+        done += self.take_adoptions(now);
         done += self.take_completions(now, instant);
         self.fire_timers(now, instant);
         done += self.checks.run(now, &mut self.state);
@@ -131,6 +135,18 @@ impl ShardLoop {
         taken
     }
 
+    /// Connections that other shards have accepted for this one.
+    fn take_adoptions(&mut self, now: Now) -> usize {
+        let Self { uring, state, connections, balance, .. } = self;
+        let waiting = balance.waiting();
+        for _ in 0..waiting {
+            let Some((listener, socket)) = balance.adopt(uring, connections.is_stopping()) else { break };
+            let mut io = Io { sockets: uring, shard: state, now };
+            connections.handle_event(&mut io, Event::Accepted { listener, socket });
+        }
+        waiting
+    }
+
     fn ask_for_keys(&mut self) {
         while let Some(question) = self.held_question.take().or_else(|| self.state.take_key_question()) {
             if let Err(TrySendError::Full((_, question))) = self.questions.try_send((self.id, question)) {
@@ -158,10 +174,18 @@ impl ShardLoop {
     }
 
     fn take_completions(&mut self, now: Now, instant: Instant) -> usize {
-        let Self { uring, state, connections, acceptor, .. } = self;
-        uring.submit_and_collect(|sockets, event| {
-            if let Event::AcceptFailed { listener, error } = &event {
-                return acceptor.failed(sockets, *listener, error, instant);
+        let Self { uring, state, connections, acceptor, balance, .. } = self;
+        uring.submit_and_collect(|sockets, mut event| {
+            match &mut event {
+                Event::AcceptFailed { listener, error } => {
+                    return acceptor.failed(sockets, *listener, error, instant);
+                }
+                Event::Accepted { listener, socket } => match balance.settle(sockets, *listener, *socket) {
+                    Some(kept) => *socket = kept,
+                    None => return,
+                },
+                Event::Closed { socket } => balance.closed(*socket),
+                _ => {}
             }
             connections.handle_event(&mut Io { sockets, shard: state, now }, event);
         })
@@ -214,7 +238,7 @@ impl ShardLoop {
             return;
         }
         self.endpoint.bell().prepare_sleep();
-        if self.endpoint.is_empty() && self.control.is_empty() {
+        if self.endpoint.is_empty() && self.control.is_empty() && self.balance.waiting() == 0 {
             self.uring.sleep(timeout);
         }
         self.endpoint.bell().awake();

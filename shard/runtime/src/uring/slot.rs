@@ -82,6 +82,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Nothing was started on it.
+    pub fn is_untouched(&self) -> bool {
+        self.phase == Phase::Open && self.flags == Flags::NONE && self.sending.is_none()
+    }
+
     pub fn unsent_bytes(&self) -> usize {
         self.sending.as_ref().map_or(0, |bytes| bytes.len() - self.sent as usize)
     }
