@@ -150,9 +150,10 @@ impl Balance {
     }
 }
 
-/// Where a connection that `own` has just accepted belongs; None to keep it. Of shards with equally few the next one after `own`,
+/// Where a connection that shard `own` of `shards` has just accepted belongs, by the number of those that each has; None to keep
+/// it. Of shards with equally few the next one after `own`,
 /// so that not all choose the same.
-fn choose(own: usize, shards: usize, load: impl Fn(usize) -> usize) -> Option<usize> {
+pub fn choose(own: usize, shards: usize, load: impl Fn(usize) -> usize) -> Option<usize> {
     let others = (1..shards).map(|distance| (own + distance) % shards);
     let (mut total, mut fewest) = (load(own) + 1, (load(own), own));
     for shard in others {
