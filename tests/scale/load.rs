@@ -16,9 +16,6 @@ const SUBSCRIPTIONS: usize = 4;
 /// Connections of backends, per shard.
 const API_CONNECTIONS: usize = 2;
 
-/// Publications of one such connection in a round: a batch.
-const BATCH: usize = 4;
-
 /// Who decides where a connection goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Spread {
@@ -105,12 +102,12 @@ impl Load {
         format!("channel-{}", self.popularity.partition_point(|sum| *sum <= at))
     }
 
-    /// Publishes for some rounds. Returns what it must lead to: publish messages, deliver messages, frames.
-    pub fn publish(&mut self, rounds: usize) -> (u64, u64, u64) {
+    /// Publishes for some rounds, a batch from every backend in each. Returns what it must lead to: publish messages, deliver messages, frames.
+    pub fn publish(&mut self, rounds: usize, batch: usize) -> (u64, u64, u64) {
         let mut expected = (0, 0, 0);
         for _ in 0..rounds {
             for backend in 0..self.backends.len() {
-                for _ in 0..BATCH {
+                for _ in 0..batch {
                     self.publish_one(self.backends[backend], &mut expected);
                 }
             }

@@ -41,8 +41,10 @@ pub struct Occupancy {
     pub max: usize,
     /// Of those that were not empty.
     pub p99: usize,
-    /// Turns after which a message had found no room.
+    /// How often, after a turn, messages for another shard had found no room.
     pub held_back: usize,
+    /// Rounds since counting began.
+    pub rounds: usize,
 }
 
 pub struct Machine {
@@ -54,6 +56,7 @@ pub struct Machine {
     now: Now,
     waiting: Vec<usize>,
     held_back: usize,
+    rounds: usize,
     calls: u32,
 }
 
@@ -86,6 +89,7 @@ impl Machine {
             now,
             waiting: Vec::new(),
             held_back: 0,
+            rounds: 0,
             calls: 0,
         }
     }
@@ -128,6 +132,7 @@ impl Machine {
 
     /// One turn of every shard. Returns whether messages are left.
     pub fn round(&mut self) -> bool {
+        self.rounds += 1;
         self.now.at = self.now.at + ROUND;
         (0..self.stations.len()).for_each(|shard| self.turn(shard));
         self.stations.iter().any(|station| station.rings.iter().any(|ring| !ring.is_empty()))
@@ -192,7 +197,7 @@ impl Machine {
 
     /// Forgets what was counted so far.
     pub fn reset(&mut self) {
-        (self.counts, self.held_back) = (Counts::default(), 0);
+        (self.counts, self.held_back, self.rounds) = (Counts::default(), 0, 0);
         self.waiting.clear();
         for station in &mut self.stations {
             (station.frames, station.busy) = (0, Duration::ZERO);
@@ -203,7 +208,8 @@ impl Machine {
         let mut sorted = self.waiting.clone();
         sorted.sort_unstable();
         let p99 = sorted.get(sorted.len() * 99 / 100).copied().unwrap_or(0);
-        Occupancy { max: sorted.last().copied().unwrap_or(0), p99, held_back: self.held_back }
+        let max = sorted.last().copied().unwrap_or(0);
+        Occupancy { max, p99, held_back: self.held_back, rounds: self.rounds }
     }
 
     /// Time that each shard was at work.

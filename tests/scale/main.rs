@@ -13,6 +13,9 @@ mod table;
 use load::{Load, Spread};
 use machine::{Counts, Machine};
 
+/// Publications of a backend in one turn.
+const BATCH: usize = 4;
+
 /// Of one hot channel with subscribers on every shard.
 struct Hot {
     counts: Counts,
@@ -57,7 +60,7 @@ fn publication_is_one_message_to_the_home_and_one_to_each_listening_shard() {
 fn shards_without_subscribers_of_a_channel_hear_nothing_of_it() {
     for shards in [1, 4, 16, 64] {
         let mut load = Load::new(shards, Spread::Balanced, 500, 7);
-        let expected = load.publish(20);
+        let expected = load.publish(20, BATCH);
         let counts = &load.machine.counts;
         assert_eq!((counts.publishes, counts.deliveries, counts.frames), expected, "{shards} shards");
         assert_eq!(counts.api_answers, load.publications);
@@ -68,11 +71,22 @@ fn shards_without_subscribers_of_a_channel_hear_nothing_of_it() {
 fn rings_have_room_for_a_busy_turn_of_every_shard() {
     for shards in [2, 8, 64] {
         let mut load = Load::new(shards, Spread::Balanced, 500, 11);
-        load.publish(20);
+        load.publish(20, BATCH);
         let rings = load.machine.occupancy();
         assert!(rings.max > 0 && rings.max < load.machine.ring_messages / 2, "{shards} shards: {rings:?}");
         assert_eq!(rings.held_back, 0, "nothing waited for room");
     }
+}
+
+/// More than the rings hold waits in the sender, and all of it arrives.
+#[test]
+fn messages_over_the_room_of_a_ring_wait_and_arrive() {
+    let mut load = Load::new(64, Spread::Balanced, 500, 11);
+    let expected = load.publish(1, 200);
+    let counts = &load.machine.counts;
+    assert_eq!((counts.publishes, counts.deliveries, counts.frames), expected);
+    let rings = load.machine.occupancy();
+    assert!(rings.held_back > 0 && rings.max == load.machine.ring_messages, "{rings:?}");
 }
 
 #[test]

@@ -152,13 +152,13 @@ fn between(
 
 fn measure(
     cpu: usize,
-    (shard, wake): (Endpoint<Message>, WakeHandle),
+    (mut shard, wake): (Endpoint<Message>, WakeHandle),
     side: impl FnOnce(&mut Endpoint<Message>, &mut Uring) -> usize,
 ) -> io::Result<Used> {
     let mut mask = CpuSet::new();
     mask.set(cpu);
     sched_setaffinity(None, &mask)?;
-    let (mut shard, mut uring) = (shard.settled(), Uring::new(UringOptions::default(), wake)?);
+    let mut uring = Uring::new(UringOptions::default(), wake)?;
     let (start, cpu_before) = (Instant::now(), cpu_time());
     let sleeps = side(&mut shard, &mut uring);
     Ok(Used { wall: start.elapsed(), cpu: cpu_time() - cpu_before, sleeps })

@@ -74,7 +74,7 @@ impl ShardLoop {
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
             balance: setup.balance,
-            endpoint: setup.endpoint.settled(),
+            endpoint: setup.endpoint,
             control: setup.control,
             checks: Checks::new(setup.id, setup.slow_checks),
             questions: setup.questions,

@@ -76,17 +76,6 @@ impl<T, W: Wake> Endpoint<T, W> {
         }
     }
 
-    /// Moves the ends to memory of the calling thread: call it on the shard's own. They are made side by side by one thread, so
-    /// that those of two shards would share cache lines, and with several NUMA nodes lie far from most.
-    #[must_use]
-    pub fn settled(self) -> Self {
-        // With room of its own: collecting would use the old one again.
-        let (mut to, mut from) = (Vec::with_capacity(self.to.len()), Vec::with_capacity(self.from.len()));
-        to.extend(self.to);
-        from.extend(self.from);
-        Self { to, from, ..self }
-    }
-
     /// Queues a message for another shard; a full ring gives it back. Nobody is woken before `flush_wakes`.
     ///
     /// A shard has no ring to itself: the message comes back.
