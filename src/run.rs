@@ -155,7 +155,7 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, reload: impl Fn()) {
             Err(_) => {
                 let connections = pool.connections();
                 if connections != logged {
-                    debug!(connections = ?connections, "connections per shard");
+                    debug!(connections = ?connections, handed_over = pool.handed_over(), "connections per shard");
                     logged = connections;
                 }
             }

@@ -3,8 +3,10 @@
 
 use super::settings::{Settings, View};
 use regex::Regex;
+use ringcast_runtime::balance::BalanceOptions;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
+use ringcast_runtime::placement::{PlacementOptions, parse_cpu_list};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode, SubscriptionType};
 use ringcast_state::options::{ClientOptions, NodeOptions, PersonalChannel, TokenOptions};
@@ -65,6 +67,8 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
     let client = root.object("client");
     ringcast_runtime::Options {
         shards: root.count("shards"),
+        shard_placement: shard_placement(root.object("shard_placement")),
+        shard_balance: BalanceOptions { disabled: root.object("shard_balance").bool("disabled") },
         listeners: listeners(root),
         websocket: websocket(root.object("websocket")),
         http_api: http_api(root.object("http_api")),
@@ -75,6 +79,15 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         user_id_http_header: client.text("user_id_http_header").to_owned(),
         assets: assets(root),
         ..ringcast_runtime::Options::default()
+    }
+}
+
+fn shard_placement(placement: View<'_>) -> PlacementOptions {
+    PlacementOptions {
+        cpus: parse_cpu_list(placement.text("cpus")).expect("validated"),
+        one_per_core: placement.bool("one_per_core"),
+        reserve: placement.count("reserve"),
+        follow_interrupts: placement.bool("follow_interrupts"),
     }
 }
 
@@ -319,6 +332,8 @@ mod tests {
     fn options_take_what_was_set() {
         let settings = settings(json!({
             "shards": 3,
+            "shard_placement": {"cpus": "5,0-1", "follow_interrupts": true},
+            "shard_balance": {"disabled": true},
             "websocket": {"handler_prefix": "/ws/", "message_size_limit": 100},
             "http_api": {"handler_prefix": "/", "error_mode": "transport"},
             "client": {
@@ -332,6 +347,8 @@ mod tests {
             ]},
         }));
         let runtime = runtime(&settings);
+        assert_eq!(runtime.shard_placement.cpus, [5, 0, 1]);
+        assert!(runtime.shard_placement.follow_interrupts && runtime.shard_balance.disabled);
         assert_eq!((runtime.shards, &*runtime.websocket.handler_prefix), (3, "/ws"));
         assert_eq!((runtime.websocket.message_size_limit, &*runtime.http_api.handler_prefix), (100, "/"));
         assert!(runtime.http_api.transport_errors);

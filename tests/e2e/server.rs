@@ -71,6 +71,15 @@ impl Server {
         self.address
     }
 
+    /// Its threads: name, and the CPUs it may run on as the kernel writes them.
+    pub fn threads(&self) -> Vec<(String, String)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let status = |task: &Path| fs::read_to_string(task.join("status")).ok();
+        // One that ends meanwhile has none.
+        let statuses = tasks.filter_map(|task| status(&task.ok()?.path()));
+        statuses.map(|status| (line(&status, "Name:"), line(&status, "Cpus_allowed_list:"))).collect()
+    }
+
     /// Its configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.folder.join("config.json")
@@ -235,6 +244,12 @@ fn command(shards: u16, config: &Path) -> Command {
     let mut command = Command::new(support::binary());
     command.arg("--config").arg(config).env("RINGCAST_SHARDS", shards.to_string());
     command
+}
+
+/// What follows a name at the start of a line.
+fn line(text: &str, name: &str) -> String {
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
 }
 
 /// An empty folder for one server.

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, config, free_port};
 
 /// Shards of the server here.
 const SHARDS: usize = 4;
@@ -62,6 +62,36 @@ fn what_one_shard_knows_every_shard_answers() {
     let info = server.api("info", &json!({}));
     assert_eq!(info["result"]["nodes"][0]["num_clients"], count, "{info}");
     assert_eq!(info["result"]["nodes"][0]["num_channels"], 1, "{info}");
+}
+
+#[test]
+fn few_connections_are_spread_evenly() {
+    const CONNECTIONS: usize = 40;
+    let server = Server::start(SHARDS as u16);
+    let clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::connect(server.address())).collect();
+    let spread = server.wait_for_log(PATIENCE, |log| {
+        let spread = last_spread(log)?;
+        (spread.iter().sum::<usize>() == clients.len()).then_some(spread)
+    });
+    // The connection that asked for the health of the server may still count.
+    assert!(spread.iter().all(|connections| connections.abs_diff(CONNECTIONS / SHARDS) <= 1), "{spread:?}");
+}
+
+#[test]
+fn shards_run_where_they_were_put_and_the_control_plane_elsewhere() {
+    let status = std::fs::read_to_string("/proc/self/status").expect("every process has one");
+    let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("Linux says it").trim();
+    let last = mask.rsplit([',', '-']).next().expect("no mask is empty");
+    let mut config = config(free_port());
+    config["shard_placement"] = json!({"cpus": last});
+    let server = Server::start_with(1, &config);
+    let threads = server.threads();
+    let (shards, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(name, _)| name.starts_with("shard-"));
+    // The shard itself, and what glommio starts for it under its name.
+    assert!(!shards.is_empty() && shards.iter().all(|(_, cpus)| cpus == last), "{shards:?}");
+    let is_kept_away = |cpus: &str| mask == last || !cpus.split([',', '-']).any(|cpu| cpu == last);
+    assert!(others.len() >= 3 && others.iter().all(|(_, cpus)| is_kept_away(cpus)), "{others:?}");
+    assert!(server.log().contains(&format!("shards on CPUs: 0 on {last}; control plane on ")), "{}", server.log());
 }
 
 /// Opens connections until every shard has some. The server logs their number per shard when it changes.

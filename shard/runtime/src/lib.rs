@@ -2,11 +2,13 @@
 //! shards. Carries bytes and time to the pure state machines of `ringcast-state` and knows no rules of its own.
 
 mod accept;
+pub mod balance;
 mod clock;
 mod connection;
 mod http;
 pub mod listen;
 pub mod options;
+pub mod placement;
 mod pool;
 pub mod ring;
 mod signatures;
@@ -20,7 +22,7 @@ pub mod uring;
 
 pub use listen::Listen;
 pub use options::Options;
-pub use pool::{KeyLine, Pool, available_cpus};
+pub use pool::{KeyLine, Pool};
 pub use start::StartError;
 
 #[cfg(test)]

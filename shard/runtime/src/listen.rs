@@ -61,6 +61,12 @@ pub fn listen(socket: &Socket) -> Result<(), StartError> {
     })
 }
 
+/// Prefers this socket, of those that share its port, for connections whose packets this CPU takes from the network.
+pub fn follow_interrupts(socket: &Socket, cpu: usize) -> Result<(), StartError> {
+    let failed = |source| StartError::Bind { address: (Ipv4Addr::UNSPECIFIED, 0).into(), source };
+    socket.set_cpu_affinity(cpu).map_err(failed)
+}
+
 /// The address a socket is bound to.
 pub fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     let address = socket.local_addr()?.as_socket();
@@ -151,6 +157,14 @@ mod tests {
         if address.is_ipv6() {
             TcpStream::connect(("::1", address.port())).unwrap();
         }
+    }
+
+    #[test]
+    fn socket_that_follows_interrupts_names_its_cpu_to_the_kernel() {
+        let sockets = bind(&at("127.0.0.1", 0), 2).unwrap();
+        follow_interrupts(&sockets[1], 3).unwrap();
+        listen(&sockets[1]).unwrap();
+        assert_eq!(sockets[1].cpu_affinity().unwrap(), 3);
     }
 
     #[test]

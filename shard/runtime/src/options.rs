@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use crate::balance::BalanceOptions;
 use crate::listen::Listen;
+use crate::placement::PlacementOptions;
 use crate::uring::UringOptions;
 
 /// Everything the runtime must know; fixed while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Key `shards`: threads that serve clients, pinned round robin to the cores this process may use. 0, the
-    /// default, for one per core.
+    /// Key `shards`: threads that serve clients, each pinned to a CPU. 0, the default, for one on every CPU that the process may
+    /// use, but no more than its quota of CPU time; `shard_placement` has more to say.
     pub shards: usize,
+    /// Config group `shard_placement`.
+    pub shard_placement: PlacementOptions,
+    /// Config group `shard_balance`.
+    pub shard_balance: BalanceOptions,
     /// Where to listen, and for what.
     pub listeners: Vec<ListenerOptions>,
     /// Config group `websocket`.

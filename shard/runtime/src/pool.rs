@@ -14,9 +14,11 @@ use ringcast_state::auth::{KeyAnswer, KeyQuestion};
 use ringcast_state::{Message, RequestId, Seeds, ShardId};
 use socket2::Socket;
 
+use crate::balance::{Balance, Loads};
 use crate::clock::Clock;
 use crate::listen;
 use crate::options::Options;
+use crate::placement::{self, Machine, Placement as Places};
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
 use crate::start::{StartError, check_machine};
@@ -66,6 +68,7 @@ pub(crate) struct Setup {
     pub clock: Clock,
     pub wake: WakeHandle,
     pub endpoint: Endpoint<Message>,
+    pub balance: Balance,
     pub control: Receiver<Control>,
     pub slow_checks: Sender<SlowCheck>,
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
@@ -80,6 +83,7 @@ pub struct Pool {
     threads: Vec<Option<JoinHandle<()>>>,
     addresses: Vec<SocketAddr>,
     counters: Arc<Counters>,
+    loads: Arc<Loads>,
     questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
     line: Line,
 }
@@ -101,19 +105,19 @@ impl Pool {
     pub fn start(options: Options, state: ringcast_state::Options) -> Result<Self, StartError> {
         check_machine()?;
         uring::probe().map_err(|source| StartError::of_ring(0, source))?;
-        let cpus = available_cpus();
-        let shards = if options.shards == 0 { cpus.len() } else { options.shards };
-        let bound = bind_all(&options, shards)?;
+        let places = place(&options)?;
+        let shards = places.shards.len();
+        let bound = bind_all(&options, &places)?;
         let setups = Setups::new(options, state, shards)?;
         let counters = setups.counters.clone();
         let (slow_checks, checks) = signatures::channel(shards);
         let (question, questions) = bounded(QUESTIONS_MAX);
-        let (setups, line) = setups.finish(bound.sockets, &slow_checks, &question);
+        let (setups, line, loads) = setups.finish(bound.sockets, &slow_checks, &question);
         signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
-        let mut pool = Self { threads: Vec::new(), addresses: bound.addresses, counters, questions, line };
+        let mut pool = Self { threads: Vec::new(), addresses: bound.addresses, counters, loads, questions, line };
         let (report, reports) = bounded(shards);
-        for (index, setup) in setups.into_iter().enumerate() {
-            let thread = spawn(setup, cpus[index % cpus.len()], report.clone())?;
+        for (setup, cpu) in setups.into_iter().zip(places.shards) {
+            let thread = spawn(setup, cpu, report.clone())?;
             pool.threads.push(Some(thread));
         }
         for _ in 0..shards {
@@ -130,6 +134,17 @@ impl Pool {
     /// Client connections of each shard.
     pub fn connections(&self) -> Vec<usize> {
         self.counters.clients_of_shard.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Open connections of every kind that each shard has, or is being handed, from one of `Options::listeners`.
+    #[cfg(test)]
+    pub(crate) fn loads(&self, listener: usize) -> Vec<usize> {
+        self.loads.of(listener)
+    }
+
+    /// Connections, of all shards since the start, that the shard which accepted them handed to another one.
+    pub fn handed_over(&self) -> u64 {
+        self.loads.handed_over.load(Ordering::Relaxed)
     }
 
     /// New options of the state machines, as after a reload.
@@ -205,11 +220,16 @@ impl Drop for Pool {
     }
 }
 
-/// CPUs that this process may use: its affinity mask, which a cpuset narrows. Never empty.
-pub fn available_cpus() -> Vec<usize> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let cpus: Vec<_> = cores.into_iter().map(|core| core.id).collect();
-    if cpus.is_empty() { vec![0] } else { cpus }
+/// Where the shards go. Every other thread moves to the CPUs that are left to the control plane, if some are.
+fn place(options: &Options) -> Result<Places, StartError> {
+    let machine = Machine::read();
+    let places = placement::place(&options.shard_placement, options.shards, &machine).map_err(StartError::Placement)?;
+    tracing::info!("{places}");
+    if places.control.len() < machine.cpus.len() {
+        placement::keep_control_plane_on(&places.control)
+            .map_err(|source| StartError::Affinity { cpus: places.control.clone(), source })?;
+    }
+    Ok(places)
 }
 
 struct Bound {
@@ -218,13 +238,17 @@ struct Bound {
     addresses: Vec<SocketAddr>,
 }
 
-fn bind_all(options: &Options, shards: usize) -> Result<Bound, StartError> {
+fn bind_all(options: &Options, places: &Places) -> Result<Bound, StartError> {
+    let shards = places.shards.len();
     let mut bound = Bound { sockets: (0..shards).map(|_| Vec::new()).collect(), addresses: Vec::new() };
     for listener in &options.listeners {
         let sockets = listen::bind(&listener.listen, shards)?;
         let address = listen::local_address(&sockets[0]);
         bound.addresses.push(address.map_err(|source| StartError::Shard { shard: 0, source })?);
         for (shard, socket) in sockets.into_iter().enumerate() {
+            if options.shard_placement.follow_interrupts {
+                listen::follow_interrupts(&socket, places.shards[shard])?;
+            }
             bound.sockets[shard].push(socket);
         }
     }
@@ -258,12 +282,14 @@ impl Setups {
         sockets: Vec<Vec<Socket>>,
         slow_checks: &Sender<SlowCheck>,
         questions: &Sender<(ShardId, Arc<KeyQuestion>)>,
-    ) -> (Vec<Setup>, Line) {
+    ) -> (Vec<Setup>, Line, Arc<Loads>) {
         let shards = u16::try_from(sockets.len()).expect("fewer shards than 65536");
         let bells: Vec<_> = self.wakes.iter().cloned().map(Doorbell::new).collect();
         let clock = Clock::start();
-        let parts = Mesh::endpoints(&bells).into_iter().zip(self.wakes).zip(self.seeds).zip(sockets);
-        let setup = |(index, (((endpoint, wake), seeds), sockets))| {
+        let (balances, loads) = Balance::for_shards(self.options.shard_balance, self.options.listeners.len(), &bells);
+        let ends = Mesh::endpoints(&bells).into_iter().zip(balances);
+        let parts = ends.zip(self.wakes).zip(self.seeds).zip(sockets);
+        let setup = |(index, ((((endpoint, balance), wake), seeds), sockets))| {
             let (sender, control) = unbounded();
             let setup = Setup {
                 id: ShardId(index),
@@ -274,6 +300,7 @@ impl Setups {
                 clock,
                 wake,
                 endpoint,
+                balance,
                 control,
                 slow_checks: slow_checks.clone(),
                 questions: questions.clone(),
@@ -283,7 +310,7 @@ impl Setups {
             (setup, sender)
         };
         let (setups, controls): (_, Vec<_>) = (0..shards).zip(parts).map(setup).unzip();
-        (setups, Line { shards: controls.into_iter().zip(bells).collect() })
+        (setups, Line { shards: controls.into_iter().zip(bells).collect() }, loads)
     }
 }
 

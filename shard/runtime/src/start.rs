@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::placement::PlacementError;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// First kernel with everything the sockets' ring needs (IORING_SETUP_DEFER_TASKRUN).
@@ -41,6 +43,15 @@ pub enum StartError {
     Descriptors {
         /// The hard limit.
         limit: u64,
+    },
+    /// `shard_placement` does not fit the machine.
+    Placement(PlacementError),
+    /// The threads of the control plane may not be moved to the CPUs left to them.
+    Affinity {
+        /// The CPUs.
+        cpus: Vec<usize>,
+        /// Of sched_setaffinity.
+        source: io::Error,
     },
     /// The address is not one.
     Address {
@@ -99,6 +110,12 @@ impl fmt::Display for StartError {
                 "the hard limit of open files is {limit}, at least {DESCRIPTORS_MIN} are needed and one for every \
                  client: set LimitNOFILE=1048576 in the systemd unit or run `ulimit -Hn 1048576`"
             ),
+            Self::Placement(error) => error.fmt(f),
+            Self::Affinity { cpus, source } => write!(
+                f,
+                "the control plane may not run on CPUs {cpus:?} alone ({source}): allow sched_setaffinity, or set neither \
+                 shard_placement.reserve nor shard_placement.cpus"
+            ),
             Self::Address { address, source } => {
                 write!(f, "cannot listen on {address:?} ({source}): give an IP address or a host name of this machine")
             }
@@ -126,10 +143,15 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::IoUringRefused { source, .. }
+            | Self::Affinity { source, .. }
             | Self::Address { source, .. }
             | Self::Bind { source, .. }
             | Self::Shard { source, .. } => Some(source),
-            Self::Kernel { .. } | Self::LockedMemory { .. } | Self::Descriptors { .. } | Self::PortInUse { .. } => None,
+            Self::Kernel { .. }
+            | Self::LockedMemory { .. }
+            | Self::Descriptors { .. }
+            | Self::Placement(_)
+            | Self::PortInUse { .. } => None,
         }
     }
 }

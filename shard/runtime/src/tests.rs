@@ -10,6 +10,7 @@ use ringcast_proto::websocket::{self, Decoder, Event, Opcode, Role};
 use socket2::SockRef;
 
 use crate::options::{Asset, Endpoints, ListenerOptions};
+use crate::placement::Machine;
 use crate::{Listen, Options, Pool, StartError};
 
 /// Far beyond what a loaded machine needs.
@@ -404,7 +405,7 @@ fn port_in_use_is_told_before_any_shard_starts() {
 
 #[test]
 fn more_shards_than_cores_serve_together() {
-    let shards = crate::available_cpus().len() * 2 + 1;
+    let shards = Machine::read().cpus.len() * 2 + 1;
     let mut server = Server::start(options(shards), state());
     let mut clients: Vec<_> = (0..4 * shards).map(|_| Client::subscribed(&server, "chat")).collect();
     server.publish("chat", "1");
@@ -413,4 +414,103 @@ fn more_shards_than_cores_serve_together() {
     }
     assert_eq!(server.pool.as_ref().unwrap().connections().iter().sum::<usize>(), clients.len());
     assert!(server.stop());
+}
+
+/// Clients that come one after the other, so that each shard knows of all before.
+fn clients_in_turn(server: &Server, count: usize) -> Vec<Client> {
+    (0..count).map(|_| Client::subscribed(server, "chat")).collect()
+}
+
+#[test]
+fn connections_are_spread_evenly_and_stay_so_when_some_have_left() {
+    let mut server = Server::start(options(4), state());
+    let mut clients = clients_in_turn(&server, 40);
+    let pool = server.pool.as_ref().unwrap();
+    assert!(pool.connections().iter().all(|clients| (9..=10).contains(clients)), "{:?}", pool.connections());
+    // Those that stay are where they are: whoever comes now fills the gaps.
+    let mut left = clients.split_off(12);
+    left.iter_mut().for_each(|client| client.socket.shutdown(Shutdown::Write).unwrap());
+    wait_until(|| pool.connections().iter().sum::<usize>() == 12);
+    clients.extend(clients_in_turn(&server, 28));
+    assert_eq!(pool.connections().iter().sum::<usize>(), 40);
+    assert!(pool.connections().iter().all(|clients| *clients <= 10), "{:?}", pool.connections());
+    assert!(pool.handed_over() > 0);
+    server.publish("chat", "1");
+    for client in &mut clients {
+        assert_eq!(client.next_message(), r#"{"push":{"channel":"chat","pub":{"data":1}}}"#);
+    }
+    assert!(server.stop(), "whatever was handed over, every shard ends");
+}
+
+#[test]
+fn every_listener_is_spread_for_itself() {
+    let mut options = options(2);
+    options.listeners.push(options.listeners[0].clone());
+    let server = Server::start(options, state());
+    let pool = server.pool.as_ref().unwrap();
+    let (first, second) = (pool.addresses()[0], pool.addresses()[1]);
+    let other = Server { pool: None, address: second };
+    let clients: Vec<_> = (0..10).map(|_| (Client::connected(&server), Client::connected(&other))).collect();
+    assert_ne!(first, second);
+    assert_eq!((pool.loads(0), pool.loads(1)), (vec![5, 5], vec![5, 5]));
+    drop(clients);
+    wait_until(|| pool.loads(0) == [0, 0] && pool.loads(1) == [0, 0]);
+}
+
+#[test]
+fn connections_stay_where_the_kernel_puts_them_when_the_balance_is_off() {
+    let mut options = options(4);
+    options.shard_balance.disabled = true;
+    let server = Server::start(options, state());
+    let clients = clients_in_turn(&server, 20);
+    let pool = server.pool.as_ref().unwrap();
+    assert_eq!((pool.handed_over(), pool.loads(0).iter().sum::<usize>()), (0, clients.len()));
+}
+
+/// Clients that come all at once while the server stops are served or closed, and none of them keeps a shard from ending.
+#[test]
+fn connections_that_are_handed_over_at_the_end_are_closed() {
+    let mut server = Server::start(options(4), state());
+    let address = server.address;
+    let dialing: Vec<_> = (0..4).map(|_| std::thread::spawn(move || dial_until_refused(address))).collect();
+    let pool = server.pool.as_ref().unwrap();
+    wait_until(|| pool.handed_over() > 10);
+    assert!(server.stop());
+    for dialing in dialing {
+        for mut socket in dialing.join().unwrap() {
+            // Its end, or a reset; a descriptor that nobody owns any more would keep us waiting.
+            assert!(!matches!(socket.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock));
+        }
+    }
+}
+
+fn dial_until_refused(address: SocketAddr) -> Vec<TcpStream> {
+    let mut sockets = Vec::new();
+    while let Ok(socket) = TcpStream::connect(address) {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        sockets.push(socket);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    sockets
+}
+
+#[track_caller]
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "did not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn placement_that_does_not_fit_is_told_before_anything_is_bound() {
+    let allowed = Machine::read().cpus;
+    let mut options = options(0);
+    options.shard_placement.reserve = allowed.len();
+    let error = Pool::start(options.clone(), state()).err().unwrap();
+    assert!(error.to_string().starts_with("shard_placement.reserve is"), "{error}");
+    options.shard_placement.cpus = vec![1023];
+    let error = Pool::start(options, state()).err().unwrap();
+    assert!(error.to_string().starts_with("shard_placement.cpus names CPU 1023, expected some of "), "{error}");
 }

@@ -10,6 +10,7 @@ use ringcast_state::auth::KeyQuestion;
 use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
+use crate::balance::Balance;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
 use crate::listen;
@@ -46,6 +47,7 @@ pub(crate) struct ShardLoop {
     connections: Connections,
     uring: Uring,
     acceptor: Acceptor,
+    balance: Balance,
     endpoint: Endpoint<Message>,
     control: Receiver<Control>,
     checks: Checks,
@@ -80,6 +82,7 @@ impl ShardLoop {
             connections: Connections::new(setup.options, setup.counters, shard, setup.clock),
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
+            balance: setup.balance,
             endpoint: setup.endpoint,
             control: setup.control,
             checks: Checks::new(setup.id, setup.slow_checks),
@@ -107,6 +110,7 @@ impl ShardLoop {
         let (now, instant) = self.clock.read();
         let mut done = self.take_messages(now);
         done += self.take_control(now);
+        done += self.take_adoptions(now);
         done += self.take_completions(now, instant);
         self.fire_timers(now, instant);
         done += self.checks.run(now, &mut self.state);
@@ -145,6 +149,18 @@ impl ShardLoop {
         taken
     }
 
+    /// Connections that other shards have accepted for this one.
+    fn take_adoptions(&mut self, now: Now) -> usize {
+        let Self { uring, state, connections, balance, .. } = self;
+        let waiting = balance.waiting();
+        for _ in 0..waiting {
+            let Some((listener, socket)) = balance.adopt(uring, connections.is_stopping()) else { break };
+            let mut io = Io { sockets: uring, shard: state, now };
+            connections.handle_event(&mut io, Event::Accepted { listener, socket });
+        }
+        waiting
+    }
+
     fn ask_for_keys(&mut self) {
         while let Some(question) = self.held_question.take().or_else(|| self.state.take_key_question()) {
             if let Err(TrySendError::Full((_, question))) = self.questions.try_send((self.id, question)) {
@@ -172,10 +188,18 @@ impl ShardLoop {
     }
 
     fn take_completions(&mut self, now: Now, instant: Instant) -> usize {
-        let Self { uring, state, connections, acceptor, .. } = self;
-        uring.submit_and_collect(|sockets, event| {
-            if let Event::AcceptFailed { listener, error } = &event {
-                return acceptor.failed(sockets, *listener, error, instant);
+        let Self { uring, state, connections, acceptor, balance, .. } = self;
+        uring.submit_and_collect(|sockets, mut event| {
+            match &mut event {
+                Event::AcceptFailed { listener, error } => {
+                    return acceptor.failed(sockets, *listener, error, instant);
+                }
+                Event::Accepted { listener, socket } => match balance.settle(sockets, *listener, *socket) {
+                    Some(kept) => *socket = kept,
+                    None => return,
+                },
+                Event::Closed { socket } => balance.closed(*socket),
+                _ => {}
             }
             connections.handle_event(&mut Io { sockets, shard: state, now }, event);
         })
@@ -228,7 +252,7 @@ impl ShardLoop {
             return;
         }
         self.endpoint.bell().prepare_sleep();
-        if self.endpoint.is_empty() && self.control.is_empty() {
+        if self.endpoint.is_empty() && self.control.is_empty() && self.balance.waiting() == 0 {
             match self.pongs.filter(|(_, until)| *until > instant) {
                 None => self.uring.sleep(timeout),
                 Some((pongs, until)) => self.uring.sleep_for_several(timeout, pongs, until - instant),

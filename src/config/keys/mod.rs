@@ -137,7 +137,9 @@ keys! {
         Works shutdown:                   Object(&[server::SHUTDOWN]),                           "",  "Graceful stop";
         Works pid_file:                   Text,                                                  "",  "File that receives the process id";
         Moot  enable_unreleased_features: Bool,                                                  "",  "Gate of unreleased code in Centrifugo";
-        Works shards:                     Int,                                                   "",  "Threads that serve connections, 0 = one per core this process may use";
+        Works shards:                     Int,                                                   "",  "Threads that serve connections, 0 = one on every CPU this process may use, at most its CPU quota";
+        Works shard_placement:            Object(&[server::SHARD_PLACEMENT]),                    "",  "CPUs of the shards";
+        Works shard_balance:              Object(&[server::SHARD_BALANCE]),                      "",  "Even numbers of connections";
         Works demo:                       Object(&[server::DEMO]),                               "",  "Demo page";
     }
 }

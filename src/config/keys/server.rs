@@ -113,6 +113,23 @@ keys! {
 }
 
 keys! {
+    /// `shard_placement`, a key of ringcast
+    SHARD_PLACEMENT {
+        Works cpus:              Text, "", "CPU of each shard, in order, such as 0-3,8; empty chooses";
+        Works one_per_core:      Bool, "", "No two shards on hyperthreads of one core";
+        Works reserve:           Int,  "", "Cores without a shard, lowest numbers first, for the control plane and interrupts";
+        Works follow_interrupts: Bool, "", "A connection goes to the shard on the CPU that takes its packets";
+    }
+}
+
+keys! {
+    /// `shard_balance`, a key of ringcast
+    SHARD_BALANCE {
+        Works disabled: Bool, "", "Every connection stays with the shard that the kernel chose, however uneven";
+    }
+}
+
+keys! {
     /// `demo`, a key of ringcast
     DEMO {
         Works enabled: Bool, "", "Serve the demo page at `/`, for development";

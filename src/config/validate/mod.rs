@@ -9,6 +9,7 @@ pub mod token;
 use super::duration;
 use super::settings::{Settings, View};
 use regex::Regex;
+use ringcast_runtime::placement::parse_cpu_list;
 use std::sync::LazyLock;
 
 /// A broken rule, in one line.
@@ -101,6 +102,32 @@ fn check_server(root: View<'_>) -> Verdict {
     let shards = root.int("shards");
     if !(0..=SHARDS_MAX).contains(&shards) {
         return Err(format!("shards is {shards}, expected 0 to {SHARDS_MAX}"));
+    }
+    check_placement(root.object("shard_placement"), shards)
+}
+
+/// What can be known without the machine that it will run on.
+fn check_placement(placement: View<'_>, shards: i64) -> Verdict {
+    let list = placement.text("cpus");
+    let cpus = parse_cpu_list(list).map_err(|error| format!("shard_placement.cpus is \"{list}\": {error}"))?;
+    let reserve = placement.int("reserve");
+    if !(0..=SHARDS_MAX).contains(&reserve) {
+        return Err(format!("shard_placement.reserve is {reserve}, expected 0 to {SHARDS_MAX}"));
+    }
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    if reserve > 0 || placement.bool("one_per_core") {
+        return refuse(
+            "shard_placement.cpus names the CPUs already: expected neither shard_placement.reserve nor \
+             shard_placement.one_per_core beside it",
+        );
+    }
+    if shards != 0 && shards != cpus.len() as i64 {
+        return Err(format!(
+            "shard_placement.cpus names {} CPUs and shards is {shards}: expected one CPU for each shard, or shards 0",
+            cpus.len()
+        ));
     }
     Ok(())
 }
@@ -442,6 +469,29 @@ mod tests {
     fn numbers_are_in_range() {
         check_file(json!({"http_server": {"port": 70000}}), "http_server.port is 70000, expected 0 to 65535");
         check_file(json!({"shards": -1}), "shards is -1, expected 0 to 1024");
+    }
+
+    #[test]
+    fn placement_of_shards_is_whole() {
+        check_file(json!({"shards": 5, "shard_placement": {"cpus": "0-3,8"}}), "");
+        check_file(json!({"shard_placement": {"reserve": 2, "one_per_core": true}}), "");
+        check_file(
+            json!({"shard_placement": {"cpus": "0-x"}}),
+            "shard_placement.cpus is \"0-x\": \"0-x\" is not a CPU from 0 to 1023 or a range: expected a list such as 0-3,8",
+        );
+        check_file(
+            json!({"shard_placement": {"cpus": "1,0-2"}}),
+            "shard_placement.cpus is \"1,0-2\": CPU 1 is named twice: expected each once",
+        );
+        check_file(json!({"shard_placement": {"reserve": -1}}), "shard_placement.reserve is -1, expected 0 to 1024");
+        let both = "shard_placement.cpus names the CPUs already: expected neither shard_placement.reserve nor \
+                    shard_placement.one_per_core beside it";
+        check_file(json!({"shard_placement": {"cpus": "0", "reserve": 1}}), both);
+        check_file(json!({"shard_placement": {"cpus": "0", "one_per_core": true}}), both);
+        check_file(
+            json!({"shards": 4, "shard_placement": {"cpus": "0-2"}}),
+            "shard_placement.cpus names 3 CPUs and shards is 4: expected one CPU for each shard, or shards 0",
+        );
     }
 
     #[test]

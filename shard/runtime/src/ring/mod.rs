@@ -21,8 +21,9 @@ const RING_MESSAGES_MIN: usize = 64;
 /// Messages that one ring holds at most: about what a shard handles in a few milliseconds.
 const RING_MESSAGES_MAX: usize = 4096;
 
-/// Messages that one ring of `shards` shards holds.
-fn ring_messages(shards: usize, message_bytes: usize) -> usize {
+/// Messages that one ring of `shards` shards holds: from 64 to 4096, so that the
+/// rings of up to 128 shards stay below 64 MiB together.
+pub fn ring_messages(shards: usize, message_bytes: usize) -> usize {
     let rings = (shards * shards.saturating_sub(1)).max(1);
     let fair = MESH_BYTES_MAX / rings / message_bytes.max(1);
     fair.clamp(RING_MESSAGES_MIN, RING_MESSAGES_MAX)

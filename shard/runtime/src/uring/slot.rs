@@ -88,6 +88,11 @@ pub(super) struct Slot {
 impl Slot {
     const FREE: Self = Self { sending: None, sent: 0, fd: -1, generation: 0, flags: Flags::NONE, phase: Phase::Free };
 
+    /// Nothing was started on it.
+    pub fn is_untouched(&self) -> bool {
+        self.phase == Phase::Open && self.flags == Flags::NONE && self.sending.is_none()
+    }
+
     pub fn unsent_bytes(&self) -> usize {
         self.sending.as_ref().map_or(0, |bytes| bytes.len() - self.sent as usize)
     }

@@ -112,6 +112,16 @@ impl Sockets {
         self.slots.insert(socket.into_raw_fd())
     }
 
+    /// Gives a socket up on which nothing has been started since it was accepted or adopted, without closing it. None, and
+    /// nothing changed, once something was or the socket is gone.
+    pub fn release(&mut self, socket: SocketId) -> Option<OwnedFd> {
+        let slot = self.slots.get(socket).filter(|slot| slot.is_untouched())?;
+        // SAFETY: the slot owns the descriptor and is freed below; no operation names it.
+        let released = unsafe { OwnedFd::from_raw_fd(slot.fd) };
+        self.slots.free(socket);
+        Some(released)
+    }
+
     /// For socket options and addresses. None once the socket is gone.
     pub fn borrow(&self, socket: SocketId) -> Option<BorrowedFd<'_>> {
         let slot = self.slots.get(socket).filter(|slot| !slot.flags.any(Flags::CLOSING_DESCRIPTOR))?;

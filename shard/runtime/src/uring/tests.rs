@@ -77,6 +77,14 @@ impl Rig {
 
     #[track_caller]
     fn connect(&mut self) -> (TcpStream, SocketId) {
+        let (peer, socket) = self.accept();
+        self.uring.start_receive(socket);
+        (peer, socket)
+    }
+
+    /// A connection of which nothing is received yet.
+    #[track_caller]
+    fn accept(&mut self) -> (TcpStream, SocketId) {
         let before = self.seen.len();
         let peer = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -85,7 +93,6 @@ impl Rig {
         };
         self.until(|rig| rig.seen[before..].iter().any(|seen| accepted(seen).is_some()));
         let socket = self.seen[before..].iter().find_map(accepted).unwrap();
-        self.uring.start_receive(socket);
         (peer, socket)
     }
 
@@ -417,6 +424,26 @@ fn sleep_ends_with_a_completion_a_wake_and_its_timeout() {
     assert!(uring.submit_and_collect(|_, _| {}) > 0, "a wake before the sleep counts");
     uring.sleep(Duration::from_millis(1));
     assert_eq!(uring.submit_and_collect(|_, _| {}), 0);
+}
+
+#[test]
+fn untouched_socket_is_given_up_and_goes_on_in_another_ring() {
+    let (mut from, mut to) = (Rig::new(), Rig::new());
+    let (mut peer, socket) = from.accept();
+    let released = from.uring.release(socket).unwrap();
+    assert!(from.uring.is_empty() && from.uring.release(socket).is_none(), "it is gone here");
+
+    let adopted = to.uring.adopt(released);
+    to.uring.start_receive(adopted);
+    peer.write_all(b"hello").unwrap();
+    to.until_seen(Seen::Received(adopted, b"hello".to_vec()));
+    assert!(to.uring.release(adopted).is_none(), "a receive is armed");
+    drop(from);
+    to.uring.send(adopted, SendBytes::Owned(b"there".to_vec()));
+    to.turn();
+    let mut answer = [0; 5];
+    peer.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"there");
 }
 
 #[test]
