@@ -2,6 +2,7 @@
 
 mod directory;
 mod server;
+mod service;
 
 use directory::Directory;
 use std::process::{Command, Output};

@@ -8,6 +8,7 @@ mod http;
 pub mod listen;
 pub mod options;
 mod pool;
+mod pulse;
 pub mod ring;
 mod signatures;
 pub mod start;
@@ -21,6 +22,7 @@ pub mod uring;
 pub use listen::Listen;
 pub use options::Options;
 pub use pool::{KeyLine, Pool, available_cpus};
+pub use pulse::Pulse;
 pub use start::StartError;
 
 #[cfg(test)]
