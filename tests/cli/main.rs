@@ -3,6 +3,7 @@
 mod directory;
 mod server;
 mod service;
+mod units;
 
 use directory::Directory;
 use std::process::{Command, Output};

@@ -62,11 +62,16 @@ impl Server {
         kill_process(self.pid(), signal).expect("the process is ours");
     }
 
+    /// Waits for the end.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("a child of ours").code()
+    }
+
     /// Asks it to end and returns the exit code.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.wait_for("shutting down");
-        self.child.wait().expect("a child of ours").code()
+        self.wait()
     }
 }
 
@@ -79,13 +84,13 @@ impl Drop for Server {
 }
 
 /// The port in the line that tells where the server listens.
-fn port(line: &str) -> u16 {
+pub fn port(line: &str) -> u16 {
     let behind = line.split("127.0.0.1:").nth(1).expect("an address");
     behind.split('"').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
 /// Publishes and returns the answer's body.
-fn publish(port: u16) -> String {
+pub fn publish(port: u16) -> String {
     let body = r#"{"channel": "a", "data": {}}"#;
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
     write!(

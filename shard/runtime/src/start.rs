@@ -94,7 +94,7 @@ impl fmt::Display for StartError {
                 f,
                 "io_uring is refused ({source}), as a rule by the seccomp filter of a container: allow \
                  io_uring_setup, io_uring_enter and io_uring_register in its profile (Docker: --security-opt \
-                 seccomp=PROFILE)"
+                 seccomp=tuning/seccomp.json of this repository)"
             ),
             Self::LockedMemory { limit_bytes } => write!(
                 f,
