@@ -1,6 +1,7 @@
 //! The console of the built binary: what commands print, leave behind and exit with, and what the server tells.
 
 mod directory;
+mod doctor;
 mod server;
 mod service;
 mod units;

@@ -9,13 +9,13 @@ use std::net::SocketAddr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// First kernel with everything the sockets' ring needs (IORING_SETUP_DEFER_TASKRUN).
-const KERNEL_MIN: (u32, u32) = (6, 1);
+pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// Locked memory that glommio asks for before it makes an executor.
-const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+/// Locked memory that glommio asks for before it makes an executor, bytes.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 
 /// Descriptors below which a shard cannot even start: its rings, listeners and a few clients.
-const DESCRIPTORS_MIN: u64 = 64;
+pub const DESCRIPTORS_MIN: u64 = 64;
 
 /// Why the shards did not start.
 #[derive(Debug)]
@@ -193,8 +193,9 @@ fn raise_descriptor_limit() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-/// A release nobody can read passes: the ring itself is the better judge.
-fn is_new_enough(release: &str) -> bool {
+/// Whether a release, as `uname -r` says, is of [`KERNEL_MIN`] or newer. One nobody can read passes: the ring itself is the
+/// better judge.
+pub fn is_new_enough(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= KERNEL_MIN,
