@@ -62,16 +62,11 @@ impl Server {
         kill_process(self.pid(), signal).expect("the process is ours");
     }
 
-    /// Waits for the end.
-    pub fn wait(mut self) -> Option<i32> {
-        self.child.wait().expect("a child of ours").code()
-    }
-
     /// Asks it to end and returns the exit code.
-    pub fn stop(self) -> Option<i32> {
+    pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.wait_for("shutting down");
-        self.wait()
+        self.child.wait().expect("a child of ours").code()
     }
 }
 
