@@ -20,7 +20,8 @@ pub struct Handed {
 impl Handed {
     /// Takes them, as `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` say. Fails when one is no TCP socket.
     ///
-    /// Must come before any thread: the variables are removed.
+    /// Must come before any thread: the variables are removed. Without `LISTEN_PID` they are for us, as tools for
+    /// development want it.
     pub fn take() -> io::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');

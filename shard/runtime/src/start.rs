@@ -42,6 +42,11 @@ pub enum StartError {
         /// The hard limit.
         limit: u64,
     },
+    /// /sys, by which shards are placed on CPUs, is not mounted.
+    Sysfs {
+        /// Of the look.
+        source: io::Error,
+    },
     /// The address is not one.
     Address {
         /// As configured.
@@ -106,6 +111,11 @@ impl fmt::Display for StartError {
                 "the hard limit of open files is {limit}, at least {DESCRIPTORS_MIN} are needed and one for every \
                  client: set LimitNOFILE=1048576 in the systemd unit or run `ulimit -Hn 1048576`"
             ),
+            Self::Sysfs { source } => write!(
+                f,
+                "/sys does not describe the CPUs ({source}), and shards are placed by it: run `mount -t sysfs -o ro sysfs \
+                 /sys` or do not hide it from the container"
+            ),
             Self::Address { address, source } => {
                 write!(f, "cannot listen on {address:?} ({source}): give an IP address or a host name of this machine")
             }
@@ -138,6 +148,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::IoUringRefused { source, .. }
+            | Self::Sysfs { source }
             | Self::Address { source, .. }
             | Self::Bind { source, .. }
             | Self::Shard { source, .. } => Some(source),
@@ -179,6 +190,8 @@ pub fn check_machine() -> Result<u64, StartError> {
         }
         Some(_) | None => {}
     }
+    // glommio unwraps what it reads there.
+    fs::metadata("/sys/devices/system/cpu/online").map_err(|source| StartError::Sysfs { source })?;
     match raise_descriptor_limit() {
         limit if limit < DESCRIPTORS_MIN => Err(StartError::Descriptors { limit }),
         limit => Ok(limit),
@@ -247,6 +260,7 @@ mod tests {
         check(refused(Some("0")), "seccomp");
         check(refused(None), "seccomp");
         check(StartError::LockedMemory { limit_bytes: 65536 }, "LimitMEMLOCK=8M");
+        check(StartError::Sysfs { source: io::ErrorKind::NotFound.into() }, "mount -t sysfs");
         check(StartError::Descriptors { limit: 10 }, "LimitNOFILE");
         check(StartError::PortInUse { address }, "ss -ltnp sport = :80");
         let denied = io::Error::from_raw_os_error(libc::EACCES);
