@@ -6,6 +6,7 @@ mod config;
 mod jwks;
 mod log;
 mod run;
+mod systemd;
 mod utc;
 
 use cli::Request;

@@ -4,6 +4,7 @@ use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
 use crate::jwks::Jwks;
 use crate::log::{self, Level, Logs};
+use crate::systemd::{Handed, Service};
 use crossbeam_channel::Receiver;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ringcast_runtime::{Options, Pool};
@@ -13,11 +14,11 @@ use signal_hook::iterator::Signals;
 use std::ffi::c_int;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
 /// Why the server did not start or did not stop as it should: the message of the last line in the
@@ -29,8 +30,9 @@ struct Fatal {
 
 /// Runs until SIGTERM or SIGINT. The exit code is 0 after a graceful stop and 1 otherwise.
 pub fn run(request: &RunRequest) -> ExitCode {
+    let handed = Handed::take();
     match load(request) {
-        Ok(configuration) => run_with_logs(request, &configuration),
+        Ok(configuration) => run_with_logs(request, &configuration, handed),
         Err(fatal) => {
             // There is no `log.level` yet: the default one, where logs go by default.
             let logs = Logs::start(Level::Info, "");
@@ -55,7 +57,7 @@ fn load(request: &RunRequest) -> Result<Configuration, Fatal> {
     Ok(Configuration { loaded, used_dotenv })
 }
 
-fn run_with_logs(request: &RunRequest, configuration: &Configuration) -> ExitCode {
+fn run_with_logs(request: &RunRequest, configuration: &Configuration, handed: io::Result<Handed>) -> ExitCode {
     let options = configuration.loaded.settings.view().object("log");
     let (name, file) = (options.text("level"), options.text("file"));
     let level = Level::from_name(name);
@@ -71,7 +73,7 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration) -> ExitCod
     if level.is_none() {
         warn!("unknown log level {name}, defaulting to INFO");
     }
-    let outcome = serve(request, configuration);
+    let outcome = serve(request, configuration, handed);
     if logs.dropped() > 0 {
         warn!(lines = logs.dropped(), "log lines were dropped because the output was too slow");
     }
@@ -84,13 +86,14 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration) -> ExitCod
     }
 }
 
-fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fatal> {
+fn serve(request: &RunRequest, configuration: &Configuration, handed: io::Result<Handed>) -> Result<(), Fatal> {
     let settings = &configuration.loaded.settings;
     log_source(request, configuration);
     config::validate(settings).map_err(|error| Fatal::new("error validating config", error))?;
 
     let program = lower::program(settings);
     let runtime = lower::runtime(settings);
+    let handed = handed_sockets(handed, runtime.listeners.len())?;
     let node = node(settings)?;
     let state = lower::state(settings, node.clone());
     info!(
@@ -104,7 +107,8 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
     state.subscription_token.iter().for_each(cli::log_verifiers);
     // Signals are caught from here on, so that none is lost while the shards start.
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
-    let pool = Pool::start(runtime.clone(), state).map_err(|error| Fatal::new("error starting shards", error))?;
+    let pool =
+        Pool::start_on(runtime.clone(), state, &handed).map_err(|error| Fatal::new("error starting shards", error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);
@@ -113,14 +117,27 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
         log_demo(&pool, settings.view());
     }
 
-    wait_for_stop(&signals, &pool, || reload(request, &pool, &jwks, node.clone()));
+    let mut service = Service::of_process();
+    service.ready();
+    wait_for_stop(&signals, &pool, &mut service, || reload(request, &pool, &jwks, node.clone()));
     info!("shutting down ...");
+    service.stopping();
     let stopped = pool.stop(program.shutdown_timeout);
     drop(pid_file);
     match stopped {
         true => Ok(()),
         false => Err(Fatal { message: "shutdown timeout reached", cause: None }),
     }
+}
+
+/// What the service manager has bound, for each listener.
+fn handed_sockets(handed: io::Result<Handed>, listeners: usize) -> Result<Vec<Vec<TcpListener>>, Fatal> {
+    let failed = "error taking the sockets of the service manager";
+    let handed = handed.map_err(|error| Fatal::new(failed, error))?;
+    if handed.len() > 0 {
+        info!(sockets = handed.len(), "the service manager hands over sockets");
+    }
+    handed.for_listeners(listeners).map_err(|error| Fatal::new(failed, error))
 }
 
 /// Hands the signals that the server answers to the returned channel.
@@ -136,16 +153,19 @@ fn catch_signals() -> io::Result<Receiver<c_int>> {
     Ok(receiver)
 }
 
-/// Returns when the process is asked to end. Reloads when asked to, and meanwhile tells with
-/// `log.level` debug how many connections each shard has, when that has changed.
-fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, reload: impl Fn()) {
-    const CONNECTIONS_PERIOD: Duration = Duration::from_secs(1);
+/// Returns when the process is asked to end. Reloads when asked to, and meanwhile tells the service manager how the
+/// server does, and with `log.level` debug how many connections each shard has, when that has changed.
+fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, reload: impl Fn()) {
     let mut logged = Vec::new();
+    let mut pulse = pool.pulse();
+    let mut tick_at = Instant::now();
     loop {
-        match signals.recv_timeout(CONNECTIONS_PERIOD) {
+        match signals.recv_deadline(tick_at) {
             Ok(SIGHUP) => {
                 info!("signal received: hangup");
+                service.reloading();
                 reload();
+                service.ready();
             }
             Ok(signal) => {
                 let name = if signal == SIGINT { "interrupt" } else { "terminated" };
@@ -153,7 +173,9 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, reload: impl Fn()) {
                 return;
             }
             Err(_) => {
-                let connections = pool.connections();
+                let (connections, now) = (pool.connections(), Instant::now());
+                tick_at = now + service.tick_period();
+                service.tick(&mut pulse, &connections, now);
                 if connections != logged {
                     debug!(connections = ?connections, handed_over = pool.handed_over(), "connections per shard");
                     logged = connections;

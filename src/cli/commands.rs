@@ -21,6 +21,7 @@ pub fn all() -> Command {
         .subcommand(check_token("checktoken", "Check connection JWT"))
         .subcommand(check_token("checksubtoken", "Check subscription JWT"))
         .subcommand(serve())
+        .subcommand(doctor())
         .subcommand(completion())
 }
 
@@ -90,6 +91,26 @@ fn serve() -> Command {
         .arg(text("dir", 'd', "path to directory").default_value("./"))
         .arg(port)
         .arg(text("address", 'a', "interface to serve on (default: all interfaces)"))
+}
+
+fn doctor() -> Command {
+    const EXIT_CODES: &str = "Each finding has a level: ok; note, good to know; warn, costs speed or fails under load; fail, the \
+                              server does not start. Nothing is changed.\n\nExit code: 2 if something fails, 1 if \
+                              something warns and --strict is given, 0 otherwise.";
+    let connections = Arg::new("connections")
+        .long("connections")
+        .value_name("N")
+        .help("clients to be ready for (default: client.connection_limit, or 10000 where that is 0)")
+        .value_parser(clap::value_parser!(u64).range(..=1 << 32));
+    let root = text("root", 'r', "folder with the proc and sys of the machine, such as a copy of another one's");
+    Command::new("doctor")
+        .about("Look at this machine: what keeps the server from starting or from being fast, why, and what mends it")
+        .after_help(EXIT_CODES)
+        .arg(text("config", 'c', "path to config file (default: none, the default settings and the environment)"))
+        .arg(connections)
+        .arg(switch("json", "print the findings as JSON").short('j'))
+        .arg(switch("strict", "warnings exit with 1, too").short('s'))
+        .arg(root.default_value("/"))
 }
 
 fn completion() -> Command {

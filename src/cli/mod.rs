@@ -8,6 +8,7 @@ mod commands;
 mod config_doc;
 mod default_config;
 mod default_env;
+mod doctor;
 mod flags;
 mod gen_config;
 mod gen_token;
@@ -22,7 +23,7 @@ use clap::ArgMatches;
 use ringcast_state::auth::TokenKind;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -
     let Some((name, matches)) = matches.subcommand() else {
         return Ok(Request::Run(RunRequest { file: config_file(&matches), flags: flags::given(&matches) }));
     };
+    if name == "doctor" {
+        let (text, code) = doctor::run(&doctor_request(matches));
+        return out.write_all(text.as_bytes()).map(|()| Request::Done(code));
+    }
     match answer(name, matches, out) {
         Ok(text) => out.write_all(text.as_bytes()).map(|()| Request::Done(0)),
         Err(text) => writeln!(out, "{text}").map(|()| Request::Done(1)),
@@ -105,6 +110,17 @@ fn completion(matches: &ArgMatches) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut commands::all(), "ringcast", &mut script);
     String::from_utf8_lossy(&script).into_owned()
+}
+
+fn doctor_request(matches: &ArgMatches) -> doctor::Request {
+    doctor::Request {
+        file: Some(given(matches, "config")).filter(|file| !file.is_empty()).map(PathBuf::from),
+        connections: matches.get_one("connections").copied(),
+        root: PathBuf::from(given(matches, "root")),
+        json: matches.get_flag("json"),
+        strict: matches.get_flag("strict"),
+        has_colours: io::stdout().is_terminal(),
+    }
 }
 
 fn config_file(matches: &ArgMatches) -> PathBuf {

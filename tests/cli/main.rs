@@ -1,7 +1,10 @@
 //! The console of the built binary: what commands print, leave behind and exit with, and what the server tells.
 
 mod directory;
+mod doctor;
 mod server;
+mod service;
+mod units;
 
 use directory::Directory;
 use std::process::{Command, Output};

@@ -10,21 +10,25 @@ use std::thread;
 use std::time::Duration;
 
 /// What a line of the log may take on a busy machine before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.
-struct Server {
+pub struct Server {
     child: Child,
     log: Receiver<String>,
 }
 
 impl Server {
-    fn start(directory: &Directory, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringcast"))
-            .args(["--shards", "2", "-a", "127.0.0.1", "-p", "0"])
-            .args(arguments)
-            .env_clear()
-            .envs(variables.iter().copied())
+    /// On a free port with two shards.
+    pub fn start(directory: &Directory, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+        command.args(["--shards", "2", "-a", "127.0.0.1", "-p", "0"]).args(arguments);
+        Self::spawn(directory, command.env_clear().envs(variables.iter().copied()))
+    }
+
+    /// By a command that becomes the server.
+    pub fn spawn(directory: &Directory, command: &mut Command) -> Self {
+        let mut child = command
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -38,7 +42,7 @@ impl Server {
 
     /// Reads the log up to the first line with this text, and returns that line.
     #[track_caller]
-    fn wait_for(&self, text: &str) -> String {
+    pub fn wait_for(&self, text: &str) -> String {
         let mut seen = Vec::new();
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             if line.contains(text) {
@@ -49,13 +53,17 @@ impl Server {
         panic!("no {text:?} in the log:\n{}", seen.join("\n"));
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process id"), signal).expect("the process is ours");
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the process is ours");
     }
 
     /// Asks it to end and returns the exit code.
-    fn stop(mut self) -> Option<i32> {
+    pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.wait_for("shutting down");
         self.child.wait().expect("a child of ours").code()
@@ -71,13 +79,13 @@ impl Drop for Server {
 }
 
 /// The port in the line that tells where the server listens.
-fn port(line: &str) -> u16 {
+pub fn port(line: &str) -> u16 {
     let behind = line.split("127.0.0.1:").nth(1).expect("an address");
     behind.split('"').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
 /// Publishes and returns the answer's body.
-fn publish(port: u16) -> String {
+pub fn publish(port: u16) -> String {
     let body = r#"{"channel": "a", "data": {}}"#;
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
     write!(

@@ -15,6 +15,9 @@ const REST: Duration = Duration::from_millis(100);
 /// Connections refused per rest.
 const REFUSALS_MAX: usize = 64;
 
+/// Wait for a connection to refuse.
+const REFUSAL_PATIENCE: Duration = Duration::from_millis(1);
+
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Keeps one descriptor for refusals, and the time of each listener's next try.
@@ -63,8 +66,9 @@ fn refuse_waiting(sockets: &Sockets, listener: usize) {
         return;
     };
     let listener = SockRef::from(&fd);
-    // Nobody else accepts here at the moment: the ring's accept has ended.
-    if listener.set_nonblocking(true).is_err() {
+    // The ring's accept has ended, but another shard may accept from the same socket: what waits now may be gone in a
+    // moment. And what is set here is set for all of them, so nothing is set back; the ring does not mind a time limit.
+    if listener.set_read_timeout(Some(REFUSAL_PATIENCE)).is_err() {
         return;
     }
     for _ in 0..REFUSALS_MAX {
@@ -76,5 +80,4 @@ fn refuse_waiting(sockets: &Sockets, listener: usize) {
         let _ = socket.shutdown(Shutdown::Write);
         let _ = socket.read(&mut [0; 4096]);
     }
-    listener.set_nonblocking(false).expect("a descriptor that became non-blocking becomes blocking");
 }

@@ -10,6 +10,7 @@ pub mod listen;
 pub mod options;
 pub mod placement;
 mod pool;
+mod pulse;
 pub mod ring;
 mod signatures;
 pub mod start;
@@ -23,6 +24,7 @@ pub mod uring;
 pub use listen::Listen;
 pub use options::Options;
 pub use pool::{KeyLine, Pool};
+pub use pulse::Pulse;
 pub use start::StartError;
 
 #[cfg(test)]

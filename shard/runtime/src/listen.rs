@@ -1,7 +1,7 @@
 //! Listening sockets: one per shard and port, so that the kernel spreads the connections.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,16 +28,43 @@ pub struct Listen {
     pub port: u16,
 }
 
+/// Where one shard accepts the connections of one port.
+#[derive(Debug)]
+pub struct ShardSocket {
+    /// Bound; `listen` makes it listen.
+    pub socket: Socket,
+    /// Other shards accept from the same socket.
+    pub shared: bool,
+}
+
 /// Binds `sockets` sockets to the same port; they do not listen yet.
 ///
 /// With SO_REUSEPORT a second server would bind the same port without an error and take half of the
 /// connections, so a plain bind asks first.
-pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<Socket>, StartError> {
+pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<ShardSocket>, StartError> {
     let mut address = resolve(listen)?;
     if address.port() != 0 {
         probe(&mut address)?;
     }
-    (0..sockets).map(|_| bind_one(&mut address, Sharing::WithTheOtherShards)).collect()
+    let own = |socket| ShardSocket { socket, shared: false };
+    (0..sockets).map(|_| bind_one(&mut address, Sharing::WithTheOtherShards).map(own)).collect()
+}
+
+/// Gives every shard one of the sockets that the service manager has bound, not empty. As a rule that is one, and
+/// the shards take turns at it; as many as there are shards, with `ReusePort=yes`, are spread by the kernel.
+///
+/// Siblings bound by ourselves would not do: the kernel lets only one user share a port, and the manager is root.
+pub fn share(handed: &[TcpListener], shards: usize) -> Result<Vec<ShardSocket>, StartError> {
+    if handed.len() > shards {
+        return Err(StartError::TooManySockets { sockets: handed.len(), shards });
+    }
+    let give = |shard: usize| {
+        let socket = Socket::from(handed[shard % handed.len()].try_clone()?);
+        socket.set_nonblocking(false)?;
+        Ok(ShardSocket { socket, shared: handed.len() < shards })
+    };
+    let failed = |source| StartError::Shard { shard: 0, source };
+    (0..shards).map(give).collect::<io::Result<_>>().map_err(failed)
 }
 
 /// Fails if another server has the port. One that was killed keeps it for some 10 ms after its process is gone, until the
@@ -140,10 +167,10 @@ mod tests {
     #[test]
     fn sockets_of_all_shards_share_a_free_port() {
         let sockets = bind(&at("127.0.0.1", 0), 3).unwrap();
-        let ports: Vec<_> = sockets.iter().map(|socket| local_address(socket).unwrap().port()).collect();
+        let ports: Vec<_> = sockets.iter().map(|socket| local_address(&socket.socket).unwrap().port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
         for socket in &sockets {
-            listen(socket).unwrap();
+            listen(&socket.socket).unwrap();
         }
         TcpStream::connect(("127.0.0.1", ports[0])).unwrap();
     }
@@ -151,8 +178,8 @@ mod tests {
     #[test]
     fn empty_address_is_ipv4_and_where_there_is_one_ipv6() {
         let sockets = bind(&at("", 0), 1).unwrap();
-        listen(&sockets[0]).unwrap();
-        let address = local_address(&sockets[0]).unwrap();
+        listen(&sockets[0].socket).unwrap();
+        let address = local_address(&sockets[0].socket).unwrap();
         TcpStream::connect(("127.0.0.1", address.port())).unwrap();
         if address.is_ipv6() {
             TcpStream::connect(("::1", address.port())).unwrap();
@@ -162,20 +189,37 @@ mod tests {
     #[test]
     fn socket_that_follows_interrupts_names_its_cpu_to_the_kernel() {
         let sockets = bind(&at("127.0.0.1", 0), 2).unwrap();
-        follow_interrupts(&sockets[1], 3).unwrap();
-        listen(&sockets[1]).unwrap();
-        assert_eq!(sockets[1].cpu_affinity().unwrap(), 3);
+        follow_interrupts(&sockets[1].socket, 3).unwrap();
+        listen(&sockets[1].socket).unwrap();
+        assert_eq!(sockets[1].socket.cpu_affinity().unwrap(), 3);
     }
 
     #[test]
     fn port_of_another_server_is_refused_even_if_that_one_shares() {
         let alone = TcpListener::bind("127.0.0.1:0").unwrap();
         let sharing = bind(&at("127.0.0.1", 0), 1).unwrap();
-        listen(&sharing[0]).unwrap();
-        for port in [alone.local_addr().unwrap().port(), local_address(&sharing[0]).unwrap().port()] {
+        listen(&sharing[0].socket).unwrap();
+        for port in [alone.local_addr().unwrap().port(), local_address(&sharing[0].socket).unwrap().port()] {
             let error = bind(&at("127.0.0.1", port), 2).unwrap_err();
             assert!(matches!(error, StartError::PortInUse { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn handed_sockets_are_shared_unless_there_is_one_for_every_shard() {
+        let handed = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+        let check = |handed: &[TcpListener], shards, shared| {
+            let want: Vec<_> = (0..shards).map(|shard| handed[shard % handed.len()].local_addr().unwrap()).collect();
+            let sockets = share(handed, shards).unwrap();
+            assert_eq!(sockets.iter().map(|s| local_address(&s.socket).unwrap()).collect::<Vec<_>>(), want);
+            assert!(sockets.iter().all(|socket| socket.shared == shared));
+        };
+        check(&handed[..1], 3, true);
+        check(&handed, 3, true);
+        check(&handed, 2, false);
+        check(&handed[..1], 1, false);
+        let error = share(&handed, 1).unwrap_err();
+        assert!(matches!(error, StartError::TooManySockets { sockets: 2, shards: 1 }), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,13 +12,13 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use glommio::{LocalExecutorBuilder, Placement};
 use ringcast_state::auth::{KeyAnswer, KeyQuestion};
 use ringcast_state::{Message, RequestId, Seeds, ShardId};
-use socket2::Socket;
 
 use crate::balance::{Balance, Loads};
 use crate::clock::Clock;
-use crate::listen;
+use crate::listen::{self, ShardSocket};
 use crate::options::Options;
 use crate::placement::{self, Machine, Placement as Places};
+use crate::pulse::{Beat, Pulse};
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
 use crate::start::{StartError, check_machine};
@@ -43,6 +43,8 @@ pub(crate) enum Control {
     Signature { request: RequestId, is_right: bool },
     /// What came of a key question.
     Key(KeyAnswer),
+    /// The question whether the shard still turns.
+    Beat(Beat),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
     Stop(Instant),
 }
@@ -73,8 +75,8 @@ pub(crate) struct Setup {
     pub slow_checks: Sender<SlowCheck>,
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pub counters: Arc<Counters>,
-    /// One per `Options::listeners`, bound and not listening yet.
-    pub sockets: Vec<Socket>,
+    /// One per `Options::listeners`.
+    pub sockets: Vec<ShardSocket>,
 }
 
 /// The running shards. Stop them with [`Pool::stop`]; dropping the pool does so, too, in haste.
@@ -103,11 +105,21 @@ pub struct KeyLine {
 impl Pool {
     /// Checks the machine, binds, and starts the shards. On return all of them accept connections.
     pub fn start(options: Options, state: ringcast_state::Options) -> Result<Self, StartError> {
+        Self::start_on(options, state, &[])
+    }
+
+    /// As `start`, on sockets that the service manager has bound: for each of `Options::listeners` in their order.
+    /// None, or nothing at all, for what is to be bound here.
+    pub fn start_on(
+        options: Options,
+        state: ringcast_state::Options,
+        handed: &[Vec<TcpListener>],
+    ) -> Result<Self, StartError> {
         check_machine()?;
         uring::probe().map_err(|source| StartError::of_ring(0, source))?;
         let places = place(&options)?;
         let shards = places.shards.len();
-        let bound = bind_all(&options, &places)?;
+        let bound = bind_all(&options, handed, &places)?;
         let setups = Setups::new(options, state, shards)?;
         let counters = setups.counters.clone();
         let (slow_checks, checks) = signatures::channel(shards);
@@ -153,6 +165,11 @@ impl Pool {
         self.line.tell_all(|| Control::SetOptions(options.clone()));
     }
 
+    /// Asks the shards whether they still turn.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.line.clone())
+    }
+
     /// Where the shards ask for the keys of tokens that endpoints publish. Someone has to answer, or such tokens are refused.
     pub fn key_line(&self) -> KeyLine {
         KeyLine { questions: self.questions.clone(), line: self.line.clone() }
@@ -183,6 +200,10 @@ impl Pool {
 }
 
 impl Line {
+    pub fn new(shards: impl Iterator<Item = (Sender<Control>, Doorbell)>) -> Self {
+        Self { shards: shards.collect() }
+    }
+
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
@@ -195,7 +216,7 @@ impl Line {
         bell.ring();
     }
 
-    fn tell_all(&self, message: impl Fn() -> Control) {
+    pub fn tell_all(&self, message: impl Fn() -> Control) {
         for shard in 0..self.shards.len() {
             self.tell(ShardId(shard as u16), message());
         }
@@ -234,20 +255,23 @@ fn place(options: &Options) -> Result<Places, StartError> {
 
 struct Bound {
     /// Per shard, one of each listener.
-    sockets: Vec<Vec<Socket>>,
+    sockets: Vec<Vec<ShardSocket>>,
     addresses: Vec<SocketAddr>,
 }
 
-fn bind_all(options: &Options, places: &Places) -> Result<Bound, StartError> {
+fn bind_all(options: &Options, handed: &[Vec<TcpListener>], places: &Places) -> Result<Bound, StartError> {
     let shards = places.shards.len();
     let mut bound = Bound { sockets: (0..shards).map(|_| Vec::new()).collect(), addresses: Vec::new() };
-    for listener in &options.listeners {
-        let sockets = listen::bind(&listener.listen, shards)?;
-        let address = listen::local_address(&sockets[0]);
+    for (index, listener) in options.listeners.iter().enumerate() {
+        let sockets = match handed.get(index) {
+            Some(handed) if !handed.is_empty() => listen::share(handed, shards)?,
+            Some(_) | None => listen::bind(&listener.listen, shards)?,
+        };
+        let address = listen::local_address(&sockets[0].socket);
         bound.addresses.push(address.map_err(|source| StartError::Shard { shard: 0, source })?);
         for (shard, socket) in sockets.into_iter().enumerate() {
             if options.shard_placement.follow_interrupts {
-                listen::follow_interrupts(&socket, places.shards[shard])?;
+                listen::follow_interrupts(&socket.socket, places.shards[shard])?;
             }
             bound.sockets[shard].push(socket);
         }
@@ -279,7 +303,7 @@ impl Setups {
 
     fn finish(
         self,
-        sockets: Vec<Vec<Socket>>,
+        sockets: Vec<Vec<ShardSocket>>,
         slow_checks: &Sender<SlowCheck>,
         questions: &Sender<(ShardId, Arc<KeyQuestion>)>,
     ) -> (Vec<Setup>, Line, Arc<Loads>) {
@@ -310,7 +334,7 @@ impl Setups {
             (setup, sender)
         };
         let (setups, controls): (_, Vec<_>) = (0..shards).zip(parts).map(setup).unzip();
-        (setups, Line { shards: controls.into_iter().zip(bells).collect() }, loads)
+        (setups, Line::new(controls.into_iter().zip(bells)), loads)
     }
 }
 

@@ -11,13 +11,13 @@ use crate::placement::PlacementError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// First kernel with everything the sockets' ring needs (IORING_SETUP_DEFER_TASKRUN).
-const KERNEL_MIN: (u32, u32) = (6, 1);
+pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// Locked memory that glommio asks for before it makes an executor.
-const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+/// Locked memory that glommio asks for before it makes an executor, bytes.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 
 /// Descriptors below which a shard cannot even start: its rings, listeners and a few clients.
-const DESCRIPTORS_MIN: u64 = 64;
+pub const DESCRIPTORS_MIN: u64 = 64;
 
 /// Why the shards did not start.
 #[derive(Debug)]
@@ -53,6 +53,11 @@ pub enum StartError {
         /// Of sched_setaffinity.
         source: io::Error,
     },
+    /// /sys, by which shards are placed on CPUs, is not mounted.
+    Sysfs {
+        /// Of the look.
+        source: io::Error,
+    },
     /// The address is not one.
     Address {
         /// As configured.
@@ -71,6 +76,13 @@ pub enum StartError {
         address: SocketAddr,
         /// Of bind or listen.
         source: io::Error,
+    },
+    /// The service manager has bound more sockets for a port than there are shards to accept from them.
+    TooManySockets {
+        /// Handed over for one port.
+        sockets: usize,
+        /// Key `shards`.
+        shards: usize,
     },
     /// Anything else that kept a shard from starting.
     Shard {
@@ -98,7 +110,7 @@ impl fmt::Display for StartError {
                 f,
                 "io_uring is refused ({source}), as a rule by the seccomp filter of a container: allow \
                  io_uring_setup, io_uring_enter and io_uring_register in its profile (Docker: --security-opt \
-                 seccomp=PROFILE)"
+                 seccomp=tuning/seccomp.json of this repository)"
             ),
             Self::LockedMemory { limit_bytes } => write!(
                 f,
@@ -115,6 +127,11 @@ impl fmt::Display for StartError {
                 f,
                 "the control plane may not run on CPUs {cpus:?} alone ({source}): allow sched_setaffinity, or set neither \
                  shard_placement.reserve nor shard_placement.cpus"
+            ),
+            Self::Sysfs { source } => write!(
+                f,
+                "/sys does not describe the CPUs ({source}), and shards are placed by it: run `mount -t sysfs -o ro sysfs \
+                 /sys` or do not hide it from the container"
             ),
             Self::Address { address, source } => {
                 write!(f, "cannot listen on {address:?} ({source}): give an IP address or a host name of this machine")
@@ -134,6 +151,11 @@ impl fmt::Display for StartError {
             Self::Bind { address, source } => {
                 write!(f, "cannot listen on {address} ({source}): is it an address of this machine?")
             }
+            Self::TooManySockets { sockets, shards } => write!(
+                f,
+                "the service manager hands over {sockets} sockets for one port and there are {shards} shards: remove \
+                 ListenStream lines from the socket unit or set shards to at least {sockets}"
+            ),
             Self::Shard { shard, source } => write!(f, "shard {shard} did not start: {source}"),
         }
     }
@@ -144,6 +166,7 @@ impl std::error::Error for StartError {
         match self {
             Self::IoUringRefused { source, .. }
             | Self::Affinity { source, .. }
+            | Self::Sysfs { source }
             | Self::Address { source, .. }
             | Self::Bind { source, .. }
             | Self::Shard { source, .. } => Some(source),
@@ -151,7 +174,8 @@ impl std::error::Error for StartError {
             | Self::LockedMemory { .. }
             | Self::Descriptors { .. }
             | Self::Placement(_)
-            | Self::PortInUse { .. } => None,
+            | Self::PortInUse { .. }
+            | Self::TooManySockets { .. } => None,
         }
     }
 }
@@ -185,6 +209,8 @@ pub fn check_machine() -> Result<u64, StartError> {
         }
         Some(_) | None => {}
     }
+    // glommio unwraps what it reads there.
+    fs::metadata("/sys/devices/system/cpu/online").map_err(|source| StartError::Sysfs { source })?;
     match raise_descriptor_limit() {
         limit if limit < DESCRIPTORS_MIN => Err(StartError::Descriptors { limit }),
         limit => Ok(limit),
@@ -199,8 +225,9 @@ fn raise_descriptor_limit() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-/// A release nobody can read passes: the ring itself is the better judge.
-fn is_new_enough(release: &str) -> bool {
+/// Whether a release, as `uname -r` says, is of [`KERNEL_MIN`] or newer. One nobody can read passes: the ring itself is the
+/// better judge.
+pub fn is_new_enough(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= KERNEL_MIN,
@@ -252,12 +279,14 @@ mod tests {
         check(refused(Some("0")), "seccomp");
         check(refused(None), "seccomp");
         check(StartError::LockedMemory { limit_bytes: 65536 }, "LimitMEMLOCK=8M");
+        check(StartError::Sysfs { source: io::ErrorKind::NotFound.into() }, "mount -t sysfs");
         check(StartError::Descriptors { limit: 10 }, "LimitNOFILE");
         check(StartError::PortInUse { address }, "ss -ltnp sport = :80");
         let denied = io::Error::from_raw_os_error(libc::EACCES);
         check(StartError::Bind { address, source: denied }, "CAP_NET_BIND_SERVICE");
         let missing = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
         check(StartError::Bind { address, source: missing }, "address of this machine");
+        check(StartError::TooManySockets { sockets: 4, shards: 2 }, "ListenStream");
         let unknown = io::Error::other("no such host");
         check(StartError::Address { address: "x y".into(), source: unknown }, "host name of this machine");
     }

@@ -13,7 +13,7 @@ use crate::accept::Acceptor;
 use crate::balance::Balance;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
-use crate::listen;
+use crate::listen::{self, ShardSocket};
 use crate::pool::{Control, Setup};
 use crate::ring::Endpoint;
 use crate::signatures::Checks;
@@ -70,9 +70,12 @@ impl ShardLoop {
         let failed = |source| StartError::of_ring(shard, source);
         let mut uring = Uring::new(setup.options.uring, setup.wake).map_err(failed)?;
         let listeners = setup.sockets.len();
-        for socket in setup.sockets {
+        for ShardSocket { socket, shared } in setup.sockets {
             listen::listen(&socket)?;
-            uring.add_listener(socket.into());
+            match shared {
+                true => uring.add_shared_listener(socket.into()),
+                false => uring.add_listener(socket.into()),
+            };
         }
         let (now, _) = setup.clock.read();
         Ok(Self {
@@ -143,6 +146,7 @@ impl ShardLoop {
                     self.state.handle_signature(now, request, is_right);
                 }
                 Control::Key(answer) => self.state.handle_key(now, &answer),
+                Control::Beat(beat) => beat.answer(),
                 Control::Stop(patient_until) => self.stop(now, patient_until),
             }
         }

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use io_uring::opcode;
@@ -19,9 +20,11 @@ use super::{Closing, Event, Kind, SendBytes, SocketId, user_data};
 /// Chunk that the kernel reads from one socket before it looks at the next: MULTISHOT_MAX_RETRY.
 const BUFFERS_PER_RECEIVE: usize = 32;
 
-/// A listening socket and what its multishot accept is doing.
+/// A listening socket and what its accept is doing.
 pub(super) struct Listener {
     fd: OwnedFd,
+    /// Other rings accept from the same socket.
+    shared: bool,
     accepting: bool,
     /// Dropped as soon as the accept has ended.
     closing: bool,
@@ -64,7 +67,19 @@ impl Sockets {
     /// Starts accepting. The socket must be bound, listening and blocking; TCP_NODELAY set on it is
     /// inherited by what it accepts. Returns the number that `Event::Accepted` names.
     pub fn add_listener(&mut self, listener: OwnedFd) -> usize {
-        self.listeners.push(Some(Listener { fd: listener, accepting: false, closing: false }));
+        self.start_accepting(listener, false)
+    }
+
+    /// As `add_listener`, for a socket that other rings accept from, too: they take turns.
+    ///
+    /// The kernel wakes the ring whose accept has waited longest. A multishot accept keeps its place in that line, so the
+    /// first ring would take everything (24 of 24 in the test `rings_that_share_a_listener_take_turns`); one accept at a time goes to the end of it.
+    pub fn add_shared_listener(&mut self, listener: OwnedFd) -> usize {
+        self.start_accepting(listener, true)
+    }
+
+    fn start_accepting(&mut self, listener: OwnedFd, shared: bool) -> usize {
+        self.listeners.push(Some(Listener { fd: listener, shared, accepting: false, closing: false }));
         let index = self.listeners.len() - 1;
         self.resume_accept(index);
         index
@@ -79,10 +94,12 @@ impl Sockets {
             return;
         }
         found.accepting = true;
-        let entry = opcode::AcceptMulti::new(fd(found.fd.as_raw_fd()))
-            .flags(libc::SOCK_CLOEXEC)
-            .build()
-            .user_data(listener_data(listener));
+        let listening = fd(found.fd.as_raw_fd());
+        let entry = match found.shared {
+            true => opcode::Accept::new(listening, ptr::null_mut(), ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build(),
+            false => opcode::AcceptMulti::new(listening).flags(libc::SOCK_CLOEXEC).build(),
+        };
+        let entry = entry.user_data(listener_data(listener));
         // SAFETY: the listener is closed only after this operation's last completion; no memory is named.
         unsafe { self.queue.push(&entry) };
     }

@@ -395,6 +395,33 @@ fn closed_listener_accepts_no_more() {
 }
 
 #[test]
+fn rings_that_share_a_listener_take_turns() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut rings: Vec<_> =
+        (0..3).map(|_| Uring::new(UringOptions::default(), WakeHandle::new().unwrap()).unwrap()).collect();
+    for ring in &mut rings {
+        ring.add_shared_listener(listener.try_clone().unwrap().into());
+    }
+    let mut accepted = [0; 3];
+    let mut turn = |accepted: &mut [usize; 3]| {
+        for (ring, accepted) in rings.iter_mut().zip(accepted) {
+            ring.submit_and_collect(|_, event| *accepted += usize::from(matches!(event, Event::Accepted { .. })));
+        }
+    };
+    let mut peers = Vec::new();
+    for connected in 1..=24 {
+        // Every ring waits, as a shard without work does.
+        turn(&mut accepted);
+        peers.push(TcpStream::connect(address).unwrap());
+        while accepted.iter().sum::<usize>() < connected {
+            turn(&mut accepted);
+        }
+    }
+    assert_eq!(accepted, [8; 3]);
+}
+
+#[test]
 fn sleep_ends_with_a_completion_a_wake_and_its_timeout() {
     let wake = WakeHandle::new().unwrap();
     let mut uring = Uring::new(UringOptions::default(), wake.clone()).unwrap();

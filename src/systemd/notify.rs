@@ -1,0 +1,88 @@
+//! News for the service manager, by the protocol of sd_notify(3): readiness, reloads, the end, a line of status, and
+//! signs of life for its watchdog.
+
+use ringcast_runtime::Pulse;
+use sd_notify::NotifyState;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// Longest time between two calls of [`Service::tick`].
+const TICK_MAX: Duration = Duration::from_secs(1);
+
+/// Shortest one, for a manager that asks for nonsense.
+const TICK_MIN: Duration = Duration::from_millis(10);
+
+/// Signs of life in the time after which the manager kills the process: some may come late.
+const TICKS_PER_WATCHDOG: u32 = 4;
+
+/// Shortest time between two lines of status. The manager wakes for each.
+const STATUS_PERIOD: Duration = Duration::from_secs(10);
+
+/// The line to the service manager.
+pub struct Service {
+    /// Time without a sign of life after which the manager kills the process; `WatchdogSec` of the unit.
+    watchdog: Option<Duration>,
+    /// Told once that the manager cannot be reached.
+    is_lost: bool,
+    status: String,
+    status_at: Option<Instant>,
+}
+
+impl Service {
+    /// Reads `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
+    pub fn of_process() -> Self {
+        Service { watchdog: sd_notify::watchdog_enabled(), is_lost: false, status: String::new(), status_at: None }
+    }
+
+    /// How often to call `tick`.
+    pub fn tick_period(&self) -> Duration {
+        self.watchdog.map_or(TICK_MAX, |watchdog| (watchdog / TICKS_PER_WATCHDOG).clamp(TICK_MIN, TICK_MAX))
+    }
+
+    /// All shards accept connections.
+    pub fn ready(&mut self) {
+        self.tell(&[NotifyState::Ready]);
+    }
+
+    /// A reload begins; `ready` ends it.
+    pub fn reloading(&mut self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            // A manager that waits for the time would wait in vain, so it hears nothing of this reload.
+            Err(error) => warn!(%error, "cannot read the clock for the service manager"),
+        }
+    }
+
+    /// The end begins. The watchdog does not wait for signs of life any more.
+    pub fn stopping(&mut self) {
+        self.tell(&[NotifyState::Stopping, NotifyState::Status("closing connections")]);
+    }
+
+    /// Gives a sign of life if every shard has made a turn since the last one, and says how many connections each
+    /// shard has when that has changed.
+    pub fn tick(&mut self, pulse: &mut Pulse, connections: &[usize], now: Instant) {
+        if self.watchdog.is_some() && pulse.beat() {
+            self.tell(&[NotifyState::Watchdog]);
+        }
+        let status = status(connections);
+        if status != self.status && self.status_at.is_none_or(|at| now >= at + STATUS_PERIOD) {
+            self.tell(&[NotifyState::Status(&status)]);
+            (self.status, self.status_at) = (status, Some(now));
+        }
+    }
+
+    fn tell(&mut self, news: &[NotifyState<'_>]) {
+        match sd_notify::notify(news) {
+            Ok(()) => self.is_lost = false,
+            Err(_) if self.is_lost => {}
+            Err(error) => {
+                warn!(%error, "cannot tell the service manager how the server does");
+                self.is_lost = true;
+            }
+        }
+    }
+}
+
+fn status(connections: &[usize]) -> String {
+    format!("{} connections on {} shards", connections.iter().sum::<usize>(), connections.len())
+}
