@@ -7,6 +7,7 @@ mod jwks;
 mod log;
 mod run;
 mod utc;
+mod web;
 
 use cli::Request;
 use std::process::ExitCode;

@@ -3,7 +3,8 @@
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
 use crate::jwks::Jwks;
-use crate::log::{self, Level, Logs};
+use crate::log::{self, DroppedLines, Level, Logs};
+use crate::web;
 use crossbeam_channel::Receiver;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ringcast_runtime::{Options, Pool};
@@ -71,9 +72,10 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration) -> ExitCod
     if level.is_none() {
         warn!("unknown log level {name}, defaulting to INFO");
     }
-    let outcome = serve(request, configuration);
-    if logs.dropped() > 0 {
-        warn!(lines = logs.dropped(), "log lines were dropped because the output was too slow");
+    let outcome = serve(request, configuration, logs.dropped());
+    let dropped = logs.dropped().count();
+    if dropped > 0 {
+        warn!(lines = dropped, "log lines were dropped because the output was too slow");
     }
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,7 +86,7 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration) -> ExitCod
     }
 }
 
-fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fatal> {
+fn serve(request: &RunRequest, configuration: &Configuration, dropped_lines: DroppedLines) -> Result<(), Fatal> {
     let settings = &configuration.loaded.settings;
     log_source(request, configuration);
     config::validate(settings).map_err(|error| Fatal::new("error validating config", error))?;
@@ -104,8 +106,10 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
     state.subscription_token.iter().for_each(cli::log_verifiers);
     // Signals are caught from here on, so that none is lost while the shards start.
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
-    let pool = Pool::start(runtime.clone(), state).map_err(|error| Fatal::new("error starting shards", error))?;
+    let mut pool = Pool::start(runtime.clone(), state).map_err(|error| Fatal::new("error starting shards", error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
+    start_pages(&mut pool, program.prometheus, dropped_lines)
+        .map_err(|error| Fatal::new("error starting metrics", error))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);
     log_warnings(settings.view(), &configuration.loaded.notices);
@@ -120,6 +124,14 @@ fn serve(request: &RunRequest, configuration: &Configuration) -> Result<(), Fata
     match stopped {
         true => Ok(()),
         false => Err(Fatal { message: "shutdown timeout reached", cause: None }),
+    }
+}
+
+/// Has the pages made that are configured.
+fn start_pages(pool: &mut Pool, options: web::PrometheusOptions, dropped_lines: DroppedLines) -> io::Result<()> {
+    match pool.take_page_line().filter(|_| options.enabled) {
+        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines),
+        None => Ok(()),
     }
 }
 
@@ -224,6 +236,7 @@ fn log_started(pool: &Pool, options: &Options) {
         let names = [
             (endpoints.websocket, "websocket"),
             (endpoints.http_api, "api"),
+            (endpoints.prometheus, "prometheus"),
             (endpoints.health, "health"),
             (endpoints.assets, "demo"),
         ];

@@ -150,7 +150,7 @@ impl<'a> Commands<'a> {
         self.frame.rest
     }
 
-    /// Bytes of the last message, without what separates it from others; 0 before the first, and when it was broken.
+    /// Bytes of the last message, in JSON with its newline; 0 before the first, and when it was broken.
     pub fn size(&self) -> usize {
         self.frame.size
     }
@@ -213,7 +213,7 @@ impl<'a> Frame<'a> {
             self.size = rest.len();
             return rest;
         };
-        self.size = end;
+        self.size = end + 1;
         self.rest = Some(&rest[end + 1..]).filter(|rest| !rest.is_empty());
         &rest[..end]
     }

@@ -6,6 +6,7 @@ mod clock;
 mod connection;
 mod http;
 pub mod listen;
+pub mod metrics;
 pub mod options;
 mod pool;
 pub mod ring;
@@ -22,6 +23,7 @@ pub use listen::Listen;
 pub use options::Options;
 pub use pool::{KeyLine, Pool, available_cpus};
 pub use start::StartError;
+pub use transport::page::{Page, PageAnswer, PageLine, PageQuestion};
 
 #[cfg(test)]
 mod tests;

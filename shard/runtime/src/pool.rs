@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,12 @@ use socket2::Socket;
 
 use crate::clock::Clock;
 use crate::listen;
+use crate::metrics::{MetricsLine, SnapshotSender};
 use crate::options::Options;
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
 use crate::start::{StartError, check_machine};
+use crate::transport::page::{self, Delivery, PageLine, PageQuestion};
 use crate::tries::Tries;
 use crate::turn::ShardLoop;
 use crate::uring::{self, WakeHandle};
@@ -41,6 +43,10 @@ pub(crate) enum Control {
     Signature { request: RequestId, is_right: bool },
     /// What came of a key question.
     Key(KeyAnswer),
+    /// Copy the counters.
+    Snapshot(SnapshotSender),
+    /// What came of a request for a page.
+    Page(Box<Delivery>),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
     Stop(Instant),
 }
@@ -52,6 +58,8 @@ pub(crate) struct Counters {
     pub clients: AtomicUsize,
     /// The same per shard.
     pub clients_of_shard: Vec<AtomicUsize>,
+    /// Client connections refused by `client.connection_limit`.
+    pub refused: AtomicU64,
     /// What is left of `client.connection_rate_limit`.
     pub tries: Tries,
 }
@@ -69,6 +77,7 @@ pub(crate) struct Setup {
     pub control: Receiver<Control>,
     pub slow_checks: Sender<SlowCheck>,
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
+    pub pages: Sender<PageQuestion>,
     pub counters: Arc<Counters>,
     /// One per `Options::listeners`, bound and not listening yet.
     pub sockets: Vec<Socket>,
@@ -81,6 +90,8 @@ pub struct Pool {
     addresses: Vec<SocketAddr>,
     counters: Arc<Counters>,
     questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
+    /// Until it is given away.
+    pages: Option<Receiver<PageQuestion>>,
     line: Line,
 }
 
@@ -108,9 +119,11 @@ impl Pool {
         let counters = setups.counters.clone();
         let (slow_checks, checks) = signatures::channel(shards);
         let (question, questions) = bounded(QUESTIONS_MAX);
-        let (setups, line) = setups.finish(bound.sockets, &slow_checks, &question);
+        let (page, pages) = page::channel();
+        let (setups, line) = setups.finish(bound.sockets, &Ways { slow_checks, questions: question, pages: page });
         signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
-        let mut pool = Self { threads: Vec::new(), addresses: bound.addresses, counters, questions, line };
+        let mut pool =
+            Self { threads: Vec::new(), addresses: bound.addresses, counters, questions, pages: Some(pages), line };
         let (report, reports) = bounded(shards);
         for (index, setup) in setups.into_iter().enumerate() {
             let thread = spawn(setup, cpus[index % cpus.len()], report.clone())?;
@@ -141,6 +154,16 @@ impl Pool {
     /// Where the shards ask for the keys of tokens that endpoints publish. Someone has to answer, or such tokens are refused.
     pub fn key_line(&self) -> KeyLine {
         KeyLine { questions: self.questions.clone(), line: self.line.clone() }
+    }
+
+    /// Where the shards ask for pages; once only. Without it they answer such requests with 503.
+    pub fn take_page_line(&mut self) -> Option<PageLine> {
+        Some(PageLine::new(self.pages.take()?, self.line.clone()))
+    }
+
+    /// Where the counters of the shards are asked for.
+    pub fn metrics_line(&self) -> MetricsLine {
+        MetricsLine::new(self.line.clone(), self.counters.clone())
     }
 
     /// Stops accepting, closes every client with 3001 and ends the shards. Waits at most `timeout`, key
@@ -231,6 +254,13 @@ fn bind_all(options: &Options, shards: usize) -> Result<Bound, StartError> {
     Ok(bound)
 }
 
+/// The shards' ways to other threads.
+struct Ways {
+    slow_checks: Sender<SlowCheck>,
+    questions: Sender<(ShardId, Arc<KeyQuestion>)>,
+    pages: Sender<PageQuestion>,
+}
+
 /// What all shards get a share of.
 struct Setups {
     options: Arc<Options>,
@@ -253,12 +283,7 @@ impl Setups {
         })
     }
 
-    fn finish(
-        self,
-        sockets: Vec<Vec<Socket>>,
-        slow_checks: &Sender<SlowCheck>,
-        questions: &Sender<(ShardId, Arc<KeyQuestion>)>,
-    ) -> (Vec<Setup>, Line) {
+    fn finish(self, sockets: Vec<Vec<Socket>>, ways: &Ways) -> (Vec<Setup>, Line) {
         let shards = u16::try_from(sockets.len()).expect("fewer shards than 65536");
         let bells: Vec<_> = self.wakes.iter().cloned().map(Doorbell::new).collect();
         let clock = Clock::start();
@@ -275,8 +300,9 @@ impl Setups {
                 wake,
                 endpoint,
                 control,
-                slow_checks: slow_checks.clone(),
-                questions: questions.clone(),
+                slow_checks: ways.slow_checks.clone(),
+                questions: ways.questions.clone(),
+                pages: ways.pages.clone(),
                 counters: self.counters.clone(),
                 sockets,
             };

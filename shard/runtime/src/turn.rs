@@ -13,10 +13,12 @@ use crate::accept::Acceptor;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
 use crate::listen;
+use crate::metrics::{ShardSnapshot, TurnMeter};
 use crate::pool::{Control, Setup};
 use crate::ring::Endpoint;
 use crate::signatures::Checks;
 use crate::start::StartError;
+use crate::transport::page::PageDesk;
 use crate::uring::{Event, Uring};
 
 /// Messages taken of each ring per turn, so that nothing else waits long behind a busy shard.
@@ -46,6 +48,7 @@ pub(crate) struct ShardLoop {
     /// There was no room for it.
     held_question: Option<Arc<KeyQuestion>>,
     clock: Clock,
+    meter: TurnMeter,
     /// Listeners, for the end.
     listeners: usize,
     /// Some shard's ring was full.
@@ -68,7 +71,13 @@ impl ShardLoop {
             id: setup.id,
             shards: setup.shards,
             state: Shard::new(setup.id, setup.shards, setup.state, setup.seeds, now),
-            connections: Connections::new(setup.options, setup.counters, shard, setup.clock),
+            connections: Connections::new(
+                setup.options,
+                setup.counters,
+                PageDesk::new(setup.id, setup.pages),
+                shard,
+                setup.clock,
+            ),
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
             endpoint: setup.endpoint,
@@ -77,6 +86,7 @@ impl ShardLoop {
             questions: setup.questions,
             held_question: None,
             clock: setup.clock,
+            meter: TurnMeter::default(),
             listeners,
             held_back: false,
         })
@@ -95,7 +105,9 @@ impl ShardLoop {
     /// Everything that can be done now. Zero: nothing could.
     fn turn(&mut self) -> usize {
         let (now, instant) = self.clock.read();
+        self.meter.begin(&mut self.connections.metrics, instant);
         let mut done = self.take_messages(now);
+        self.connections.metrics.messages += done as u64;
         done += self.take_control(now);
         done += self.take_completions(now, instant);
         self.fire_timers(now, instant);
@@ -125,6 +137,14 @@ impl ShardLoop {
                     self.state.handle_signature(now, request, is_right);
                 }
                 Control::Key(answer) => self.state.handle_key(now, &answer),
+                Control::Snapshot(to) => {
+                    // Whoever asked may have given up.
+                    let _ = to.try_send(Box::new(self.snapshot()));
+                }
+                Control::Page(page) => {
+                    let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+                    self.connections.handle_page(&mut io, &page);
+                }
                 Control::Stop(patient_until) => self.stop(now, patient_until),
             }
         }
@@ -144,6 +164,18 @@ impl ShardLoop {
         self.state.set_options(options);
     }
 
+    fn snapshot(&self) -> ShardSnapshot {
+        let mut runtime = self.connections.metrics.clone();
+        runtime.ring = self.uring.counters();
+        ShardSnapshot {
+            shard: self.id,
+            state: self.state.snapshot(),
+            runtime,
+            sockets: self.uring.len(),
+            queued: self.endpoint.len(),
+        }
+    }
+
     fn stop(&mut self, now: Now, patient_until: Instant) {
         for listener in 0..self.listeners {
             self.uring.close_listener(listener);
@@ -158,6 +190,11 @@ impl ShardLoop {
     }
 
     fn take_completions(&mut self, now: Now, instant: Instant) -> usize {
+        if self.state.has_unwritten() {
+            // The rest of what the last turn wrote. Its durations end here, and not when this turn began.
+            self.uring.submit();
+            self.state.handle_written(self.clock.time());
+        }
         let Self { uring, state, connections, acceptor, .. } = self;
         uring.submit_and_collect(|sockets, event| {
             if let Event::AcceptFailed { listener, error } = &event {
@@ -168,7 +205,8 @@ impl ShardLoop {
     }
 
     fn fire_timers(&mut self, now: Now, instant: Instant) {
-        if self.state.next_timeout().is_some_and(|at| at <= now.at) {
+        if let Some(at) = self.state.next_timeout().filter(|at| *at <= now.at) {
+            self.connections.metrics.timer_lag.record((now.at - at).as_micros() as u64);
             self.state.handle_timeout(now);
         }
         let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
@@ -208,6 +246,7 @@ impl ShardLoop {
     /// memory barrier on every core.
     fn sleep(&mut self) {
         let (now, instant) = self.clock.read();
+        self.meter.end(&mut self.connections.metrics, instant);
         let until = self.next_due(now, instant);
         let timeout = until.map_or(NAP_MAX, |until| until.saturating_duration_since(instant).min(NAP_MAX));
         if timeout.is_zero() {
@@ -215,6 +254,7 @@ impl ShardLoop {
         }
         self.endpoint.bell().prepare_sleep();
         if self.endpoint.is_empty() && self.control.is_empty() {
+            self.connections.metrics.sleeps += 1;
             self.uring.sleep(timeout);
         }
         self.endpoint.bell().awake();

@@ -45,6 +45,8 @@ impl Completion {
 /// The ring of the thread that made it.
 pub(super) struct Queue {
     ring: IoUring,
+    /// System calls so far.
+    pub enters: u64,
 }
 
 impl Queue {
@@ -56,7 +58,7 @@ impl Queue {
             .setup_taskrun_flag()
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)?;
-        Ok(Self { ring })
+        Ok(Self { ring, enters: 0 })
     }
 
     /// # Safety
@@ -79,6 +81,7 @@ impl Queue {
     }
 
     fn submit(&mut self) {
+        self.enters += 1;
         match self.ring.submit() {
             Ok(_) => {}
             // Short of memory for a moment, or interrupted: everything is still queued.
@@ -95,6 +98,7 @@ impl Queue {
         if idle {
             return;
         }
+        self.enters += 1;
         let queued = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed, so there is nothing that could be invalid.
         let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) };
@@ -116,6 +120,7 @@ impl Queue {
 
     /// Submits what is queued and sleeps until something completes, at most for `timeout`.
     pub fn wait(&mut self, timeout: Duration) {
+        self.enters += 1;
         let timeout = Timespec::from(timeout);
         match self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)) {
             Ok(_) => {}

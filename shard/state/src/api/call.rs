@@ -77,7 +77,7 @@ impl Shard {
         };
         let Some((method, began_at)) = begun.filter(|(method, _)| *method != Method::Batch) else { return };
         if let Err(error) = outcome {
-            self.metrics.api_errors.count((method.as_str(), error.code));
+            self.metrics.api_errors.count((method.as_str(), Some(error.code)));
         }
         self.unwritten.call(&mut self.metrics, method, began_at, now.at);
     }

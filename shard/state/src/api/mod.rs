@@ -40,7 +40,10 @@ impl Shard {
             return self.answers.push_back(ApiAnswer::empty(call, 404));
         };
         match decode_request(method, body) {
-            Err(_) => self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n")),
+            Err(_) => {
+                self.metrics.api_errors.count((method.as_str(), None));
+                self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n"));
+            }
             Ok(request) => {
                 let shape = if transport_errors { Shape::TransportErrors } else { Shape::Plain };
                 let origin = Origin::Http(Box::new(Http { call, method, shape, began_at: now.at }));

@@ -131,7 +131,7 @@ impl Shard {
         began_at: Time,
     ) {
         let serving = Serving { id: command.id, frame: FrameType::of_command(&command), began_at };
-        let mut is_counted = serving.frame != FrameType::ClientPong;
+        let mut is_counted = !matches!(serving.frame, FrameType::ClientPong | FrameType::Unknown);
         match self.dispatch(now, connection, command, serving, proof) {
             Ok(Served::Later) => return,
             Ok(Served::Done) => {}

@@ -94,8 +94,9 @@ pub struct Metrics {
     pub filtered: u64,
     /// Requests of the server API by [`Method`], to the write of the answer.
     pub api_calls: [Histogram; Method::ALL.len()],
-    /// Their errors by method and code; of a broadcast's channels the method is `broadcast_publish`.
-    pub api_errors: Tally<(&'static str, u32)>,
+    /// Their errors by method and code, without a code for a body that cannot be read; of a broadcast's channels the method is
+    /// `broadcast_publish`.
+    pub api_errors: Tally<(&'static str, Option<u32>)>,
     /// Questions to all shards for the `channels` method.
     pub surveys: Histogram,
     /// From the turn that accepted a publication to the write of the turn that fanned it out; one value per delivery. What waits
