@@ -45,6 +45,10 @@ pub struct Logs {
     _writer: WorkerGuard,
 }
 
+/// See [`Logs::dropped`]; for any thread.
+#[derive(Clone, Debug)]
+pub struct DroppedLines(ErrorCounter);
+
 impl Level {
     /// The level of this name in any case.
     pub fn from_name(name: &str) -> Option<Level> {
@@ -120,9 +124,16 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Lines dropped so far because the writer could not keep up.
-    pub fn dropped(&self) -> usize {
-        self.dropped.dropped_lines()
+    /// Counts the lines that are dropped because the writer cannot keep up.
+    pub fn dropped(&self) -> DroppedLines {
+        DroppedLines(self.dropped.clone())
+    }
+}
+
+impl DroppedLines {
+    /// Lines dropped so far.
+    pub fn count(&self) -> u64 {
+        self.0.dropped_lines() as u64
     }
 }
 

@@ -8,6 +8,7 @@ mod log;
 mod run;
 mod systemd;
 mod utc;
+mod web;
 
 use cli::Request;
 use std::process::ExitCode;

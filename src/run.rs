@@ -3,8 +3,9 @@
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
 use crate::jwks::Jwks;
-use crate::log::{self, Level, Logs};
+use crate::log::{self, DroppedLines, Level, Logs};
 use crate::systemd::{Handed, Service};
+use crate::web;
 use crossbeam_channel::Receiver;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ringcast_runtime::{Options, Pool};
@@ -73,9 +74,10 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration, handed: io
     if level.is_none() {
         warn!("unknown log level {name}, defaulting to INFO");
     }
-    let outcome = serve(request, configuration, handed);
-    if logs.dropped() > 0 {
-        warn!(lines = logs.dropped(), "log lines were dropped because the output was too slow");
+    let outcome = serve(request, configuration, handed, logs.dropped());
+    let dropped = logs.dropped().count();
+    if dropped > 0 {
+        warn!(lines = dropped, "log lines were dropped because the output was too slow");
     }
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,7 +88,12 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration, handed: io
     }
 }
 
-fn serve(request: &RunRequest, configuration: &Configuration, handed: io::Result<Handed>) -> Result<(), Fatal> {
+fn serve(
+    request: &RunRequest,
+    configuration: &Configuration,
+    handed: io::Result<Handed>,
+    dropped_lines: DroppedLines,
+) -> Result<(), Fatal> {
     let settings = &configuration.loaded.settings;
     log_source(request, configuration);
     config::validate(settings).map_err(|error| Fatal::new("error validating config", error))?;
@@ -107,9 +114,11 @@ fn serve(request: &RunRequest, configuration: &Configuration, handed: io::Result
     state.subscription_token.iter().for_each(cli::log_verifiers);
     // Signals are caught from here on, so that none is lost while the shards start.
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
-    let pool =
+    let mut pool =
         Pool::start_on(runtime.clone(), state, &handed).map_err(|error| Fatal::new("error starting shards", error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
+    start_pages(&mut pool, program.prometheus, dropped_lines)
+        .map_err(|error| Fatal::new("error starting metrics", error))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);
     log_warnings(settings.view(), &configuration.loaded.notices);
@@ -138,6 +147,14 @@ fn handed_sockets(handed: io::Result<Handed>, listeners: usize) -> Result<Vec<Ve
         info!(sockets = handed.len(), "the service manager hands over sockets");
     }
     handed.for_listeners(listeners).map_err(|error| Fatal::new(failed, error))
+}
+
+/// Has the pages made that are configured.
+fn start_pages(pool: &mut Pool, options: web::PrometheusOptions, dropped_lines: DroppedLines) -> io::Result<()> {
+    match pool.take_page_line().filter(|_| options.enabled) {
+        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines),
+        None => Ok(()),
+    }
 }
 
 /// Hands the signals that the server answers to the returned channel.
@@ -246,6 +263,7 @@ fn log_started(pool: &Pool, options: &Options) {
         let names = [
             (endpoints.websocket, "websocket"),
             (endpoints.http_api, "api"),
+            (endpoints.prometheus, "prometheus"),
             (endpoints.health, "health"),
             (endpoints.assets, "demo"),
         ];

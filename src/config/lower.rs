@@ -2,6 +2,8 @@
 //! name of the field, so one search finds both ends.
 
 use super::settings::{Settings, View};
+use crate::cli::VERSION;
+use crate::web::PrometheusOptions;
 use regex::Regex;
 use ringcast_runtime::balance::BalanceOptions;
 use ringcast_runtime::listen::Listen;
@@ -25,6 +27,8 @@ pub struct ProgramOptions {
     pub shutdown_timeout: Duration,
     /// Key `demo.enabled`. Default false.
     pub demo: bool,
+    /// Config group `prometheus`.
+    pub prometheus: PrometheusOptions,
 }
 
 /// Options of the program itself.
@@ -34,6 +38,16 @@ pub fn program(settings: &Settings) -> ProgramOptions {
         pid_file: root.text("pid_file").to_owned(),
         shutdown_timeout: root.object("shutdown").duration("timeout"),
         demo: root.object("demo").bool("enabled"),
+        prometheus: prometheus(root.object("prometheus")),
+    }
+}
+
+fn prometheus(prometheus: View<'_>) -> PrometheusOptions {
+    PrometheusOptions {
+        enabled: prometheus.bool("enabled"),
+        recovered_publications_histogram: prometheus.bool("recovered_publications_histogram"),
+        native_histograms: prometheus.bool("native_histograms"),
+        version: VERSION.to_owned(),
     }
 }
 
@@ -73,6 +87,10 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         websocket: websocket(root.object("websocket")),
         http_api: http_api(root.object("http_api")),
         health: HealthOptions { handler_prefix: prefix(root.object("health")) },
+        prometheus: ringcast_runtime::options::PrometheusOptions {
+            handler_prefix: prefix(root.object("prometheus")),
+            instrument_http_handlers: root.object("prometheus").bool("instrument_http_handlers"),
+        },
         allowed_origins: owned(client.texts("allowed_origins")),
         connection_limit: client.count("connection_limit"),
         connection_rate_limit: client.count("connection_rate_limit"),
@@ -129,16 +147,19 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
         websocket: !root.object("websocket").bool("disabled"),
         http_api: has_api && api.bool("external"),
         health: false,
+        prometheus: false,
         assets: root.object("demo").bool("enabled"),
     };
     let inside = Endpoints {
         websocket: false,
         http_api: has_api && !api.bool("external"),
         health: root.object("health").bool("enabled"),
+        prometheus: root.object("prometheus").bool("enabled"),
         assets: false,
     };
     if internal == external {
-        let endpoints = Endpoints { http_api: outside.http_api || inside.http_api, health: inside.health, ..outside };
+        let http_api = outside.http_api || inside.http_api;
+        let endpoints = Endpoints { http_api, health: inside.health, prometheus: inside.prometheus, ..outside };
         return vec![ListenerOptions { listen: external, endpoints }];
     }
     vec![
@@ -370,8 +391,8 @@ mod tests {
         let found: Vec<_> = found
             .iter()
             .map(|listener| {
-                let Endpoints { websocket, http_api, health, assets } = listener.endpoints;
-                let marks = [(websocket, 'w'), (http_api, 'a'), (health, 'h'), (assets, 'd')];
+                let Endpoints { websocket, http_api, health, prometheus, assets } = listener.endpoints;
+                let marks = [(websocket, 'w'), (http_api, 'a'), (prometheus, 'm'), (health, 'h'), (assets, 'd')];
                 let marks = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| mark);
                 (listener.listen.address.as_str(), listener.listen.port, marks.collect::<String>())
             })
@@ -383,10 +404,14 @@ mod tests {
     #[test]
     fn inner_endpoints_move_to_the_inner_port() {
         check_listeners(json!({}), &[("", 8000, "wa")]);
+        check_listeners(json!({"prometheus": {"enabled": true}}), &[("", 8000, "wam")]);
         check_listeners(json!({"health": {"enabled": true}, "demo": {"enabled": true}}), &[("", 8000, "wahd")]);
         check_listeners(
-            json!({"http_server": {"address": "::1", "port": 1, "internal_port": "2"}, "health": {"enabled": true}}),
-            &[("::1", 1, "w"), ("::1", 2, "ah")],
+            json!({
+                "http_server": {"address": "::1", "port": 1, "internal_port": "2"},
+                "health": {"enabled": true}, "prometheus": {"enabled": true},
+            }),
+            &[("::1", 1, "w"), ("::1", 2, "amh")],
         );
         check_listeners(
             json!({"http_server": {"internal_address": "::1"}, "http_api": {"external": true}}),

@@ -13,6 +13,7 @@ mod cut;
 mod http;
 mod key_server;
 mod lifecycle;
+mod metrics;
 mod sdk;
 mod server;
 mod shards;

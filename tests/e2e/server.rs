@@ -138,7 +138,8 @@ impl Server {
         }
     }
 
-    fn spawn(shards: u16, config: &Value) -> Server {
+    /// Starts with any configuration and waits for nothing.
+    pub fn spawn(shards: u16, config: &Value) -> Server {
         // A configuration with a broken port is not expected to listen anywhere.
         let port = config["http_server"]["port"].as_u64().unwrap_or(0) as u16;
         let folder = new_folder();

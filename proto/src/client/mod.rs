@@ -149,6 +149,11 @@ impl<'a> Commands<'a> {
     pub fn rest(&self) -> Option<&'a [u8]> {
         self.frame.rest
     }
+
+    /// Bytes of the last message, in JSON with its newline; 0 before the first, and when it was broken.
+    pub fn size(&self) -> usize {
+        self.frame.size
+    }
 }
 
 impl Iterator for Commands<'_> {
@@ -177,11 +182,13 @@ struct Frame<'a> {
     encoding: Encoding,
     /// `None` once the frame is used up or broken. An empty frame is broken, so it starts as `Some`.
     rest: Option<&'a [u8]>,
+    /// Bytes of the last message.
+    size: usize,
 }
 
 impl<'a> Frame<'a> {
     fn new(encoding: Encoding, frame: &'a [u8]) -> Self {
-        Self { encoding, rest: Some(frame) }
+        Self { encoding, rest: Some(frame), size: 0 }
     }
 
     fn decode_next<M>(
@@ -195,7 +202,7 @@ impl<'a> Frame<'a> {
             Encoding::Protobuf => self.take_prefixed(rest).and_then(decode_protobuf),
         };
         if message.is_err() {
-            self.rest = None;
+            (self.rest, self.size) = (None, 0);
         }
         Some(message)
     }
@@ -203,8 +210,10 @@ impl<'a> Frame<'a> {
     /// One newline may end the last line; a further one makes an empty line, which is no message.
     fn take_line(&mut self, rest: &'a [u8]) -> &'a [u8] {
         let Some(end) = memchr::memchr(b'\n', rest) else {
+            self.size = rest.len();
             return rest;
         };
+        self.size = end + 1;
         self.rest = Some(&rest[end + 1..]).filter(|rest| !rest.is_empty());
         &rest[..end]
     }
@@ -214,6 +223,7 @@ impl<'a> Frame<'a> {
         let (message, rest) =
             rest.split_at_checked(length).ok_or(DecodeError::new("message longer than its frame", 0))?;
         self.rest = Some(rest).filter(|rest| !rest.is_empty());
+        self.size = message.len();
         Ok(message)
     }
 }

@@ -1,4 +1,4 @@
-//! The clocks of a process, read once per turn.
+//! The clocks of a process, read once per turn, and once more after the writes of a turn whose durations are recorded.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +23,11 @@ impl Clock {
         // A wall clock before 1970 is one that nobody has set.
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         (Now { at, unix_ms: micros(unix) / 1000 }, instant)
+    }
+
+    /// The monotonic clock alone, for what ends within a turn.
+    pub fn time(&self) -> Time {
+        Time(micros(self.start.elapsed()))
     }
 
     /// When `time` is.

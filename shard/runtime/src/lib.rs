@@ -7,6 +7,7 @@ mod clock;
 mod connection;
 mod http;
 pub mod listen;
+pub mod metrics;
 pub mod options;
 pub mod placement;
 mod pool;
@@ -26,6 +27,7 @@ pub use options::Options;
 pub use pool::{KeyLine, Pool};
 pub use pulse::Pulse;
 pub use start::StartError;
+pub use transport::page::{Page, PageAnswer, PageLine, PageQuestion};
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,8 @@ pub struct Options {
     pub http_api: HttpApiOptions,
     /// Config group `health`.
     pub health: HealthOptions,
+    /// Config group `prometheus`.
+    pub prometheus: PrometheusOptions,
     /// Key `client.allowed_origins`: glob patterns, matched against the lower-cased Origin. Empty, the default, refuses
     /// every request that has one; `*` alone allows all.
     pub allowed_origins: Vec<String>,
@@ -61,6 +63,8 @@ pub struct Endpoints {
     pub http_api: bool,
     /// With `health.enabled`; internal port.
     pub health: bool,
+    /// With `prometheus.enabled`; internal port.
+    pub prometheus: bool,
     /// Serves `Options::assets`.
     pub assets: bool,
 }
@@ -123,6 +127,21 @@ pub struct HealthOptions {
 impl Default for HealthOptions {
     fn default() -> Self {
         Self { handler_prefix: "/health".to_owned() }
+    }
+}
+
+/// Config group `prometheus`, as far as the shards see it.
+#[derive(Clone, Debug)]
+pub struct PrometheusOptions {
+    /// Key `prometheus.handler_prefix`; percentiles are at `/latency` below. Default `/metrics`.
+    pub handler_prefix: String,
+    /// Key `prometheus.instrument_http_handlers`: count requests by endpoint, method and status. Default false.
+    pub instrument_http_handlers: bool,
+}
+
+impl Default for PrometheusOptions {
+    fn default() -> Self {
+        Self { handler_prefix: "/metrics".to_owned(), instrument_http_handlers: false }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,14 @@ use ringcast_state::{Message, RequestId, Seeds, ShardId};
 use crate::balance::{Balance, Loads};
 use crate::clock::Clock;
 use crate::listen::{self, ShardSocket};
+use crate::metrics::{MetricsLine, SnapshotSender};
 use crate::options::Options;
 use crate::placement::{self, Machine, Placement as Places};
 use crate::pulse::{Beat, Pulse};
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
 use crate::start::{StartError, check_machine};
+use crate::transport::page::{self, Delivery, PageLine, PageQuestion};
 use crate::tries::Tries;
 use crate::turn::ShardLoop;
 use crate::uring::{self, WakeHandle};
@@ -45,6 +47,10 @@ pub(crate) enum Control {
     Key(KeyAnswer),
     /// The question whether the shard still turns.
     Beat(Beat),
+    /// Copy the counters.
+    Snapshot(SnapshotSender),
+    /// What came of a request for a page.
+    Page(Box<Delivery>),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
     Stop(Instant),
 }
@@ -56,6 +62,8 @@ pub(crate) struct Counters {
     pub clients: AtomicUsize,
     /// The same per shard.
     pub clients_of_shard: Vec<AtomicUsize>,
+    /// Client connections refused by `client.connection_limit`.
+    pub refused: AtomicU64,
     /// What is left of `client.connection_rate_limit`.
     pub tries: Tries,
 }
@@ -74,6 +82,7 @@ pub(crate) struct Setup {
     pub control: Receiver<Control>,
     pub slow_checks: Sender<SlowCheck>,
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
+    pub pages: Sender<PageQuestion>,
     pub counters: Arc<Counters>,
     /// One per `Options::listeners`.
     pub sockets: Vec<ShardSocket>,
@@ -87,6 +96,8 @@ pub struct Pool {
     counters: Arc<Counters>,
     loads: Arc<Loads>,
     questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
+    /// Until it is given away.
+    pages: Option<Receiver<PageQuestion>>,
     line: Line,
 }
 
@@ -124,9 +135,19 @@ impl Pool {
         let counters = setups.counters.clone();
         let (slow_checks, checks) = signatures::channel(shards);
         let (question, questions) = bounded(QUESTIONS_MAX);
-        let (setups, line, loads) = setups.finish(bound.sockets, &slow_checks, &question);
+        let (page, pages) = page::channel();
+        let ways = Ways { slow_checks, questions: question, pages: page };
+        let (setups, line, loads) = setups.finish(bound.sockets, &ways);
         signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
-        let mut pool = Self { threads: Vec::new(), addresses: bound.addresses, counters, loads, questions, line };
+        let mut pool = Self {
+            threads: Vec::new(),
+            addresses: bound.addresses,
+            counters,
+            loads,
+            questions,
+            pages: Some(pages),
+            line,
+        };
         let (report, reports) = bounded(shards);
         for (setup, cpu) in setups.into_iter().zip(places.shards) {
             let thread = spawn(setup, cpu, report.clone())?;
@@ -173,6 +194,16 @@ impl Pool {
     /// Where the shards ask for the keys of tokens that endpoints publish. Someone has to answer, or such tokens are refused.
     pub fn key_line(&self) -> KeyLine {
         KeyLine { questions: self.questions.clone(), line: self.line.clone() }
+    }
+
+    /// Where the shards ask for pages; once only. Without it they answer such requests with 503.
+    pub fn take_page_line(&mut self) -> Option<PageLine> {
+        Some(PageLine::new(self.pages.take()?, self.line.clone()))
+    }
+
+    /// Where the counters of the shards are asked for.
+    pub fn metrics_line(&self) -> MetricsLine {
+        MetricsLine::new(self.line.clone(), self.counters.clone())
     }
 
     /// Stops accepting, closes every client with 3001 and ends the shards. Waits at most `timeout`, key
@@ -279,6 +310,13 @@ fn bind_all(options: &Options, handed: &[Vec<TcpListener>], places: &Places) -> 
     Ok(bound)
 }
 
+/// The shards' ways to other threads.
+struct Ways {
+    slow_checks: Sender<SlowCheck>,
+    questions: Sender<(ShardId, Arc<KeyQuestion>)>,
+    pages: Sender<PageQuestion>,
+}
+
 /// What all shards get a share of.
 struct Setups {
     options: Arc<Options>,
@@ -301,12 +339,7 @@ impl Setups {
         })
     }
 
-    fn finish(
-        self,
-        sockets: Vec<Vec<ShardSocket>>,
-        slow_checks: &Sender<SlowCheck>,
-        questions: &Sender<(ShardId, Arc<KeyQuestion>)>,
-    ) -> (Vec<Setup>, Line, Arc<Loads>) {
+    fn finish(self, sockets: Vec<Vec<ShardSocket>>, ways: &Ways) -> (Vec<Setup>, Line, Arc<Loads>) {
         let shards = u16::try_from(sockets.len()).expect("fewer shards than 65536");
         let bells: Vec<_> = self.wakes.iter().cloned().map(Doorbell::new).collect();
         let clock = Clock::start();
@@ -326,8 +359,9 @@ impl Setups {
                 endpoint,
                 balance,
                 control,
-                slow_checks: slow_checks.clone(),
-                questions: questions.clone(),
+                slow_checks: ways.slow_checks.clone(),
+                questions: ways.questions.clone(),
+                pages: ways.pages.clone(),
                 counters: self.counters.clone(),
                 sockets,
             };

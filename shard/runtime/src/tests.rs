@@ -20,7 +20,7 @@ const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 
 fn options(shards: usize) -> Options {
     let listen = Listen { address: "127.0.0.1".into(), port: 0 };
-    let endpoints = Endpoints { websocket: true, http_api: true, health: true, assets: true };
+    let endpoints = Endpoints { websocket: true, http_api: true, health: true, prometheus: true, assets: true };
     let mut options = Options { shards, ..Options::default() };
     options.listeners.push(ListenerOptions { listen, endpoints });
     options.http_api.insecure = true;
@@ -392,6 +392,55 @@ fn stop_says_goodbye_to_everyone_and_waits_for_no_one() {
     assert_eq!(stale.goodbye(), Some((3001, "shutdown".into())));
     assert!(TcpStream::connect(server.address).is_err());
     drop((half_head, half_body, silent, half_frame, deaf));
+}
+
+#[test]
+fn snapshots_of_all_shards_add_up_to_what_clients_got() {
+    let server = Server::start(options(3), state());
+    let mut clients: Vec<_> = (0..9).map(|_| Client::subscribed(&server, "chat")).collect();
+    for n in 0..4 {
+        server.publish("chat", &n.to_string());
+    }
+    for client in &mut clients {
+        (0..4).for_each(|_| drop(client.next_message()));
+    }
+    let line = server.pool.as_ref().unwrap().metrics_line();
+    let give_up_at = Instant::now() + PATIENCE;
+    loop {
+        let shards = line.snapshots(PATIENCE);
+        let shards: Vec<_> = shards.iter().map(|shard| shard.as_ref().expect("it answers")).collect();
+        let deliveries: u64 = shards.iter().map(|shard| shard.state.metrics.publish_to_write.count()).sum();
+        // What a turn wrote is recorded with the next.
+        if deliveries < 36 && Instant::now() < give_up_at {
+            continue;
+        }
+        assert_eq!(deliveries, 36);
+        let clients: u64 = shards.iter().map(|shard| shard.state.metrics.connections.iter().sum::<u64>()).sum();
+        assert_eq!(clients, 9);
+        assert!(shards.iter().map(|shard| shard.runtime.ring.sends).sum::<u64>() >= 36);
+        assert!(shards.iter().all(|shard| shard.runtime.turns.count() > 0));
+        return;
+    }
+}
+
+#[test]
+fn page_that_nobody_makes_is_refused_and_others_are_made() {
+    const GET: &str = "GET /metrics HTTP/1.1|Host: h|Connection: close||";
+    let mut server = Server::start(options(1), state());
+    let pages = server.pool.as_mut().unwrap().take_page_line().unwrap();
+    assert!(server.pool.as_mut().unwrap().take_page_line().is_none(), "once");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| server.exchange(GET));
+        let question = pages.questions().recv_timeout(PATIENCE).unwrap();
+        assert_eq!(question.page, crate::Page::Metrics);
+        let answer = crate::PageAnswer { status: 200, content_type: "text/x", body: b"page".to_vec() };
+        pages.answer(&question, answer);
+        let response = asked.join().unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/x\r\n"), "{response}");
+        assert!(response.ends_with("\r\n\r\npage"), "{response}");
+    });
+    drop(pages);
+    assert!(server.exchange(GET).starts_with("HTTP/1.1 503 "));
 }
 
 #[test]

@@ -14,10 +14,12 @@ use crate::balance::Balance;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
 use crate::listen::{self, ShardSocket};
+use crate::metrics::{ShardSnapshot, TurnMeter};
 use crate::pool::{Control, Setup};
 use crate::ring::Endpoint;
 use crate::signatures::Checks;
 use crate::start::StartError;
+use crate::transport::page::PageDesk;
 use crate::uring::{Event, Uring};
 
 /// Messages taken of each ring per turn, so that nothing else waits long behind a busy shard.
@@ -55,6 +57,7 @@ pub(crate) struct ShardLoop {
     /// There was no room for it.
     held_question: Option<Arc<KeyQuestion>>,
     clock: Clock,
+    meter: TurnMeter,
     /// Listeners, for the end.
     listeners: usize,
     /// Some shard's ring was full.
@@ -82,7 +85,13 @@ impl ShardLoop {
             id: setup.id,
             shards: setup.shards,
             state: Shard::new(setup.id, setup.shards, setup.state, setup.seeds, now),
-            connections: Connections::new(setup.options, setup.counters, shard, setup.clock),
+            connections: Connections::new(
+                setup.options,
+                setup.counters,
+                PageDesk::new(setup.id, setup.pages),
+                shard,
+                setup.clock,
+            ),
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
             balance: setup.balance,
@@ -92,6 +101,7 @@ impl ShardLoop {
             questions: setup.questions,
             held_question: None,
             clock: setup.clock,
+            meter: TurnMeter::default(),
             listeners,
             held_back: false,
             pongs: None,
@@ -111,7 +121,9 @@ impl ShardLoop {
     /// Everything that can be done now. Zero: nothing could.
     fn turn(&mut self) -> usize {
         let (now, instant) = self.clock.read();
+        self.meter.begin(&mut self.connections.metrics, instant);
         let mut done = self.take_messages(now);
+        self.connections.metrics.messages += done as u64;
         done += self.take_control(now);
         done += self.take_adoptions(now);
         done += self.take_completions(now, instant);
@@ -147,6 +159,14 @@ impl ShardLoop {
                 }
                 Control::Key(answer) => self.state.handle_key(now, &answer),
                 Control::Beat(beat) => beat.answer(),
+                Control::Snapshot(to) => {
+                    // Whoever asked may have given up.
+                    let _ = to.try_send(Box::new(self.snapshot()));
+                }
+                Control::Page(page) => {
+                    let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+                    self.connections.handle_page(&mut io, &page);
+                }
                 Control::Stop(patient_until) => self.stop(now, patient_until),
             }
         }
@@ -178,6 +198,18 @@ impl ShardLoop {
         self.state.set_options(options);
     }
 
+    fn snapshot(&self) -> ShardSnapshot {
+        let mut runtime = self.connections.metrics.clone();
+        runtime.ring = self.uring.counters();
+        ShardSnapshot {
+            shard: self.id,
+            state: self.state.snapshot(),
+            runtime,
+            sockets: self.uring.len(),
+            queued: self.endpoint.len(),
+        }
+    }
+
     fn stop(&mut self, now: Now, patient_until: Instant) {
         for listener in 0..self.listeners {
             self.uring.close_listener(listener);
@@ -192,6 +224,11 @@ impl ShardLoop {
     }
 
     fn take_completions(&mut self, now: Now, instant: Instant) -> usize {
+        if self.state.has_unwritten() {
+            // The rest of what the last turn wrote. Its durations end here, and not when this turn began.
+            self.uring.submit();
+            self.state.handle_written(self.clock.time());
+        }
         let Self { uring, state, connections, acceptor, balance, .. } = self;
         uring.submit_and_collect(|sockets, mut event| {
             match &mut event {
@@ -210,7 +247,8 @@ impl ShardLoop {
     }
 
     fn fire_timers(&mut self, now: Now, instant: Instant) {
-        if self.state.next_timeout().is_some_and(|at| at <= now.at) {
+        if let Some(at) = self.state.next_timeout().filter(|at| *at <= now.at) {
+            self.connections.metrics.timer_lag.record((now.at - at).as_micros() as u64);
             self.state.handle_timeout(now);
         }
         let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
@@ -250,6 +288,7 @@ impl ShardLoop {
     /// memory barrier on every core.
     fn sleep(&mut self) {
         let (now, instant) = self.clock.read();
+        self.meter.end(&mut self.connections.metrics, instant);
         let until = self.next_due(now, instant);
         let timeout = until.map_or(NAP_MAX, |until| until.saturating_duration_since(instant).min(NAP_MAX));
         if timeout.is_zero() {
@@ -257,6 +296,7 @@ impl ShardLoop {
         }
         self.endpoint.bell().prepare_sleep();
         if self.endpoint.is_empty() && self.control.is_empty() && self.balance.waiting() == 0 {
+            self.connections.metrics.sleeps += 1;
             match self.pongs.filter(|(_, until)| *until > instant) {
                 None => self.uring.sleep(timeout),
                 Some((pongs, until)) => self.uring.sleep_for_several(timeout, pongs, until - instant),

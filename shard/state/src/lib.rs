@@ -5,7 +5,7 @@
 //!
 //! One turn: hand in what came (`handle_*`), then `handle_timeout` once `next_timeout` is reached, then take out
 //! actions ([`Shard::take_action`]), API answers ([`Shard::take_api_answer`]), dirty connections ([`Shard::take_dirty`], each
-//! flushed once with [`Shard::take_frames`]), signature checks ([`Shard::take_signature_check`], [`Shard::take_slow_signature_check`]),
+//! flushed once with [`Shard::take_frames`], then [`Shard::handle_written`]), signature checks ([`Shard::take_signature_check`], [`Shard::take_slow_signature_check`]),
 //! key questions ([`Shard::take_key_question`]) and messages for other shards ([`Shard::outbox`]).
 
 mod api;
@@ -18,6 +18,7 @@ mod glob;
 mod hub;
 mod id;
 pub mod message;
+pub mod metrics;
 pub mod namespace;
 pub mod options;
 mod outbox;

@@ -211,6 +211,8 @@ pub struct Publish {
     pub channel: ChannelName,
     /// Later than this the home drops it.
     pub deadline: Time,
+    /// The turn in which its shard took it in.
+    pub accepted_at: Time,
     /// Payload.
     pub data: Bytes,
     /// The publishing client, absent for the server API.

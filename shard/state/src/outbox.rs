@@ -107,7 +107,8 @@ mod tests {
         match kind {
             "d" => {
                 let content = wire::Publication { data: vec![0; 100].into(), ..Default::default() };
-                let publication = Arc::new(Publication::new(content, Epoch::default(), Time::default()));
+                let publication =
+                    Arc::new(Publication::new(content, Epoch::default(), Time::default(), Time::default()));
                 Message::Deliver { channel, publication }
             }
             "j" => Message::Membership { channel, info: Arc::default(), joined: true },

@@ -42,6 +42,10 @@ impl Post {
         self.local.pop_front()
     }
 
+    pub(crate) fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
+        self.outboxes.iter()
+    }
+
     pub(crate) fn outbox(&mut self, to: ShardId) -> &mut Outbox {
         &mut self.outboxes[to.index()]
     }

@@ -3,11 +3,12 @@
 use crate::api::{Acting, Calls, Gathering, Origin};
 use crate::auth::Proofs;
 use crate::channel::{Context, Homes};
-use crate::client::{Client, Clients, Phase, Scratch, Subscribing};
+use crate::client::{Client, Clients, Phase, Scratch, Serving, Subscribing};
 use crate::filters::Filters;
 use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
 use crate::message::{ChannelName, Message, UserConnect};
+use crate::metrics::{Metrics, Snapshot, Unwritten};
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
@@ -140,6 +141,8 @@ pub struct Shard {
     pub(crate) actions: VecDeque<Action>,
     pub(crate) answers: VecDeque<ApiAnswer>,
     pub(crate) scratch: Scratch,
+    pub(crate) metrics: Metrics,
+    pub(crate) unwritten: Unwritten,
     /// The pings: JSON, Protobuf, native WebSocket.
     pub(crate) pings: [Rc<[u8]>; 3],
     /// Since `take_pings`.
@@ -159,11 +162,11 @@ pub(crate) enum Waiting {
     /// A subscription; see [`Subscribing`].
     Subscribe(Box<Subscribing>),
     /// A publish command.
-    Publish { connection: ConnectionId, id: u32 },
+    Publish { connection: ConnectionId, serving: Serving },
     /// A presence or presence_stats command.
-    Presence { connection: ConnectionId, id: u32, stats: bool },
+    Presence { connection: ConnectionId, serving: Serving, stats: bool },
     /// A history command.
-    History { connection: ConnectionId, id: u32 },
+    History { connection: ConnectionId, serving: Serving },
     /// A connect command, for the user's home to allow it.
     UserConnect { connection: ConnectionId },
     /// A publish call.
@@ -215,6 +218,8 @@ impl Shard {
             actions: VecDeque::new(),
             answers: VecDeque::new(),
             scratch,
+            metrics: Metrics::default(),
+            unwritten: Unwritten::default(),
             pings,
             pings_sent: 0,
             started_at: now.at,
@@ -236,6 +241,7 @@ impl Shard {
             framing: transport.framing,
             pings: transport.pings,
             phase: Phase::Fresh,
+            program: Default::default(),
             user: transport.user.map_or_else(|| "".into(), Into::into),
             user_place: None,
             info: Bytes::new(),
@@ -323,7 +329,7 @@ impl Shard {
 
             Message::Subscribed(subscribed) => self.subscribed(now, *subscribed),
             Message::Published { request, result } => match self.pending.take(request) {
-                Some(Waiting::Publish { connection, id }) => self.published(now, connection, id, result),
+                Some(Waiting::Publish { connection, serving }) => self.published(now, connection, serving, result),
                 Some(Waiting::ApiPublish { origin }) => self.api_published(now, &origin, result),
                 Some(Waiting::ApiHistoryRemove { origin }) => self.api_history_removed(now, &origin, result),
                 Some(Waiting::ApiBroadcast { broadcast, index }) => {
@@ -332,14 +338,14 @@ impl Shard {
                 waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
             },
             Message::PresenceIs { request, members } => match self.pending.take(request) {
-                Some(Waiting::Presence { connection, id, stats }) => {
-                    self.presence_is(now, connection, id, stats, members);
+                Some(Waiting::Presence { connection, serving, stats }) => {
+                    self.presence_is(now, connection, serving, stats, members);
                 }
                 Some(Waiting::ApiPresence { origin, stats }) => self.api_presence_is(now, &origin, stats, members),
                 waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
             },
             Message::HistoryIs { request, result } => match self.pending.take(request) {
-                Some(Waiting::History { connection, id }) => self.history_is(now, connection, id, result),
+                Some(Waiting::History { connection, serving }) => self.history_is(now, connection, serving, result),
                 Some(Waiting::ApiHistory { origin }) => self.api_history_is(now, &origin, result),
                 waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
             },
@@ -372,6 +378,7 @@ impl Shard {
             post: &mut self.post,
             random: &mut self.random,
             wheel: &mut self.wheel,
+            metrics: &mut self.metrics,
             delta_table: &mut self.delta_table,
             from,
         };
@@ -415,9 +422,11 @@ impl Shard {
         let error = ReplyError::INTERNAL;
         match waiting {
             Waiting::Subscribe(subscribing) => self.fail_subscribe(now, request, *subscribing, error),
-            Waiting::Publish { connection, id } => self.published(now, connection, id, Err(error)),
-            Waiting::Presence { connection, id, stats } => self.presence_is(now, connection, id, stats, Err(error)),
-            Waiting::History { connection, id } => self.history_is(now, connection, id, Err(error)),
+            Waiting::Publish { connection, serving } => self.published(now, connection, serving, Err(error)),
+            Waiting::Presence { connection, serving, stats } => {
+                self.presence_is(now, connection, serving, stats, Err(error));
+            }
+            Waiting::History { connection, serving } => self.history_is(now, connection, serving, Err(error)),
             // Only a limit is worth a refusal.
             Waiting::UserConnect { connection } if self.options.client.user_connection_limit == 0 => {
                 self.user_connected(now, connection, true);
@@ -510,7 +519,32 @@ impl Shard {
 
     /// Connections that are connected.
     pub(crate) fn live_clients(&self) -> usize {
-        self.clients.iter().filter(|client| client.is_live()).count()
+        self.metrics.connections.iter().sum::<u64>() as usize
+    }
+
+    /// Something waits for `handle_written`.
+    pub fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// Frames and answers taken out before are in the kernel's hands since `at`, or wait there for their peer: ends the
+    /// durations that a write ends. Once per turn is enough.
+    pub fn handle_written(&mut self, at: Time) {
+        self.unwritten.written(&mut self.metrics, at);
+    }
+
+    /// A copy of all counters and histograms. Copies what is in use, as a rule 20 to 200 KiB.
+    pub fn snapshot(&self) -> Snapshot {
+        let outboxes = self.post.outboxes();
+        let (outbox_bytes, shed) = outboxes.fold((0, 0), |(bytes, shed), to| (bytes + to.bytes(), shed + to.shed()));
+        Snapshot {
+            metrics: self.metrics.clone(),
+            users: self.users.count(),
+            has_anonymous: !self.users.local("").is_empty(),
+            channels: self.homes.active(),
+            outbox_bytes,
+            shed,
+        }
     }
 
     /// The shard that orders a channel, or keeps the list of a user.

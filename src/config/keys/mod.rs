@@ -125,7 +125,7 @@ keys! {
         Later uni_grpc:                   Object(&[transport::UNI_GRPC]),                        "",  "GRPC stream, unidirectional";
         Later emulation:                  Object(&[transport::EMULATION]),                       "",  "Endpoint for the client's side of emulated transports";
         Later admin:                      Object(&[server::ADMIN, pro::PRO_ADMIN]),              "",  "Admin web UI";
-        Later prometheus:                 Object(&[telemetry::PROMETHEUS, pro::PRO_PROMETHEUS]), "",  "Metrics endpoint";
+        Works prometheus:                 Object(&[telemetry::PROMETHEUS, pro::PRO_PROMETHEUS]), "",  "Metrics endpoint";
         Works health:                     Object(&[server::HEALTH]),                             "",  "Health endpoint";
         Later swagger:                    Object(&[server::SWAGGER]),                            "",  "Swagger UI of the server API";
         Later debug:                      Object(&[server::DEBUG]),                              "",  "Profiles";

@@ -38,7 +38,11 @@ impl Connections {
                 }
             }
         }
-        self.leave(io, id, close_frame(why));
+        let close = close_frame(why);
+        if close.is_some() {
+            self.metrics.closes.count(why.code);
+        }
+        self.leave(io, id, close);
         if !flush {
             self.set_deadline(id, io.now.at + SLOW_GOODBYE_TIMEOUT);
         }

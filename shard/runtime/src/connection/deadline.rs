@@ -18,6 +18,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// For the control plane to make a page.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long an HTTP client may take no byte of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -122,8 +125,9 @@ impl Connections {
         match now {
             Awaiting::Request => self.set_deadline(id, io.now.at + IDLE_TIMEOUT),
             Awaiting::Answer => self.clear_deadline(id),
-            Awaiting::Head | Awaiting::Body if now == before => {}
+            Awaiting::Head | Awaiting::Body | Awaiting::Page if now == before => {}
             Awaiting::Head => self.set_deadline(id, io.now.at + HEAD_TIMEOUT),
+            Awaiting::Page => self.set_deadline(id, io.now.at + PAGE_TIMEOUT),
             Awaiting::Body => self.set_deadline(id, io.now.at + BODY_TIMEOUT),
         }
     }

@@ -13,14 +13,16 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ringcast_proto::websocket::Decoder;
-use ringcast_state::{Action, ApiAnswer, ConnectionId, Frame, Now, Shard, Time};
+use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Shard, Time};
 
 use crate::clock::Clock;
 use crate::http::Site;
 use crate::http::exchange::Exchange;
+use crate::metrics::LoopMetrics;
 use crate::options::Options;
 use crate::pool::Counters;
 use crate::table::Table;
+use crate::transport::page::{Delivery, PageAnswer, PageDesk};
 use crate::uring::{Closing, Event, SocketId, Sockets};
 
 use deadline::Deadlines;
@@ -38,6 +40,9 @@ pub(crate) struct Connections {
     deadlines: Deadlines,
     site: Site,
     counters: Arc<Counters>,
+    pages: PageDesk,
+    /// What the loop counts, too.
+    pub metrics: LoopMetrics,
     shard: usize,
     clock: Clock,
     /// Set once the server stops: patience with everyone ends then.
@@ -122,12 +127,14 @@ impl Connection {
 }
 
 impl Connections {
-    pub fn new(options: Arc<Options>, counters: Arc<Counters>, shard: usize, clock: Clock) -> Self {
+    pub fn new(options: Arc<Options>, counters: Arc<Counters>, pages: PageDesk, shard: usize, clock: Clock) -> Self {
         Self {
             table: Table::new(|| Connection::FREE),
             deadlines: Deadlines::default(),
             site: Site::new(options),
             counters,
+            pages,
+            metrics: LoopMetrics::default(),
             shard,
             clock,
             stop_at: None,
@@ -181,18 +188,31 @@ impl Connections {
 
     /// An answer of the server API.
     pub fn handle_answer(&mut self, io: &mut Io<'_>, answer: ApiAnswer) {
-        let id = answer.call.connection;
+        self.respond(io, answer.call, |exchange, out| exchange.answer(&answer, out));
+    }
+
+    /// A page of the control plane.
+    pub fn handle_page(&mut self, io: &mut Io<'_>, page: &Delivery) {
+        let answer: &PageAnswer = &page.answer;
+        self.respond(io, page.call, |exchange, out| exchange.answer_page(answer, out));
+    }
+
+    /// Writes the response that a connection waits for; one that waits no more gets none.
+    fn respond(&mut self, io: &mut Io<'_>, call: ApiCallId, write: impl FnOnce(&mut Exchange, &mut Vec<u8>) -> bool) {
+        let id = call.connection;
         let Some(connection) = self.get_mut(id) else {
             return;
         };
-        if connection.phase != Phase::Open || connection.calls != answer.call.sequence {
+        if connection.phase != Phase::Open || connection.calls != call.sequence {
             return;
         }
         let Protocol::Http(http) = &mut connection.protocol else {
             return;
         };
         let mut out = io.sockets.take_buffer();
-        let keep_alive = http.exchange.answer(&answer, &mut out);
+        let keep_alive = write(&mut http.exchange, &mut out);
+        let counted = http.exchange.take_counted();
+        self.metrics.count_request(counted);
         if keep_alive {
             self.write(io, id, out);
             self.serve_waiting(io, id);

@@ -11,6 +11,8 @@ use ringcast_state::{ApiCallId, ConnectionId, Shard};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
+use crate::pool::Counters;
+use crate::transport::page::PageAnswer;
 use crate::transport::websocket::Upgrade;
 
 /// Batches of pongs that wait for a write; each is no larger than a receive buffer. A peer that floods us with pings
@@ -171,10 +173,11 @@ impl Connections {
             let options = &self.site.options;
             let gate = Gate {
                 may_try: &|| self.counters.tries.take(io.now.at, options.connection_rate_limit),
-                has_room: &|| has_room(&self.counters.clients, options.connection_limit),
+                has_room: &|| has_room(&self.counters, options.connection_limit),
             };
             let (step_used, step) = http.exchange.step(&self.site, &input[*used..], out, gate);
             *used += step_used;
+            self.metrics.count_request(http.exchange.take_counted());
             match step {
                 Step::Wait => return Served::Http,
                 // Responses that nobody reads do not pile up: the rest is served once they have left.
@@ -184,18 +187,32 @@ impl Connections {
                 Step::Next => {}
                 Step::Close => return Served::Leave,
                 Step::Upgrade(upgrade) => return Served::Upgrade(upgrade),
-                Step::Call { method, body, transport_errors } => {
-                    let Some(connection) = self.table.get_mut(id.slot as usize) else {
+                Step::Page { page, accept } => {
+                    let Some(call) = self.next_call(id) else { return Served::Leave };
+                    if self.pages.ask(call, page, accept) {
+                        return Served::Http;
+                    }
+                    let keep_alive = http.exchange.answer_page(&PageAnswer::unavailable(), out);
+                    self.metrics.count_request(http.exchange.take_counted());
+                    if !keep_alive {
                         return Served::Leave;
-                    };
-                    connection.calls = connection.calls.wrapping_add(1);
-                    let call = ApiCallId { connection: id, sequence: connection.calls };
+                    }
+                }
+                Step::Call { method, body, transport_errors } => {
+                    let Some(call) = self.next_call(id) else { return Served::Leave };
                     let path = method.map(|method| method.as_str());
                     io.shard.handle_api(io.now, call, path, &body, transport_errors);
                     return Served::Http;
                 }
             }
         }
+    }
+
+    /// A name for the answer that the connection waits for.
+    fn next_call(&mut self, id: ConnectionId) -> Option<ApiCallId> {
+        let connection = self.get_mut(id)?;
+        connection.calls = connection.calls.wrapping_add(1);
+        Some(ApiCallId { connection: id, sequence: connection.calls })
     }
 
     /// Serves what waited behind a request.
@@ -263,11 +280,12 @@ fn end_if_torn(shard: &Shard) {
 }
 
 /// Counts one more client connection of the node, if the limit allows; 0 is none.
-fn has_room(clients: &std::sync::atomic::AtomicUsize, limit: usize) -> bool {
-    let before = clients.fetch_add(1, Ordering::Relaxed);
+fn has_room(counters: &Counters, limit: usize) -> bool {
+    let before = counters.clients.fetch_add(1, Ordering::Relaxed);
     let room = limit == 0 || before < limit;
     if !room {
-        clients.fetch_sub(1, Ordering::Relaxed);
+        counters.clients.fetch_sub(1, Ordering::Relaxed);
+        counters.refused.fetch_add(1, Ordering::Relaxed);
     }
     room
 }

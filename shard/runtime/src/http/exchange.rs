@@ -6,7 +6,9 @@ use ringcast_proto::api::Method;
 use ringcast_proto::http::{self, ChunkedDecoder, Head, HttpError, Limits, Version};
 use ringcast_state::ApiAnswer;
 
-use super::{Route, Site};
+use super::{Route, Site, endpoint};
+use crate::metrics::Request;
+use crate::transport::page::{self, Page, PageAnswer};
 use crate::transport::websocket::{Upgrade, upgrade};
 use crate::transport::{asset, health, http_api};
 
@@ -36,6 +38,13 @@ pub enum Step<'a> {
         /// Errors as HTTP statuses.
         transport_errors: bool,
     },
+    /// Ask the control plane for a page, then `answer_page`.
+    Page {
+        /// Which one.
+        page: Page,
+        /// Header `Accept`.
+        accept: String,
+    },
     /// What follows is the client protocol.
     Upgrade(Upgrade),
 }
@@ -51,6 +60,8 @@ pub enum Awaiting {
     Body,
     /// Our own answer.
     Answer,
+    /// A page of the control plane.
+    Page,
 }
 
 /// The HTTP side of a connection.
@@ -60,6 +71,8 @@ pub struct Exchange {
     keep_alive: bool,
     /// The server stops: no request after this one.
     last: bool,
+    /// The request being served, if requests are counted; the status is that of its response, 0 before.
+    counted: Option<Box<Request>>,
 }
 
 enum State {
@@ -69,6 +82,10 @@ enum State {
     },
     Body(Box<Incoming>),
     Answering,
+    /// The control plane makes a page; to HEAD only its head is sent.
+    Paging {
+        is_head: bool,
+    },
 }
 
 /// A request of the server API whose body is coming.
@@ -87,7 +104,7 @@ enum Length {
 impl Exchange {
     /// A connection that has just been accepted.
     pub fn new(listener: usize) -> Self {
-        Self { listener, state: State::Head { parsed: 0 }, keep_alive: true, last: false }
+        Self { listener, state: State::Head { parsed: 0 }, keep_alive: true, last: false, counted: None }
     }
 
     pub fn awaiting(&self) -> Awaiting {
@@ -96,17 +113,18 @@ impl Exchange {
             State::Head { .. } => Awaiting::Head,
             State::Body(_) => Awaiting::Body,
             State::Answering => Awaiting::Answer,
+            State::Paging { .. } => Awaiting::Page,
         }
     }
 
-    /// A call of the server API has not been answered yet.
+    /// A call of the server API or a page has not been answered yet.
     pub fn is_answering(&self) -> bool {
-        matches!(self.state, State::Answering)
+        matches!(self.state, State::Answering | State::Paging { .. })
     }
 
     /// A request has been accepted and not been answered yet.
     pub fn is_busy(&self) -> bool {
-        matches!(self.state, State::Answering | State::Body(_))
+        matches!(self.state, State::Answering | State::Paging { .. } | State::Body(_))
     }
 
     /// Closes behind the request that is being served.
@@ -117,14 +135,17 @@ impl Exchange {
     /// Takes the next step with the bytes that came; also tells how many of them it used up.
     pub fn step<'a>(&mut self, site: &Site, input: &'a [u8], out: &mut Vec<u8>, gate: Gate<'_>) -> (usize, Step<'a>) {
         match &mut self.state {
-            State::Answering => (0, Step::Wait),
+            State::Answering | State::Paging { .. } => (0, Step::Wait),
             State::Body(incoming) => match incoming.take(input) {
                 Ok((used, None)) => (used, Step::Wait),
                 Ok((used, Some(call))) => {
                     self.state = State::Answering;
                     (used, call)
                 }
-                Err(error) => (input.len(), refuse(error, out)),
+                Err(error) => {
+                    self.responded(error.status);
+                    (input.len(), refuse(error, out))
+                }
             },
             State::Head { parsed } => {
                 // A head comes whole, as a rule. One that comes byte by byte must not be read from its start
@@ -157,7 +178,7 @@ impl Exchange {
     ) -> (usize, Step<'a>) {
         // A body that nobody reads is left to the close.
         let has_body = head.chunked() || head.content_length().is_some_and(|length| length > 0);
-        let mut reply = Reply { head, keep_alive: head.keep_alive() && !has_body && !self.last, out };
+        let mut reply = Reply { head, keep_alive: head.keep_alive() && !has_body && !self.last, out, status: 0 };
         self.state = State::Head { parsed: 0 };
         let Some(path) = http::decode_path(head.path()) else {
             return (used, reply.plain(400, "Bad Request\n"));
@@ -165,10 +186,19 @@ impl Exchange {
         if let Some(clean) = clean(&path) {
             return (used, redirect(&clean, &mut reply));
         }
-        let step = match site.routes[self.listener].find(&path) {
+        let route = site.routes[self.listener].find(&path);
+        if route.is_some() && site.options.prometheus.instrument_http_handlers {
+            self.counted = Some(Box::new((endpoint(&path), page::method_name(head.method()), 0)));
+        }
+        let step = match route {
             None => reply.plain(404, "404 page not found\n"),
             Some(Route::Health) => health::serve(&mut reply),
             Some(Route::Asset(file)) => asset::serve(&file, &mut reply),
+            Some(Route::Page(page)) => {
+                self.keep_alive = reply.keep_alive;
+                self.state = State::Paging { is_head: head.method() == "HEAD" };
+                return (used, Step::Page { page, accept: page::accepted(head) });
+            }
             Some(Route::WebSocket) => upgrade(site, head, &mut reply, gate),
             Some(Route::Api(method)) => match http_api::check(&site.options.http_api, head) {
                 Err(status) => reply.empty(status),
@@ -179,6 +209,8 @@ impl Exchange {
                 }
             },
         };
+        let status = if matches!(step, Step::Upgrade(_)) { 101 } else { reply.status };
+        self.responded(status);
         (used, step)
     }
 
@@ -195,6 +227,7 @@ impl Exchange {
     ) -> (usize, Step<'a>) {
         let length = usize::try_from(head.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
         if length > body_max {
+            self.responded(413);
             return (used, refuse(HttpError { status: 413, reason: "body over the size limit" }, out));
         }
         if !head.chunked() && length <= rest.len() {
@@ -217,6 +250,7 @@ impl Exchange {
     /// Writes the answer of the last call. Returns whether another request may follow.
     pub fn answer(&mut self, answer: &ApiAnswer, out: &mut Vec<u8>) -> bool {
         let keep_alive = self.keep_alive && !self.last;
+        self.responded(answer.status);
         // Errors of HTTP itself are told in plain text, as the reference does.
         let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
         let headers = [("Content-Type", content_type), NO_SNIFF];
@@ -224,6 +258,31 @@ impl Exchange {
         http::write_response(out, answer.status, headers, &answer.body, keep_alive);
         self.state = State::Head { parsed: 0 };
         keep_alive
+    }
+
+    /// Writes the page that was asked for. Returns whether another request may follow.
+    pub fn answer_page(&mut self, answer: &PageAnswer, out: &mut Vec<u8>) -> bool {
+        let keep_alive = self.keep_alive && !self.last;
+        self.responded(answer.status);
+        let headers = [("Content-Type", answer.content_type)];
+        if matches!(self.state, State::Paging { is_head: true }) {
+            write_head_only(out, answer.status, &headers, answer.body.len(), keep_alive);
+        } else {
+            http::write_response(out, answer.status, &headers, &answer.body, keep_alive);
+        }
+        self.state = State::Head { parsed: 0 };
+        keep_alive
+    }
+
+    fn responded(&mut self, status: u16) {
+        if let Some(counted) = &mut self.counted {
+            counted.2 = status;
+        }
+    }
+
+    /// The request that has just been answered, if requests are counted.
+    pub fn take_counted(&mut self) -> Option<Request> {
+        self.counted.take_if(|counted| counted.2 > 0).map(|counted| *counted)
     }
 }
 
@@ -313,29 +372,37 @@ pub struct Gate<'a> {
 /// Goes with every plain text, as the reference sends it.
 const NO_SNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
 
+/// Writes what would go before the body.
+fn write_head_only(out: &mut Vec<u8>, status: u16, headers: &[(&str, &str)], length: usize, keep_alive: bool) {
+    let (mut headers, length) = (headers.to_vec(), length.to_string());
+    if length != "0" {
+        headers.push(("Content-Length", &length));
+    }
+    if !keep_alive {
+        headers.push(("Connection", "close"));
+    }
+    http::write_response_head(out, status, &headers);
+}
+
 /// Writes the response to one request.
 pub struct Reply<'a, 'h> {
     pub head: &'a Head<'h>,
     pub keep_alive: bool,
     pub out: &'a mut Vec<u8>,
+    /// Of the response; 0 before it is written.
+    pub status: u16,
 }
 
 impl Reply<'_, '_> {
     /// A response with these headers; to HEAD without the body.
     pub fn respond(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Step<'static> {
+        self.status = status;
         let mut headers = headers.to_vec();
         if self.head.version() == Version::Http10 && self.keep_alive {
             headers.push(("Connection", "keep-alive"));
         }
         if self.head.method() == "HEAD" {
-            let length = body.len().to_string();
-            if !body.is_empty() {
-                headers.push(("Content-Length", &length));
-            }
-            if !self.keep_alive {
-                headers.push(("Connection", "close"));
-            }
-            http::write_response_head(self.out, status, &headers);
+            write_head_only(self.out, status, &headers, body.len(), self.keep_alive);
         } else {
             http::write_response(self.out, status, &headers, body, self.keep_alive);
         }
@@ -370,7 +437,7 @@ mod tests {
         let mut options = Options { allowed_origins: vec!["http://ok".into()], ..Options::default() };
         options.http_api.key = "k".into();
         options.http_api.body_size_limit = 20;
-        let endpoints = Endpoints { websocket: true, http_api: true, health: true, assets: true };
+        let endpoints = Endpoints { websocket: true, http_api: true, health: true, prometheus: true, assets: true };
         options.listeners.push(ListenerOptions { listen: Listen { address: String::new(), port: 0 }, endpoints });
         options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
         Site::new(Arc::new(options))
@@ -393,6 +460,11 @@ mod tests {
                     Step::Upgrade(upgrade) => {
                         seen.push(format!("upgrade {:?}", upgrade.transport.encoding));
                         return seen;
+                    }
+                    Step::Page { page, accept } => {
+                        seen.push(format!("{page:?}({accept})"));
+                        let answer = PageAnswer { status: 200, content_type: "text/plain", body: b"page".to_vec() };
+                        Some(!exchange.answer_page(&answer, &mut out))
                     }
                     Step::Call { method, body, transport_errors } => {
                         let method = method.map_or("bare", |method| method.as_str());
@@ -461,6 +533,49 @@ mod tests {
         check(&format!("{call}{call}"), &["publish(a)", "close"]);
         check("GET /health HTTP/1.0||", &["close"]);
         check("GET /health HTTP/1.0|Connection: keep-alive||GET /nothing HTTP/1.0||", &["404", "close"]);
+    }
+
+    #[test]
+    fn pages_are_asked_for_and_answered_in_turn() {
+        check(
+            "GET /metrics HTTP/1.1|Host: h|Accept: a/b||GET /metrics/latency HTTP/1.1|Host: h||GET /nothing HTTP/1.1|Host: h||",
+            &["Metrics(a/b)", "Latency()", "404"],
+        );
+        check("GET /metrics HTTP/1.0||", &["Metrics()", "close"]);
+        let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+        exchange.step(&site, b"HEAD /metrics HTTP/1.1\r\nHost: h\r\n\r\n", &mut out, OPEN);
+        assert_eq!(exchange.awaiting(), Awaiting::Page);
+        exchange.answer_page(&PageAnswer { status: 200, content_type: "a", body: b"page".to_vec() }, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("Content-Length: 4\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+    }
+
+    /// Endpoint, method and status of each request that was counted.
+    #[track_caller]
+    fn check_counted(request: &str, want: Option<(&str, &str, u16)>) {
+        let mut options = (*site().options).clone();
+        options.prometheus.instrument_http_handlers = true;
+        let (site, mut exchange, mut out) = (Site::new(Arc::new(options)), Exchange::new(0), Vec::new());
+        let text = request.replace('|', "\r\n");
+        let (_, step) = exchange.step(&site, text.as_bytes(), &mut out, OPEN);
+        if matches!(step, Step::Call { .. }) {
+            assert_eq!(exchange.take_counted(), None, "not answered yet");
+            let call = ApiCallId { connection: ConnectionId { slot: 0, generation: 0 }, sequence: 0 };
+            exchange.answer(&ApiAnswer { call, status: 200, is_json: true, body: Vec::new() }, &mut out);
+        }
+        let counted = exchange.take_counted();
+        assert_eq!(counted.as_ref().map(|(path, method, status)| (&**path, *method, *status)), want, "{request}");
+        assert_eq!(exchange.take_counted(), None, "once");
+    }
+
+    #[test]
+    fn answered_requests_are_counted_by_endpoint_method_and_status() {
+        check_counted("GET /health HTTP/1.1|Host: h||", Some(("/health", "GET", 200)));
+        check_counted("POST /api/info HTTP/1.1|Host: h|X-API-Key: k||", Some(("/api/info", "POST", 200)));
+        check_counted("POST /api/info HTTP/1.1|Host: h||", Some(("/api/info", "POST", 401)));
+        check_counted("GET /connection/websocket HTTP/1.1|Host: h||", Some(("/connection/websocket", "GET", 400)));
+        check_counted("POST /api HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 21||", Some(("/api", "POST", 413)));
+        check_counted("GET /nothing HTTP/1.1|Host: h||", None);
     }
 
     #[track_caller]

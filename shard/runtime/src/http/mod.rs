@@ -7,7 +7,7 @@ mod routes;
 use std::sync::Arc;
 
 pub(crate) use origin::AllowedOrigins;
-pub(crate) use routes::{Route, Routes};
+pub(crate) use routes::{Route, Routes, endpoint};
 
 use crate::options::Options;
 

@@ -1,10 +1,12 @@
 //! From the path of a request to what serves it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringcast_proto::api::Method;
 
 use crate::options::{Asset, Endpoints, Options};
+use crate::transport::page::{Endpoint, Page};
 
 /// What a path leads to.
 #[derive(Clone)]
@@ -15,6 +17,8 @@ pub enum Route {
     Api(Option<Method>),
     /// Is the server alive.
     Health,
+    /// A page of the control plane.
+    Page(Page),
     /// A static file.
     Asset(Rc<Asset>),
 }
@@ -38,6 +42,9 @@ impl Routes {
         add(endpoints.websocket, &options.websocket.handler_prefix, Route::WebSocket);
         add(endpoints.http_api, &options.http_api.handler_prefix, Route::Api(None));
         add(endpoints.health, &options.health.handler_prefix, Route::Health);
+        let metrics = options.prometheus.handler_prefix.trim_end_matches('/');
+        add(endpoints.prometheus, metrics, Route::Page(Page::Metrics));
+        add(endpoints.prometheus, &format!("{metrics}/latency"), Route::Page(Page::Latency));
         for asset in options.assets.iter().filter(|_| endpoints.assets) {
             exact.push((asset.path.clone(), Route::Asset(Rc::new(asset.clone()))));
         }
@@ -56,6 +63,11 @@ impl Routes {
     }
 }
 
+/// The name of the endpoint at a path that leads somewhere: there are as many as paths, and a path is all that names them.
+pub fn endpoint(path: &str) -> Endpoint {
+    Arc::from(path)
+}
+
 /// As the reference reads its prefixes: a slash at the end does not count, and nothing is the root.
 fn without_slash(prefix: &str) -> String {
     match prefix.trim_end_matches('/') {
@@ -68,7 +80,7 @@ fn without_slash(prefix: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: Endpoints = Endpoints { websocket: true, http_api: true, health: true, assets: true };
+    const ALL: Endpoints = Endpoints { websocket: true, http_api: true, health: true, prometheus: true, assets: true };
 
     #[track_caller]
     fn check(endpoints: Endpoints, options: &Options, path: &str, want: &str) {
@@ -78,6 +90,7 @@ mod tests {
             Some(Route::Api(None)) => "api".to_owned(),
             Some(Route::Api(Some(method))) => method.as_str().to_owned(),
             Some(Route::Health) => "health".to_owned(),
+            Some(Route::Page(page)) => format!("{page:?}"),
             Some(Route::Asset(asset)) => asset.content_type.clone(),
         };
         assert_eq!(found, want, "{path}");
@@ -96,11 +109,14 @@ mod tests {
         check(ALL, &options, "/api/nothing", "none");
         check(ALL, &options, "/api/", "none");
         check(ALL, &options, "/health", "health");
+        check(ALL, &options, "/metrics", "Metrics");
+        check(ALL, &options, "/metrics/latency", "Latency");
         check(ALL, &options, "/", "page");
         check(ALL, &options, "*", "none");
         check(ALL, &options, "", "none");
         check(Endpoints::default(), &options, "/api/publish", "none");
         check(Endpoints::default(), &options, "/", "none");
+        check(Endpoints::default(), &options, "/metrics", "none");
     }
 
     #[test]

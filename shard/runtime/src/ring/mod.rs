@@ -118,6 +118,11 @@ impl<T, W: Wake> Endpoint<T, W> {
         taken
     }
 
+    /// Messages that wait to be drained.
+    pub fn len(&self) -> usize {
+        self.from.iter().flatten().map(Consumer::slots).sum()
+    }
+
     /// Nothing waits to be drained.
     pub fn is_empty(&self) -> bool {
         self.from.iter().flatten().all(Consumer::is_empty)

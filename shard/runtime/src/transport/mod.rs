@@ -3,4 +3,5 @@
 pub(crate) mod asset;
 pub(crate) mod health;
 pub(crate) mod http_api;
+pub(crate) mod page;
 pub(crate) mod websocket;

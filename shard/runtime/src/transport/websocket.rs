@@ -32,6 +32,7 @@ pub fn upgrade(site: &Site, head: &Head<'_>, reply: &mut Reply<'_, '_>, gate: Ga
         Err(error) => {
             tracing::debug!(reason = error.reason, "bad WebSocket upgrade");
             let headers = if is_allowed { cors(head) } else { Vec::new() };
+            reply.status = error.status;
             websocket::write_refusal(reply.out, error.status, &headers);
             return Step::Close;
         }
@@ -40,6 +41,7 @@ pub fn upgrade(site: &Site, head: &Head<'_>, reply: &mut Reply<'_, '_>, gate: Ga
     if !is_allowed {
         let origin = String::from_utf8_lossy(origin.unwrap_or_default());
         tracing::info!(%origin, "request Origin is not authorized");
+        reply.status = 403;
         websocket::write_refusal(reply.out, 403, &[]);
         return Step::Close;
     }

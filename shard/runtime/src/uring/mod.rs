@@ -24,6 +24,8 @@ use queue::{Completion, Queue, Several};
 use ringcast_state::{ConnectionId, Frame};
 use slot::{Flags, Phase};
 
+use crate::metrics::RingCounters;
+
 pub use sockets::Sockets;
 pub use wake::WakeHandle;
 
@@ -246,6 +248,16 @@ impl Uring {
         unsafe { self.sockets.queue.push(&entry) };
     }
 
+    /// Submits everything queued: on return the kernel has worked on all sends.
+    pub fn submit(&mut self) {
+        self.sockets.queue.enter();
+    }
+
+    /// What the ring did so far.
+    pub fn counters(&self) -> RingCounters {
+        RingCounters { enters: self.sockets.queue.enters, ..self.sockets.counters }
+    }
+
     /// Submits everything queued, then hands over what has completed, without waiting. Returns how many
     /// completions there were; zero means that there is nothing to do.
     pub fn submit_and_collect(&mut self, mut on: impl FnMut(&mut Sockets, Event<'_>)) -> usize {
@@ -271,8 +283,12 @@ impl Uring {
         let sockets = &mut self.sockets;
         match Kind::of(done.user_data) {
             Kind::Ignored => {}
-            Kind::Wake if done.more() => {}
-            Kind::Wake => self.arm_wake(),
+            Kind::Wake => {
+                sockets.counters.wakes += 1;
+                if !done.more() {
+                    self.arm_wake();
+                }
+            }
             Kind::Accept => sockets.accepted(done, on),
             Kind::Receive => self.received(socket, done, on),
             Kind::Send => sockets.send_done(socket, done, on),

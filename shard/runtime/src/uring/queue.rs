@@ -67,6 +67,8 @@ pub(super) struct Queue {
     ring: IoUring,
     /// Since Linux 6.12.
     can_wait_for_several: bool,
+    /// System calls so far.
+    pub enters: u64,
 }
 
 impl Queue {
@@ -78,7 +80,7 @@ impl Queue {
             .setup_taskrun_flag()
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)?;
-        let mut queue = Self { ring, can_wait_for_several: true };
+        let mut queue = Self { ring, can_wait_for_several: true, enters: 0 };
         // Older kernels refuse the field.
         queue.can_wait_for_several = queue.wait_with(1, Duration::ZERO, Duration::from_micros(1)).is_ok();
         Ok(queue)
@@ -104,6 +106,7 @@ impl Queue {
     }
 
     fn submit(&mut self) {
+        self.enters += 1;
         match self.ring.submit() {
             Ok(_) => {}
             // Short of memory for a moment, or interrupted: everything is still queued.
@@ -120,6 +123,7 @@ impl Queue {
         if idle {
             return;
         }
+        self.enters += 1;
         let queued = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed, so there is nothing that could be invalid.
         let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) };
@@ -152,6 +156,7 @@ impl Queue {
     }
 
     fn wait_with(&mut self, count: usize, timeout: Duration, min_wait: Duration) -> io::Result<()> {
+        self.enters += 1;
         let timeout = Timespec::from(timeout);
         let argument = WaitArgument {
             signal_mask: 0,

@@ -16,6 +16,7 @@ use super::pool::BufferPool;
 use super::queue::{Completion, Queue, fd};
 use super::slot::{Flags, Phase, Slots};
 use super::{Closing, Event, Kind, SendBytes, SocketId, user_data};
+use crate::metrics::RingCounters;
 
 /// Chunk that the kernel reads from one socket before it looks at the next: MULTISHOT_MAX_RETRY.
 const BUFFERS_PER_RECEIVE: usize = 32;
@@ -40,6 +41,8 @@ pub struct Sockets {
     /// When a graceful close gives up; entries of sockets that are gone are skipped.
     give_up: BinaryHeap<Reverse<(Instant, SocketId)>>,
     pool: BufferPool,
+    /// But for the system calls, which the queue counts.
+    pub(super) counters: RingCounters,
 }
 
 impl Sockets {
@@ -51,6 +54,7 @@ impl Sockets {
             starved: VecDeque::new(),
             give_up: BinaryHeap::new(),
             pool: BufferPool::default(),
+            counters: RingCounters::default(),
         }
     }
 
@@ -256,6 +260,7 @@ impl Sockets {
         slot.sending = Some(bytes);
         slot.sent = 0;
         slot.flags.set(flags);
+        self.counters.sends += 1;
         self.submit_send(socket);
     }
 
@@ -482,7 +487,10 @@ impl Sockets {
             return self.advance_close(socket);
         }
         match done.result {
-            sent @ 0.. => slot.sent += sent as u32,
+            sent @ 0.. => {
+                slot.sent += sent as u32;
+                self.counters.sent_bytes += sent as u64;
+            }
             error if matches!(-error, libc::EAGAIN | libc::EINTR) => {}
             _ => return self.send_failed(socket, done.error(), on),
         }
@@ -491,6 +499,7 @@ impl Sockets {
             let known = slot.flags.any(Flags::BLOCKED);
             slot.flags.set(Flags::BLOCKED);
             self.wait_for_space(socket);
+            self.counters.blocked += u64::from(!known);
             if open && !known {
                 on(self, Event::Blocked { socket });
             }

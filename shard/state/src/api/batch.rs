@@ -1,9 +1,9 @@
 //! Many requests in one: in order, each after the one before is done, or all at once.
 
 use super::{ApiOutcome, Origin};
-use crate::Now;
 use crate::shard::Shard;
-use ringcast_proto::api::{ApiResult, BatchRequest, BatchResult, Request};
+use crate::{Now, Time};
+use ringcast_proto::api::{ApiResult, BatchRequest, BatchResult, Method, Request};
 use ringcast_proto::codes::ApiError;
 use std::vec::IntoIter;
 
@@ -14,6 +14,8 @@ pub(crate) struct Batch {
     /// Not begun yet.
     rest: IntoIter<Result<Box<Request>, ApiError>>,
     replies: Vec<Option<ApiOutcome>>,
+    /// What each is and since when it is served, for those that could be read.
+    items: Vec<Option<(Method, Time)>>,
     /// Begun.
     begun: usize,
     /// Done.
@@ -26,9 +28,10 @@ pub(crate) struct Batch {
 impl Shard {
     pub(super) fn api_batch(&mut self, now: Now, origin: Origin, request: BatchRequest) {
         let replies = request.commands.iter().map(|_| None).collect();
+        let items = vec![None; request.commands.len()];
         let rest = request.commands.into_iter();
         let (parallel, is_advancing) = (request.parallel, false);
-        let batch = Batch { origin, rest, replies, begun: 0, done: 0, parallel, is_advancing };
+        let batch = Batch { origin, rest, replies, items, begun: 0, done: 0, parallel, is_advancing };
         let batch = self.calls.batches.insert(batch);
         self.advance(now, batch);
     }
@@ -65,6 +68,14 @@ impl Shard {
 }
 
 impl Batch {
+    pub(super) fn note_begin(&mut self, index: usize, method: Method, at: Time) {
+        self.items[index] = Some((method, at));
+    }
+
+    pub(super) fn begun(&self, index: usize) -> Option<(Method, Time)> {
+        self.items[index]
+    }
+
     /// The next command that may begin.
     fn next(&mut self) -> Option<(usize, Result<Box<Request>, ApiError>)> {
         if !self.parallel && self.done < self.begun {

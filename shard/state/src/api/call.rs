@@ -1,8 +1,8 @@
 //! Who made a call, and the answer to give.
 
 use super::{ApiOutcome, Batch, Broadcast};
-use crate::Now;
 use crate::shard::{ApiAnswer, ApiCallId, Shard};
+use crate::{Now, Time};
 use ringcast_proto::api::{ApiResult, Method, encode_legacy_reply, encode_response, encode_transport_error};
 use ringcast_proto::codes::ApiError;
 use slab::Slab;
@@ -22,6 +22,7 @@ pub(crate) struct Http {
     pub(super) call: ApiCallId,
     pub(super) method: Method,
     pub(super) shape: Shape,
+    pub(super) began_at: Time,
 }
 
 /// How the response looks.
@@ -53,10 +54,32 @@ impl Shard {
 
     /// A request is done with.
     pub(crate) fn complete(&mut self, now: Now, origin: &Origin, outcome: ApiOutcome) {
+        self.note_end(now, origin, &outcome);
         match origin {
             Origin::Batch { batch, index } => self.batch_item_done(now, *batch, *index, outcome),
             Origin::Http(http) => self.answers.push_back(http.answer(outcome)),
         }
+    }
+}
+
+/// Counting; a batch is counted by what is in it.
+impl Shard {
+    pub(super) fn note_begin(&mut self, now: Now, origin: &Origin, method: Method) {
+        if let Origin::Batch { batch, index } = *origin {
+            self.calls.batches[batch].note_begin(index, method, now.at);
+        }
+    }
+
+    fn note_end(&mut self, now: Now, origin: &Origin, outcome: &ApiOutcome) {
+        let begun = match origin {
+            Origin::Http(http) => Some((http.method, http.began_at)),
+            Origin::Batch { batch, index } => self.calls.batches[*batch].begun(*index),
+        };
+        let Some((method, began_at)) = begun.filter(|(method, _)| *method != Method::Batch) else { return };
+        if let Err(error) = outcome {
+            self.metrics.api_errors.count((method.as_str(), Some(error.code)));
+        }
+        self.unwritten.call(&mut self.metrics, method, began_at, now.at);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::Now;
 use crate::channel::Position;
 use crate::client::count;
 use crate::message::{Ask, AskHistory, Message, Publications};
+use crate::metrics::Action;
 use crate::namespace::ChannelOptions;
 use crate::shard::{Shard, Waiting};
 use ringcast_proto::api::{ApiResult, HistoryRequest, HistoryResult, PresenceResult, PresenceStatsResult, Publication};
@@ -31,6 +32,7 @@ impl Shard {
         if !self.known(channel)?.presence {
             return Err(ApiError::NOT_AVAILABLE);
         }
+        self.metrics.act(if stats { Action::PresenceStats } else { Action::Presence });
         let request = self.ask(now, Waiting::ApiPresence { origin: origin.clone(), stats });
         let ask = Ask { request, channel: channel.into(), deadline: self.deadline(now) };
         self.post.send(self.home(channel), Message::Presence(Box::new(ask)));

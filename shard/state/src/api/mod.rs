@@ -40,10 +40,13 @@ impl Shard {
             return self.answers.push_back(ApiAnswer::empty(call, 404));
         };
         match decode_request(method, body) {
-            Err(_) => self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n")),
+            Err(_) => {
+                self.metrics.api_errors.count((method.as_str(), None));
+                self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n"));
+            }
             Ok(request) => {
                 let shape = if transport_errors { Shape::TransportErrors } else { Shape::Plain };
-                let origin = Origin::Http(Box::new(Http { call, method, shape }));
+                let origin = Origin::Http(Box::new(Http { call, method, shape, began_at: now.at }));
                 self.begin(now, origin, request);
             }
         }
@@ -56,13 +59,15 @@ impl Shard {
         };
         let ids = commands.iter().map(|command| command.id).collect();
         let commands = commands.into_iter().map(|command| command.request.map(Box::new)).collect();
-        let origin = Origin::Http(Box::new(Http { call, method: Method::Batch, shape: Shape::Legacy { ids } }));
+        let shape = Shape::Legacy { ids };
+        let origin = Origin::Http(Box::new(Http { call, method: Method::Batch, shape, began_at: now.at }));
         self.begin(now, origin, Request::Batch(BatchRequest { commands, parallel: false }));
     }
 
     /// Starts a request; `complete` is called with its outcome, maybe at once.
     pub(crate) fn begin(&mut self, now: Now, origin: Origin, request: Request) {
         self.is_changing = true;
+        self.note_begin(now, &origin, request.method());
         let started = match request {
             Request::Publish(request) => self.api_publish(now, &origin, request),
             Request::Broadcast(request) => self.api_broadcast(now, &origin, request),

@@ -40,6 +40,7 @@ impl Shard {
             request: waiting,
             channel,
             deadline: self.deadline(now),
+            accepted_at: now.at,
             data,
             info: None,
             tags: request.tags,

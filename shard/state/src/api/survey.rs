@@ -4,8 +4,9 @@ use super::Origin;
 use crate::Now;
 use crate::glob::Glob;
 use crate::message::{Message, Survey, SurveyAnswer};
+use crate::metrics::{Action, micros};
 use crate::shard::{Shard, Waiting};
-use crate::{RequestId, ShardId};
+use crate::{RequestId, ShardId, Time};
 use ringcast_proto::api::{ApiResult, ChannelInfo, ChannelsResult, InfoResult, NodeResult};
 use ringcast_proto::codes::ApiError;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub(crate) struct Gathering {
     origin: Origin,
     missing: usize,
     found: Found,
+    began_at: Time,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Shard {
 
     fn survey(&mut self, now: Now, origin: &Origin, question: Survey, found: Found) {
         let shards: Vec<ShardId> = self.post.shards().collect();
-        let gathering = Gathering { origin: origin.clone(), missing: shards.len(), found };
+        let gathering = Gathering { origin: origin.clone(), missing: shards.len(), found, began_at: now.at };
         let request = self.ask(now, Waiting::ApiSurvey(Box::new(gathering)));
         let question = Arc::new(question);
         for shard in shards {
@@ -83,7 +85,12 @@ impl Shard {
             return;
         }
         if let Some(Waiting::ApiSurvey(gathering)) = self.pending.take(request) {
-            let Gathering { origin, found, .. } = *gathering;
+            let Gathering { origin, found, began_at, .. } = *gathering;
+            // The reference knows the numbers of `info` without asking.
+            if matches!(found, Found::Channels(_)) {
+                self.metrics.act(Action::Survey);
+                self.metrics.surveys.record(micros(began_at, now.at));
+            }
             self.complete(now, &origin, Ok(found.into_result()));
         }
     }

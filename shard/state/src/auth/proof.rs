@@ -55,6 +55,8 @@ pub(crate) enum Need {
 pub(crate) struct Unproven {
     pub(crate) connection: ConnectionId,
     pub(crate) command: Command,
+    /// The turn in which it was set aside.
+    pub(crate) began_at: Time,
 }
 
 /// What did not come in time.

@@ -1,6 +1,7 @@
 //! What the home side needs of its shard to act.
 
 use crate::message::Message;
+use crate::metrics::Metrics;
 use crate::post::Post;
 use crate::random::Random;
 use crate::wheel::Wheel;
@@ -14,6 +15,7 @@ pub(crate) struct Context<'a> {
     pub(crate) post: &'a mut Post,
     pub(crate) random: &'a mut Random,
     pub(crate) wheel: &'a mut Wheel,
+    pub(crate) metrics: &'a mut Metrics,
     pub(crate) delta_table: &'a mut delta::Table,
     /// The shard whose message it is.
     pub(crate) from: ShardId,

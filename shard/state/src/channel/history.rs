@@ -3,6 +3,7 @@
 use super::{Context, Homes, Position, retention};
 use crate::Variant;
 use crate::message::{Ask, AskHistory, Message, Publications};
+use crate::metrics::Action;
 use ringcast_proto::codes::ReplyError;
 
 impl Homes {
@@ -11,6 +12,7 @@ impl Homes {
         if ask.deadline < context.now.at {
             return;
         }
+        context.metrics.act(Action::History);
         let result = self.read(context, &ask).map(Box::new);
         if let Some(index) = self.find(&ask.channel) {
             self.settle(index, context.wheel, &context.options.limits);
@@ -41,6 +43,7 @@ impl Homes {
 
     /// Drops publications; epoch and top offset stay.
     pub(crate) fn history_remove(&mut self, context: &mut Context<'_>, ask: Ask) {
+        context.metrics.act(Action::HistoryRemove);
         if let Some(index) = self.find(&ask.channel)
             && let Some(stream) = &mut self.channels[index].stream
         {

@@ -63,6 +63,7 @@ impl Idle {
 mod tests {
     use super::super::{Context, Homes};
     use crate::message::{Ask, AskHistory, Publish};
+    use crate::metrics::Metrics;
     use crate::namespace::{ChannelConfig, ChannelOptions};
     use crate::options::Limits;
     use crate::post::Post;
@@ -84,6 +85,7 @@ mod tests {
         post: Post,
         random: Random,
         wheel: Wheel,
+        metrics: Metrics,
         delta_table: delta::Table,
         now: Now,
     }
@@ -101,6 +103,7 @@ mod tests {
                 post: Post::new(ShardId(0), 1, 1 << 20),
                 random: Random::new([7; 32]),
                 wheel: Wheel::new(now.at),
+                metrics: Metrics::default(),
                 delta_table: delta::Table::default(),
                 now,
             }
@@ -113,6 +116,7 @@ mod tests {
                 post: &mut self.post,
                 random: &mut self.random,
                 wheel: &mut self.wheel,
+                metrics: &mut self.metrics,
                 delta_table: &mut self.delta_table,
                 from: ShardId(0),
             };
@@ -132,6 +136,7 @@ mod tests {
                 request: REQUEST,
                 channel: channel.into(),
                 deadline: self.now.at,
+                accepted_at: self.now.at,
                 data: "{}".into(),
                 info: None,
                 tags: BTreeMap::new(),

@@ -15,6 +15,8 @@ pub struct Publication {
     pub offset: u64,
     /// Epoch of the stream; empty when it is in none.
     pub epoch: Epoch,
+    /// The turn in which the shard of its publisher took it in.
+    pub accepted_at: Time,
     /// When the home put it in order.
     pub ordered_at: Time,
     content: wire::Publication,
@@ -34,8 +36,8 @@ pub enum Encoded {
 }
 
 impl Publication {
-    pub(crate) fn new(content: wire::Publication, epoch: Epoch, ordered_at: Time) -> Self {
-        Publication { offset: content.offset, epoch, ordered_at, content, forms: Default::default() }
+    pub(crate) fn new(content: wire::Publication, epoch: Epoch, accepted_at: Time, ordered_at: Time) -> Self {
+        Publication { offset: content.offset, epoch, accepted_at, ordered_at, content, forms: Default::default() }
     }
 
     /// Makes a form present that carries the payload whole.

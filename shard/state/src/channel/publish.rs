@@ -4,6 +4,7 @@ use super::publication::Publication;
 use super::{Context, Epoch, Homes, Position, Results, retention};
 use crate::Variant;
 use crate::message::{Message, Publish};
+use crate::metrics::{BrokerMessage, Suppressed, micros};
 use ringcast_proto::client as wire;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ impl Homes {
             return;
         }
         let request = publish.request;
+        context.metrics.broker_sent[BrokerMessage::Publication as usize] += 1;
+        context.metrics.accept_to_home.record(micros(publish.accepted_at, context.now.at));
         let result = Ok(self.order(context, publish));
         context.answer(Message::Published { request, result });
     }
@@ -25,9 +28,10 @@ impl Homes {
         let has_key = !publish.idempotency_key.is_empty();
         if retention.is_none() && !has_key {
             if let Some(index) = self.find(&publish.channel) {
-                let publication = Publication::new(content(&publish, 0), Epoch::default(), context.now.at);
+                let publication = unkept(context, &publish);
                 self.channels[index].fan_out(context, publication, None);
             }
+            context.metrics.broker_received[BrokerMessage::Publication as usize] += 1;
             return Position::default();
         }
 
@@ -36,32 +40,32 @@ impl Homes {
         let channel = &mut self.channels[index];
         let remembered = channel.results.as_ref().and_then(|results| results.get(&publish.idempotency_key, now));
         if let Some(position) = remembered.filter(|_| has_key) {
+            context.metrics.suppressed[Suppressed::Idempotency as usize] += 1;
             return position.clone();
         }
         let position = match retention {
             None => {
-                channel.fan_out(
-                    context,
-                    Publication::new(content(&publish, 0), Epoch::default(), context.now.at),
-                    None,
-                );
+                let publication = unkept(context, &publish);
+                channel.fan_out(context, publication, None);
                 Position::default()
             }
             Some(retention) => {
                 let stream = channel.stream(retention.meta_ttl, now, context.random);
                 if stream.is_outdated(publish.version, &publish.version_epoch) {
+                    context.metrics.suppressed[Suppressed::Version as usize] += 1;
                     return stream.position();
                 }
                 let (offset, epoch) = (stream.next_offset(), stream.position().epoch);
                 let base = if publish.delta { stream.latest_data() } else { None };
                 let base = base.filter(|_| !channel.is_base_lost);
-                let publication = Publication::new(content(&publish, offset), epoch, now);
+                let publication = Publication::new(content(&publish, offset), epoch, publish.accepted_at, now);
                 let publication = channel.fan_out(context, publication, base.as_deref());
                 let stream = channel.stream(retention.meta_ttl, now, context.random);
                 stream.append(publication, retention, now);
                 stream.position()
             }
         };
+        context.metrics.broker_received[BrokerMessage::Publication as usize] += 1;
         if has_key {
             let seed = context.random.next_u32();
             let results = channel.results.get_or_insert_with(|| Box::new(Results::new(seed.into())));
@@ -97,6 +101,11 @@ impl super::HomeChannel {
         self.listeners.send(context.post, deliver);
         publication
     }
+}
+
+/// A publication that is in no stream.
+fn unkept(context: &Context<'_>, publish: &Publish) -> Publication {
+    Publication::new(content(publish, 0), Epoch::default(), publish.accepted_at, context.now.at)
 }
 
 /// The publication as it stands on the wire.

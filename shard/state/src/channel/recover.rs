@@ -75,7 +75,7 @@ mod tests {
         let mut stream = Stream::new("e".into(), now, ttl);
         for offset in 1..=8 {
             let content = wire::Publication { offset, data: "{}".into(), ..Default::default() };
-            stream.append(Arc::new(Publication::new(content, "e".into(), now)), retention, now);
+            stream.append(Arc::new(Publication::new(content, "e".into(), now, now)), retention, now);
         }
         stream
     }

@@ -206,7 +206,7 @@ mod tests {
 
     fn append(stream: &mut Stream, size: usize, now: Time) {
         let content = wire::Publication { offset: stream.next_offset(), data: "{}".into(), ..Default::default() };
-        let publication = Publication::new(content, stream.position().epoch, now);
+        let publication = Publication::new(content, stream.position().epoch, now, now);
         stream.append(Arc::new(publication), Retention { size, ttl: TTL, meta_ttl: META_TTL }, now);
     }
 

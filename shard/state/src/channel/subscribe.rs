@@ -2,6 +2,7 @@
 
 use super::{Context, Homes, meta_ttl, recover};
 use crate::message::{Member, Message, Renew, Subscribe, Subscribed, Unsubscribe};
+use crate::metrics::{Action, BrokerMessage};
 
 impl Homes {
     /// Counts a subscriber and tells it where the stream stands and what it missed. From this answer on its shard gets every
@@ -12,6 +13,7 @@ impl Homes {
         let channel = &mut self.channels[index];
         if channel.listeners.subscribers() == 0 {
             self.active += 1;
+            context.metrics.act(Action::BrokerSubscribe);
         }
         // Counted and shown even when it comes too late: the unsubscribe that follows will be, too.
         channel.listeners.add(context.from, subscribe.variant);
@@ -20,6 +22,7 @@ impl Homes {
         if let Some(member) = member.filter(|member| member.presence) {
             let presence = channel.presence.get_or_insert_with(Box::default);
             presence.add(member.client, member.info.clone());
+            context.metrics.act(Action::AddPresence);
         }
         if subscribe.deadline >= now {
             self.answer_subscriber(context, index, &subscribe);
@@ -41,6 +44,12 @@ impl Homes {
             let stream = channel.stream(meta_ttl, context.now.at, context.random);
             top = Some(stream.position());
             let variant = subscribe.variant;
+            context.metrics.act(Action::History);
+            context.metrics.act(match &subscribe.recover {
+                None => Action::HistoryStreamTop,
+                Some(wish) if wish.cache => Action::HistoryRecoverCache,
+                Some(_) => Action::HistoryRecover,
+            });
             recovery =
                 subscribe.recover.as_ref().map(|wish| recover::recover(stream, wish, variant, context.delta_table));
         }
@@ -64,8 +73,12 @@ impl Homes {
         channel.positioned -= u32::from(unsubscribe.positioned);
         if channel.listeners.subscribers() == 0 {
             self.active -= 1;
+            context.metrics.act(Action::BrokerUnsubscribe);
         }
         if let Some(member) = &unsubscribe.member {
+            if member.presence {
+                context.metrics.act(Action::RemovePresence);
+            }
             channel.forget(member);
             channel.tell(context, member, false);
         }
@@ -87,6 +100,7 @@ impl super::HomeChannel {
         if !member.join_leave {
             return;
         }
+        context.metrics.brokered(if joined { BrokerMessage::Join } else { BrokerMessage::Leave });
         let (channel, info) = (&self.name, &member.info);
         let message = || Message::Membership { channel: channel.clone(), info: info.clone(), joined };
         self.listeners.send(context.post, message);

@@ -37,13 +37,13 @@ impl Backlog {
         must_pause
     }
 
-    /// The command whose turn it is.
-    pub(super) fn next(&mut self, encoding: Encoding) -> Option<Command> {
+    /// The command whose turn it is, and its size.
+    pub(super) fn next(&mut self, encoding: Encoding) -> Option<(Command, usize)> {
         let first = self.frames.front_mut()?;
         let waiting = &first.frame[first.served..];
         let mut commands = decode_commands(encoding, waiting);
         let command = commands.next()?.unwrap_or(MALFORMED);
-        let rest = commands.rest().map_or(0, <[u8]>::len);
+        let (size, rest) = (commands.size(), commands.rest().map_or(0, <[u8]>::len));
         let served = waiting.len() - rest;
         self.bytes -= served;
         first.served += served;
@@ -51,7 +51,7 @@ impl Backlog {
             self.frames.pop_front();
             self.bytes -= FRAME_WEIGHT;
         }
-        Some(command)
+        Some((command, size))
     }
 
     /// True when receiving was paused and may go on.
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn ids(backlog: &mut Backlog, count: usize) -> Vec<u32> {
-        (0..count).map_while(|_| backlog.next(Encoding::Json)).map(|command| command.id).collect()
+        (0..count).map_while(|_| backlog.next(Encoding::Json)).map(|(command, _)| command.id).collect()
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
         for broken in [&b""[..], b"x", b"{\"id\":1}\n\n{\"id\":2}"] {
             let mut backlog = Backlog::default();
             backlog.push(broken, 1000);
-            let got: Vec<Command> = std::iter::from_fn(|| backlog.next(Encoding::Json)).collect();
+            let got: Vec<Command> = std::iter::from_fn(|| Some(backlog.next(Encoding::Json)?.0)).collect();
             assert_eq!(got.last(), Some(&MALFORMED), "{broken:?}");
             assert!(backlog.is_empty() && backlog.bytes == 0, "{broken:?}");
         }

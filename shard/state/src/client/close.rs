@@ -14,6 +14,9 @@ impl Shard {
             return;
         }
         self.release(connection);
+        if disconnect.code != Disconnect::CONNECTION_CLOSED.code {
+            self.metrics.disconnects.count(disconnect.code);
+        }
         // A slow client would not take what is queued, and 3000 means that there is nobody to take it.
         let code = disconnect.code;
         let flush = code != Disconnect::SLOW.code && code != Disconnect::CONNECTION_CLOSED.code;
@@ -32,6 +35,9 @@ impl Shard {
     /// Ends subscriptions and gives back everything that others hold for the connection. A second call does nothing.
     fn release(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get_mut(connection) else { return };
+        if client.is_live() {
+            self.metrics.disconnected(client.program);
+        }
         client.phase = Phase::Closed;
         client.backlog = None;
         while let Some(client) = self.clients.get_mut(connection)

@@ -2,8 +2,9 @@
 
 use super::{Client, Phase, Refusal};
 use crate::auth::Proof;
+use crate::metrics::{FrameType, micros};
 use crate::shard::{Action, Shard};
-use crate::{ConnectionId, Now, Pings};
+use crate::{ConnectionId, Now, Pings, Time};
 use ringcast_proto::client::{Command, Encoding, ReplyResult, Request, decode_commands};
 use ringcast_proto::codes::Disconnect;
 
@@ -11,10 +12,23 @@ use ringcast_proto::codes::Disconnect;
 /// the answers to those before.
 pub(super) const MALFORMED: Command = Command { id: 1, request: None };
 
+/// A command that is being served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Serving {
+    /// For the reply.
+    pub(crate) id: u32,
+    /// What it asks for.
+    pub(crate) frame: FrameType,
+    /// The turn in which its turn came.
+    pub(crate) began_at: Time,
+}
+
 /// How a command went.
 pub(super) enum Served {
     /// Nothing more will come of it.
     Done,
+    /// Likewise, and it counts as no command: a pong, or the connection is past serving.
+    Ignored,
     /// `finish_command` is or was called when it is answered.
     Later,
 }
@@ -32,7 +46,7 @@ impl Shard {
         let mut commands = decode_commands(encoding, frame);
         while let Some(command) = commands.next() {
             self.is_changing = true;
-            self.serve(now, connection, command.unwrap_or(MALFORMED));
+            self.serve(now, connection, command.unwrap_or(MALFORMED), commands.size());
             self.is_changing = false;
             if let Some(rest) = commands.rest()
                 && self.must_wait(connection)
@@ -61,7 +75,8 @@ impl Shard {
     }
 
     /// A command that was answered later is done with: serves those behind it.
-    pub(crate) fn finish_command(&mut self, now: Now, connection: ConnectionId) {
+    pub(crate) fn finish_command(&mut self, now: Now, connection: ConnectionId, serving: Serving) {
+        self.unwritten.command(&mut self.metrics, serving.frame, serving.began_at, now.at);
         let Some(client) = self.clients.get_mut(connection) else { return };
         client.in_flight -= 1;
         self.serve_waiting(now, connection);
@@ -69,12 +84,12 @@ impl Shard {
 
     /// Serves commands of the backlog as long as their turn has come.
     pub(super) fn serve_waiting(&mut self, now: Now, connection: ConnectionId) {
-        while let Some(command) = self.take_waiting(connection) {
-            self.serve(now, connection, command);
+        while let Some((command, size)) = self.take_waiting(connection) {
+            self.serve(now, connection, command, size);
         }
     }
 
-    fn take_waiting(&mut self, connection: ConnectionId) -> Option<Command> {
+    fn take_waiting(&mut self, connection: ConnectionId) -> Option<(Command, usize)> {
         let (concurrency, bytes_max) = (self.concurrency(), self.options.limits.backlog_max_size);
         let client = self.clients.get_mut(connection)?;
         if is_busy(client, concurrency) {
@@ -91,25 +106,40 @@ impl Shard {
         command
     }
 
-    fn serve(&mut self, now: Now, connection: ConnectionId, command: Command) {
+    /// `size`: bytes of the command as it came.
+    fn serve(&mut self, now: Now, connection: ConnectionId, command: Command, size: usize) {
+        let frame = FrameType::of_command(&command);
         if let Some(client) = self.clients.get_mut(connection) {
             client.in_flight += 1;
+            // As the reference: what comes before connect is not counted.
+            if client.is_live() || frame == FrameType::Connect {
+                self.metrics.received(frame, size);
+            }
         }
         if let Some(command) = self.set_aside(now, connection, command) {
-            self.perform(now, connection, command, Proof::Open);
+            self.perform(now, connection, command, Proof::Open, now.at);
         }
     }
 
     /// Carries out a command that is counted as being served.
-    pub(super) fn perform(&mut self, now: Now, connection: ConnectionId, command: Command, proof: Proof) {
-        let id = command.id;
-        let is_connect = matches!(command.request, Some(Request::Connect(_)));
-        match self.dispatch(now, connection, command, proof) {
+    pub(super) fn perform(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        command: Command,
+        proof: Proof,
+        began_at: Time,
+    ) {
+        let serving = Serving { id: command.id, frame: FrameType::of_command(&command), began_at };
+        let mut is_counted = !matches!(serving.frame, FrameType::ClientPong | FrameType::Unknown);
+        match self.dispatch(now, connection, command, serving, proof) {
             Ok(Served::Later) => return,
             Ok(Served::Done) => {}
+            Ok(Served::Ignored) => is_counted = false,
             Err(Refusal::Close(disconnect)) => self.close(connection, disconnect),
             Err(Refusal::Error(error)) => {
-                self.write_error(connection, id, error);
+                self.write_error(connection, serving, error);
+                let is_connect = serving.frame == FrameType::Connect;
                 if let Some(client) = self.clients.get_mut(connection).filter(|_| is_connect) {
                     client.phase = Phase::Unusable;
                 }
@@ -118,37 +148,51 @@ impl Shard {
         if let Some(client) = self.clients.get_mut(connection) {
             client.in_flight -= 1;
         }
+        if is_counted {
+            self.unwritten.command(&mut self.metrics, serving.frame, serving.began_at, now.at);
+        }
     }
 
-    fn dispatch(&mut self, now: Now, connection: ConnectionId, command: Command, proof: Proof) -> Outcome {
+    fn dispatch(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        command: Command,
+        serving: Serving,
+        proof: Proof,
+    ) -> Outcome {
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
-        let is_connect = matches!(command.request, Some(Request::Connect(_)));
+        let (id, is_connect) = (command.id, serving.frame == FrameType::Connect);
         match client.phase {
-            Phase::Closed => return Ok(Served::Done),
+            Phase::Closed => return Ok(Served::Ignored),
             // Not even answered: the connection is closed as stale if the client does not leave before.
-            Phase::Unusable => return Ok(Served::Done),
+            Phase::Unusable => return Ok(Served::Ignored),
             Phase::Fresh | Phase::Connecting(_) if !is_connect => return Err(Disconnect::BAD_REQUEST.into()),
             Phase::Fresh | Phase::Connecting(_) | Phase::Live => {}
         }
-        let id = command.id;
-        if id == 0 && !matches!(command.request, Some(Request::Send(_))) {
+        if serving.frame == FrameType::ClientPong {
             let options = client.keep_alive_options(&self.options.client);
-            let is_expected = client.pings == Pings::Messages && client.keep_alive.handle_pong(&options);
-            return if is_expected { Ok(Served::Done) } else { Err(Disconnect::BAD_REQUEST.into()) };
+            let pinged_at = Some(client).filter(|client| client.pings == Pings::Messages);
+            let pinged_at = pinged_at.and_then(|client| client.keep_alive.handle_pong(&options));
+            let Some(pinged_at) = pinged_at else { return Err(Disconnect::BAD_REQUEST.into()) };
+            self.metrics.ping_pong.record(micros(pinged_at, now.at));
+            return Ok(Served::Ignored);
         }
         match command.request {
             None | Some(Request::Ping) => Err(Disconnect::BAD_REQUEST.into()),
-            Some(Request::Connect(request)) => self.connect(now, connection, id, *request, proof),
-            Some(Request::Subscribe(request)) => self.subscribe(now, connection, id, *request, proof),
+            Some(Request::Connect(request)) => self.connect(now, connection, serving, *request, proof),
+            Some(Request::Subscribe(request)) => self.subscribe(now, connection, serving, *request, proof),
             Some(Request::Unsubscribe(request)) => {
                 self.unsubscribe(connection, &request.channel)?;
                 self.write_result(connection, id, ReplyResult::Unsubscribe);
                 Ok(Served::Done)
             }
-            Some(Request::Publish(request)) => self.publish(now, connection, id, request),
-            Some(Request::Presence(request)) => self.ask_presence(now, connection, id, &request.channel, false),
-            Some(Request::PresenceStats(request)) => self.ask_presence(now, connection, id, &request.channel, true),
-            Some(Request::History(request)) => self.ask_history(now, connection, id, request),
+            Some(Request::Publish(request)) => self.publish(now, connection, serving, request),
+            Some(Request::Presence(request)) => self.ask_presence(now, connection, serving, &request.channel, false),
+            Some(Request::PresenceStats(request)) => {
+                self.ask_presence(now, connection, serving, &request.channel, true)
+            }
+            Some(Request::History(request)) => self.ask_history(now, connection, serving, request),
             Some(Request::Rpc(request)) => self.rpc(connection, id, &request.method),
             Some(Request::Send(_)) => Err(Disconnect::NOT_AVAILABLE.into()),
             Some(Request::Refresh(request)) => self.refresh(now, connection, id, &request.token, proof),

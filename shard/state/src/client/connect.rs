@@ -1,12 +1,13 @@
 //! The connect command: credentials, limits, server-side subscriptions. Source: protocol §5.
 
-use super::command::{Outcome, Served};
+use super::command::{Outcome, Served, Serving};
 use super::keep_alive::{KeepAlive, first_ping};
 use super::refresh::close_at;
 use super::subscribe::{Wish, grants_delta};
 use super::{Grant, Phase, Refusal, SubscribeReply};
 use crate::auth::{ConnectionToken, Proof, TokenError, verify_connection};
 use crate::message::{Message, Overrides, UserConnect};
+use crate::metrics::{FrameType, Program};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, Pings};
 use bytes::Bytes;
@@ -23,7 +24,7 @@ const TTL_MAX: i64 = 365 * 24 * 3600;
 /// A connect command that waits for other shards.
 #[derive(Debug)]
 pub(crate) struct Connecting {
-    id: u32,
+    serving: Serving,
     /// All but the subscriptions.
     result: ConnectResult,
     /// Results of those that are live, encoded.
@@ -72,7 +73,7 @@ impl Shard {
         &mut self,
         now: Now,
         connection: ConnectionId,
-        id: u32,
+        serving: Serving,
         request: ConnectRequest,
         proof: Proof,
     ) -> Outcome {
@@ -98,6 +99,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
         client.user = Arc::clone(&user);
         client.info = credentials.info;
+        client.program = Program { is_named: !request.name.is_empty(), is_versioned: !request.version.is_empty() };
         client.close_at = close_at;
         let ping_interval = match client.pings {
             Pings::Messages => self.options.client.ping_interval,
@@ -114,7 +116,7 @@ impl Shard {
             ..ConnectResult::default()
         };
         let connecting =
-            Connecting { id, result, live: BTreeMap::new(), subs, missing: 0, held: Vec::new(), held_bytes: 0 };
+            Connecting { serving, result, live: BTreeMap::new(), subs, missing: 0, held: Vec::new(), held_bytes: 0 };
         client.phase = Phase::Connecting(Box::new(connecting));
         client.user_place = Some(self.users.insert_local(&user, connection.slot));
 
@@ -278,19 +280,22 @@ impl Shard {
         let ping_interval = client.keep_alive_options(&self.options.client).ping_interval;
         let wanted = now.at + self.random.upper_half(ping_interval);
         let Phase::Connecting(connecting) = &mut client.phase else { return };
-        let (id, result) = (connecting.id, std::mem::take(&mut connecting.result));
+        let (serving, result) = (connecting.serving, std::mem::take(&mut connecting.result));
         let live = std::mem::take(&mut connecting.live);
         let held = std::mem::take(&mut connecting.held);
         client.phase = Phase::Live;
+        self.metrics.connected(client.program);
         if !ping_interval.is_zero() {
             client.keep_alive = KeepAlive::Quiet { ping_at: first_ping(wanted, ping_interval, connections) };
         }
-        self.write_with(connection, |encoding, out| wire::encode_connect_result(encoding, id, &result, &live, out));
+        self.write_with(connection, FrameType::Connect, |encoding, out| {
+            wire::encode_connect_result(encoding, serving.id, &result, &live, out)
+        });
         for frame in held {
             self.clients.push_shared(connection.slot, &frame, usize::MAX);
         }
         self.arm(connection);
-        self.finish_command(now, connection);
+        self.finish_command(now, connection, serving);
     }
 
     fn connecting(&mut self, connection: ConnectionId) -> Option<&mut Connecting> {

@@ -1,10 +1,11 @@
 //! Handing what the home sent to the subscribers on this shard: encoded once per form, queued for each.
 
 use super::Clients;
-use super::write::Scratch;
+use super::write::{Scratch, payload_len};
 use crate::channel::{Encoded, Publication};
 use crate::filters::Verdicts;
 use crate::hub::{HubIndex, Subscriber};
+use crate::metrics::{FrameType, Metrics, micros};
 use crate::shard::Shard;
 use crate::{ConnectionId, Form, Framing, Now, Variant};
 use ringcast_proto::client::{self as wire, ClientInfo, InvalidJson, Push, PushBody, Reply};
@@ -13,13 +14,31 @@ use std::rc::Rc;
 
 /// One message for many in its forms, each built when the first subscriber needs it.
 #[derive(Default)]
-struct Shared([Option<Option<Rc<[u8]>>>; Form::COUNT]);
+struct Shared([Option<Copies>; Form::COUNT]);
+
+/// A form, and how many subscribers have got it.
+struct Copies {
+    /// `None` when the encoding cannot carry the message.
+    frame: Option<Rc<[u8]>>,
+    handed: u32,
+}
 
 impl Shared {
-    /// The frame for a subscriber; `None` when its encoding cannot carry the message.
     #[inline]
-    fn get(&mut self, form: Form, build: impl FnOnce() -> Option<Rc<[u8]>>) -> Option<&Rc<[u8]>> {
-        self.0[form as usize].get_or_insert_with(build).as_ref()
+    fn get(&mut self, form: Form, build: impl FnOnce() -> Option<Rc<[u8]>>) -> &mut Copies {
+        self.0[form as usize].get_or_insert_with(|| Copies { frame: build(), handed: 0 })
+    }
+
+    /// Counts what was handed over, once per form. Returns how many subscribers have got it.
+    fn count(&self, metrics: &mut Metrics, frame_type: FrameType) -> u32 {
+        let copies = self.0.iter().flatten();
+        let handed = copies.filter_map(|copies| Some((copies.frame.as_ref()?, copies.handed)));
+        handed
+            .map(|(frame, handed)| {
+                metrics.sent(frame_type, handed.into(), payload_len(frame));
+                handed
+            })
+            .sum()
     }
 }
 
@@ -35,9 +54,9 @@ struct Round {
 impl Round {
     /// Queues the message for one subscriber; `None` is one that its encoding cannot carry.
     #[inline]
-    fn hand_over(&mut self, clients: &mut Clients, slot: u32, frame: Option<&Rc<[u8]>>, bytes_max: usize) {
-        match frame {
-            Some(frame) if clients.push_shared(slot, frame, bytes_max) => {}
+    fn hand_over(&mut self, clients: &mut Clients, slot: u32, copies: &mut Copies, bytes_max: usize) {
+        match &copies.frame {
+            Some(frame) if clients.push_shared(slot, frame, bytes_max) => copies.handed += 1,
             Some(_) => self.failed.push((slot, Disconnect::SLOW)),
             None => self.failed.push((slot, Disconnect::INAPPROPRIATE_PROTOCOL)),
         }
@@ -48,6 +67,7 @@ impl Shard {
     /// A publication came from the home.
     pub(crate) fn deliver(&mut self, now: Now, channel: &str, publication: &Publication) {
         let Some(index) = self.hub.find(channel) else { return };
+        self.metrics.home_to_shard.record(micros(publication.ordered_at, now.at));
         if !self.hub.advance(index, publication) || self.is_late(now, publication) {
             self.end_insufficient(index, |subscriber| subscriber.positioned);
             // The last subscription may have taken the channel with it.
@@ -55,7 +75,7 @@ impl Shard {
                 return;
             }
         }
-        let Shard { hub, filters, clients, scratch, options, .. } = self;
+        let Shard { hub, filters, clients, scratch, options, metrics, unwritten, .. } = self;
         let bytes_max = options.client.queue_max_size;
         let mut verdicts = Verdicts::new(filters, &publication.content().tags);
         let mut shared = Shared::default();
@@ -64,6 +84,7 @@ impl Shard {
             let is_delta = subscriber.variant.is_delta();
             // Deltas need every publication, so the filter of a delta subscriber is not applied; the reference does the same.
             if subscriber.filter.is_some_and(|filter| !is_delta && !verdicts.wants(filter)) {
+                metrics.filtered += 1;
                 continue;
             }
             round.any_delta |= is_delta;
@@ -71,6 +92,8 @@ impl Shard {
             let build = || share(scratch, form, |out| encode(form, channel, publication, out));
             round.hand_over(clients, subscriber.slot, shared.get(form, build), bytes_max);
         }
+        let deliveries = shared.count(metrics, FrameType::PushPublication);
+        unwritten.fan_out(metrics, publication.accepted_at, now.at, deliveries);
         if round.any_delta {
             self.hub.give_base(index);
         }
@@ -89,7 +112,7 @@ impl Shard {
         let info = Some(info.clone());
         let body = if joined { PushBody::Join(wire::Join { info }) } else { PushBody::Leave(wire::Leave { info }) };
         let push = Reply::Push(Push { channel: channel.to_owned(), body, id: 0 });
-        let Shard { hub, clients, scratch, options, .. } = self;
+        let Shard { hub, clients, scratch, options, metrics, .. } = self;
         let mut shared = Shared::default();
         let mut round = Round::default();
         for subscriber in hub.subscribers(index).iter().filter(|subscriber| subscriber.join_leave) {
@@ -98,6 +121,7 @@ impl Shard {
             let build = || share(scratch, form, |out| wire::encode_reply(encoding, &push, out));
             round.hand_over(clients, subscriber.slot, shared.get(form, build), options.client.queue_max_size);
         }
+        shared.count(metrics, if joined { FrameType::PushJoin } else { FrameType::PushLeave });
         self.close_failed(round);
     }
 

@@ -75,11 +75,11 @@ impl KeepAlive {
         }
     }
 
-    /// A pong came. False when none is outstanding, which the protocol forbids.
-    pub(crate) fn handle_pong(&mut self, options: &KeepAliveOptions) -> bool {
-        let KeepAlive::AwaitingPong { pinged_at } = *self else { return false };
+    /// A pong came. Returns when the ping was sent, and nothing when none is outstanding, which the protocol forbids.
+    pub(crate) fn handle_pong(&mut self, options: &KeepAliveOptions) -> Option<Time> {
+        let KeepAlive::AwaitingPong { pinged_at } = *self else { return None };
         *self = KeepAlive::Quiet { ping_at: pinged_at + options.ping_interval };
-        true
+        Some(pinged_at)
     }
 
     pub(crate) fn next_timeout(&self, options: &KeepAliveOptions) -> Option<Time> {
@@ -132,7 +132,7 @@ mod tests {
         let (mut keep_alive, options) = quiet();
         let pinged_at = Time(0) + INTERVAL;
         assert_eq!(keep_alive.handle_timeout(pinged_at, &options), Some(Due::SendPing));
-        assert!(keep_alive.handle_pong(&options));
+        assert_eq!(keep_alive.handle_pong(&options), Some(pinged_at));
         assert_eq!(keep_alive.next_timeout(&options), Some(pinged_at + INTERVAL));
     }
 
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn pong_is_legal_once_per_ping() {
         let (mut keep_alive, options) = quiet();
-        assert!(!keep_alive.handle_pong(&options));
+        assert_eq!(keep_alive.handle_pong(&options), None);
         keep_alive.handle_timeout(Time(0) + INTERVAL, &options);
-        assert!(keep_alive.handle_pong(&options));
-        assert!(!keep_alive.handle_pong(&options));
+        assert!(keep_alive.handle_pong(&options).is_some());
+        assert_eq!(keep_alive.handle_pong(&options), None);
     }
 }

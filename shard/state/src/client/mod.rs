@@ -17,12 +17,14 @@ mod timer;
 mod unsubscribe;
 mod write;
 
+pub(crate) use command::Serving;
 pub(crate) use query::count;
 pub(crate) use subscribe::{SubscribeReply, Subscribing};
 pub(crate) use subscription::Grant;
 pub(crate) use write::Scratch;
 
 use crate::frame::{Frame, SendQueue};
+use crate::metrics::Program;
 use crate::{ClientId, ConnectionId, Framing, Pings, Time};
 use backlog::Backlog;
 use bytes::Bytes;
@@ -43,6 +45,7 @@ pub(crate) struct Client {
     pub(crate) framing: Framing,
     pub(crate) pings: Pings,
     pub(crate) phase: Phase,
+    pub(crate) program: Program,
     /// Empty for an anonymous user. Before connect: the user that the transport vouches for.
     pub(crate) user: Arc<str>,
     /// Place in the shard's list of the user's connections; `None` before it is there.

@@ -26,7 +26,7 @@ impl Shard {
         let Some((token, kind)) = token_of(&command).filter(|_| is_allowed) else { return Some(command) };
         let Some(need) = need(token, kind.options(&self.options), &self.proofs.keys, now) else { return Some(command) };
         let deadline = self.proof_deadline(now);
-        self.proofs.insert(Unproven { connection, command }, need, deadline);
+        self.proofs.insert(Unproven { connection, command, began_at: now.at }, need, deadline);
         None
     }
 
@@ -82,7 +82,7 @@ impl Shard {
     }
 
     fn serve_proven(&mut self, now: Now, unproven: Unproven, proof: Proof) {
-        self.perform(now, unproven.connection, unproven.command, proof);
+        self.perform(now, unproven.connection, unproven.command, proof, unproven.began_at);
         self.serve_waiting(now, unproven.connection);
     }
 }

@@ -1,7 +1,7 @@
 //! The publish command. Source: behaviour §1.
 
 use super::Client;
-use super::command::{Outcome, Served};
+use super::command::{Outcome, Served, Serving};
 use crate::channel::Position;
 use crate::message::{self, Message};
 use crate::namespace::ChannelOptions;
@@ -17,7 +17,13 @@ use std::sync::Arc;
 const MAP: i32 = 1;
 
 impl Shard {
-    pub(super) fn publish(&mut self, now: Now, connection: ConnectionId, id: u32, request: PublishRequest) -> Outcome {
+    pub(super) fn publish(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        serving: Serving,
+        request: PublishRequest,
+    ) -> Outcome {
         if request.channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
@@ -43,9 +49,10 @@ impl Shard {
         let channel = self.channel_name(request.channel);
         let home = self.home(&channel);
         let publish = message::Publish {
-            request: self.ask(now, Waiting::Publish { connection, id }),
+            request: self.ask(now, Waiting::Publish { connection, serving }),
             channel,
             deadline: self.deadline(now),
+            accepted_at: now.at,
             data: request.data,
             info: Some(info),
             tags: BTreeMap::new(),
@@ -78,13 +85,13 @@ impl Shard {
         &mut self,
         now: Now,
         connection: ConnectionId,
-        id: u32,
+        serving: Serving,
         result: Result<Position, ReplyError>,
     ) {
         match result {
-            Ok(_) => self.write_result(connection, id, ReplyResult::Publish),
-            Err(error) => self.write_error(connection, id, error),
+            Ok(_) => self.write_result(connection, serving.id, ReplyResult::Publish),
+            Err(error) => self.write_error(connection, serving, error),
         }
-        self.finish_command(now, connection);
+        self.finish_command(now, connection, serving);
     }
 }

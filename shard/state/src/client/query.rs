@@ -1,11 +1,12 @@
 //! Commands that read: presence, presence_stats, history; and RPC, which has nothing to read from yet.
 
 use super::Client;
-use super::command::{Outcome, Served};
+use super::command::{Outcome, Served, Serving};
 use super::subscription::State;
 use super::write::bodies;
 use crate::channel::Position;
 use crate::message::{Ask, AskHistory, Message, Publications};
+use crate::metrics::{Action, FrameType};
 use crate::namespace::ChannelOptions;
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, Variant};
@@ -22,7 +23,7 @@ impl Shard {
         &mut self,
         now: Now,
         connection: ConnectionId,
-        id: u32,
+        serving: Serving,
         channel: &str,
         stats: bool,
     ) -> Outcome {
@@ -38,7 +39,8 @@ impl Shard {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
         let (home, channel) = (self.home(channel), channel.into());
-        let request = self.ask(now, Waiting::Presence { connection, id, stats });
+        self.metrics.act(if stats { Action::PresenceStats } else { Action::Presence });
+        let request = self.ask(now, Waiting::Presence { connection, serving, stats });
         let ask = Ask { request, channel, deadline: self.deadline(now) };
         self.post.send(home, Message::Presence(Box::new(ask)));
         Ok(Served::Later)
@@ -49,30 +51,30 @@ impl Shard {
         &mut self,
         now: Now,
         connection: ConnectionId,
-        id: u32,
+        serving: Serving,
         stats: bool,
         members: Result<Vec<Arc<ClientInfo>>, ReplyError>,
     ) {
         match members {
-            Err(error) => self.write_error(connection, id, error),
+            Err(error) => self.write_error(connection, serving, error),
             Ok(members) if stats => {
                 let (num_clients, num_users) = count(&members);
                 let result = PresenceStatsResult { num_clients, num_users };
-                self.write_result(connection, id, ReplyResult::PresenceStats(result));
+                self.write_result(connection, serving.id, ReplyResult::PresenceStats(result));
             }
             Ok(members) => {
                 let presence = members.iter().map(|info| (info.client.clone(), info.as_ref().clone())).collect();
-                self.write_result(connection, id, ReplyResult::Presence(PresenceResult { presence }));
+                self.write_result(connection, serving.id, ReplyResult::Presence(PresenceResult { presence }));
             }
         }
-        self.finish_command(now, connection);
+        self.finish_command(now, connection, serving);
     }
 
     pub(super) fn ask_history(
         &mut self,
         now: Now,
         connection: ConnectionId,
-        id: u32,
+        serving: Serving,
         request: HistoryRequest,
     ) -> Outcome {
         if request.channel.is_empty() {
@@ -99,7 +101,7 @@ impl Shard {
         let since = request.since.map(|since| Position { offset: since.offset, epoch: (&*since.epoch).into() });
         let home = self.home(&request.channel);
         let ask = AskHistory {
-            request: self.ask(now, Waiting::History { connection, id }),
+            request: self.ask(now, Waiting::History { connection, serving }),
             channel: request.channel.into(),
             deadline: self.deadline(now),
             since,
@@ -116,23 +118,23 @@ impl Shard {
         &mut self,
         now: Now,
         connection: ConnectionId,
-        id: u32,
+        serving: Serving,
         result: Result<Box<Publications>, ReplyError>,
     ) {
         match result {
-            Err(error) => self.write_error(connection, id, error),
+            Err(error) => self.write_error(connection, serving, error),
             Ok(read) => {
                 let (offset, epoch) = (read.top.offset, read.top.epoch.to_string());
                 let result = HistoryResult { offset, epoch, ..HistoryResult::default() };
-                self.write_with(connection, |encoding, out| {
+                self.write_with(connection, FrameType::History, |encoding, out| {
                     let publications = read.publications.iter().map(AsRef::as_ref);
                     let bodies = bodies(publications, Variant::new(encoding, false)).ok_or(InvalidJson)?;
-                    wire::encode_history_result(encoding, id, &result, &bodies, out);
+                    wire::encode_history_result(encoding, serving.id, &result, &bodies, out);
                     Ok::<(), InvalidJson>(())
                 });
             }
         }
-        self.finish_command(now, connection);
+        self.finish_command(now, connection, serving);
     }
 
     /// RPC methods are served by proxies; the built-in ping needs none.

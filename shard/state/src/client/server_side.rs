@@ -100,8 +100,7 @@ impl Shard {
             (Some(index), Some(_)) => self.end_with_push(connection, index, why),
             // Useless, but what the reference does: who is not subscribed is told, too.
             _ => {
-                let push = wire::Unsubscribe { code: why.code, reason: why.reason.into_owned() };
-                self.write_push(connection, channel, PushBody::Unsubscribe(push));
+                self.push_unsubscribe(connection, channel, why);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The subscribe command, and every other way to a subscription. Source: protocol §6, behaviour §1.
 
-use super::command::{Outcome, Served};
+use super::command::{Outcome, Served, Serving};
 use super::connect::subscription_ttl;
 use super::refresh::close_at;
 use super::subscription::{Detail, State, Subscription};
@@ -9,6 +9,7 @@ use super::{Grant, Refusal};
 use crate::auth::{Proof, SubscriptionToken, TokenError, verify_subscription};
 use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
+use crate::metrics::FrameType;
 use crate::namespace::{ChannelOptions, DeltaType, SubscriptionType};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, RequestId, ShardId, Variant};
@@ -32,8 +33,8 @@ const SHARED_POLL: i32 = 4;
 pub(crate) enum SubscribeReply {
     /// A subscribe command.
     Command {
-        /// Its id.
-        id: u32,
+        /// Which one.
+        serving: Serving,
     },
     /// The connect command.
     Connect {
@@ -100,7 +101,7 @@ impl Shard {
         &mut self,
         now: Now,
         connection: ConnectionId,
-        id: u32,
+        serving: Serving,
         request: SubscribeRequest,
         proof: Proof,
     ) -> Outcome {
@@ -131,7 +132,7 @@ impl Shard {
             return Err(Disconnect::SERVER_ERROR.into());
         }
         let wish = Wish::from_request(&request);
-        self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Command { id });
+        self.begin_subscribe(now, connection, channel, grant, wish, SubscribeReply::Command { serving });
         Ok(Served::Later)
     }
 
@@ -270,6 +271,7 @@ impl Shard {
             is_positioned,
             is_server_side,
             is_from_token: grant.is_from_token,
+            is_named: client.program.is_named,
             variant,
             detail,
         };
@@ -300,6 +302,11 @@ impl Shard {
         if unrecovered && subscribing.reject_unrecovered {
             return self.fail_subscribe(now, request, *subscribing, ReplyError::UNRECOVERABLE_POSITION);
         }
+        if let Some(recovery) = &subscribed.recovery {
+            self.metrics.recovered(recovery.recovered, recovery.publications.len());
+        } else if subscribing.was_recovering {
+            self.metrics.recovered(false, 0);
+        }
         if subscribed.top.as_ref().is_some_and(|top| !self.hub.is_level(index, top)) {
             self.end_insufficient(index, |subscriber| subscriber.positioned);
         }
@@ -312,12 +319,12 @@ impl Shard {
             }
         };
         match subscribing.reply {
-            SubscribeReply::Command { id } => {
-                self.write_with(connection, |encoding, out| {
-                    wire::encode_subscribe_result(encoding, id, &result, &bodies, out)
+            SubscribeReply::Command { serving } => {
+                self.write_with(connection, FrameType::Subscribe, |encoding, out| {
+                    wire::encode_subscribe_result(encoding, serving.id, &result, &bodies, out)
                 });
                 self.arm(connection);
-                self.finish_command(now, connection);
+                self.finish_command(now, connection, serving);
             }
             SubscribeReply::Connect { channel } => self.server_sub_live(now, connection, channel, &result, &bodies),
             SubscribeReply::Push { .. } => {
@@ -345,6 +352,7 @@ impl Shard {
             has_base: brings_base(answer),
         };
         subscription.state = State::Live(self.hub.join(index, subscriber, answer.top.clone()));
+        self.metrics.subscribed(subscription.is_named);
     }
 
     /// The result, and the encoded bodies of its publications, which it does not hold itself.
@@ -409,9 +417,9 @@ impl Shard {
             self.give_up(&subscription);
         }
         match waiting.reply {
-            SubscribeReply::Command { id } => {
-                self.write_error(connection, id, error);
-                self.finish_command(now, connection);
+            SubscribeReply::Command { serving } => {
+                self.write_error(connection, serving, error);
+                self.finish_command(now, connection, serving);
             }
             // One subscription that fails makes the whole connect fail.
             SubscribeReply::Connect { .. } => self.close(connection, Disconnect::SERVER_ERROR),

@@ -17,6 +17,8 @@ pub(crate) struct Subscription {
     pub(crate) is_server_side: bool,
     /// Named by the connection token.
     pub(crate) is_from_token: bool,
+    /// The client has said what program it is.
+    pub(crate) is_named: bool,
     pub(crate) variant: Variant,
     /// What most subscriptions do not have.
     pub(crate) detail: Option<Box<Detail>>,

@@ -3,8 +3,10 @@
 use super::Client;
 use super::keep_alive::{Due, KeepAliveOptions};
 use super::subscription::State;
+use super::write::payload_len;
 use crate::hub::HubIndex;
 use crate::message::{Message, Renew};
+use crate::metrics::FrameType;
 use crate::options::ClientOptions;
 use crate::shard::Shard;
 use crate::wheel::Timer;
@@ -106,6 +108,7 @@ impl Shard {
     fn ping(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get(connection) else { return };
         self.pings_sent += 1;
+        let is_message = client.pings == Pings::Messages;
         let frame = Rc::clone(match (client.pings, client.encoding) {
             (Pings::Messages, Encoding::Json) => &self.pings[0],
             (Pings::Messages, Encoding::Protobuf) => &self.pings[1],
@@ -113,6 +116,8 @@ impl Shard {
         });
         if !self.clients.push_shared(connection.slot, &frame, self.options.client.queue_max_size) {
             self.close(connection, Disconnect::SLOW);
+        } else if is_message {
+            self.metrics.sent(FrameType::ServerPing, 1, payload_len(&frame));
         }
     }
 }

@@ -54,19 +54,26 @@ impl Shard {
     pub(crate) fn end_with_push(&mut self, connection: ConnectionId, index: HubIndex, why: Unsubscribe) {
         let channel = self.hub.name(index).clone();
         if self.end_subscription(connection, index) {
-            let push = wire::Unsubscribe { code: why.code, reason: why.reason.into_owned() };
-            self.write_push(connection, &channel, PushBody::Unsubscribe(push));
+            self.push_unsubscribe(connection, &channel, why);
         }
+    }
+
+    /// Tells a client that it is subscribed no more.
+    pub(super) fn push_unsubscribe(&mut self, connection: ConnectionId, channel: &str, why: Unsubscribe) {
+        self.metrics.unsubscribes.count(why.code);
+        let push = wire::Unsubscribe { code: why.code, reason: why.reason.into_owned() };
+        self.write_push(connection, channel, PushBody::Unsubscribe(push));
     }
 
     /// Takes a subscription that the client no longer holds out of the hub, and has the home forget it.
     pub(super) fn give_up(&mut self, subscription: &Subscription) {
         let index = subscription.channel;
-        if let State::Live(place) = subscription.state
-            && let Some(moved) = self.hub.leave(index, place)
-        {
-            let moved = self.clients.at_mut(moved).subscriptions.get_mut(index);
-            moved.expect("a subscriber in the hub has the subscription").state = State::Live(place);
+        if let State::Live(place) = subscription.state {
+            self.metrics.unsubscribed(subscription.is_named);
+            if let Some(moved) = self.hub.leave(index, place) {
+                let moved = self.clients.at_mut(moved).subscriptions.get_mut(index);
+                moved.expect("a subscriber in the hub has the subscription").state = State::Live(place);
+            }
         }
         if let Some(filter) = subscription.filter() {
             self.filters.exit(filter);

@@ -1,6 +1,8 @@
 //! Encoding replies and pushes of one connection.
 
+use super::command::Serving;
 use crate::channel::{Encoded, Publication};
+use crate::metrics::FrameType;
 use crate::shard::Shard;
 use crate::{ConnectionId, Framing, Variant};
 use ringcast_proto::client::{self as wire, Encoding, Push, PushBody, Reply, ReplyResult};
@@ -47,6 +49,7 @@ impl Shard {
     pub(crate) fn write_with<E>(
         &mut self,
         connection: ConnectionId,
+        frame: FrameType,
         encode: impl FnOnce(Encoding, &mut Vec<u8>) -> Result<(), E>,
     ) {
         // What is answered after the goodbye has no reader.
@@ -59,25 +62,40 @@ impl Shard {
         self.scratch.frame(framing, encoding);
         let bytes = [&*self.scratch.header, &*self.scratch.payload];
         if !self.clients.push_owned(connection, bytes, self.options.client.queue_max_size) {
-            self.close(connection, Disconnect::SLOW);
+            return self.close(connection, Disconnect::SLOW);
         }
+        self.metrics.sent(frame, 1, self.scratch.payload.len());
     }
 
-    pub(crate) fn write(&mut self, connection: ConnectionId, reply: &Reply) {
-        self.write_with(connection, |encoding, out| wire::encode_reply(encoding, reply, out));
+    fn write(&mut self, connection: ConnectionId, reply: &Reply) {
+        self.write_with(connection, FrameType::of_reply(reply), |encoding, out| {
+            wire::encode_reply(encoding, reply, out)
+        });
     }
 
     pub(crate) fn write_result(&mut self, connection: ConnectionId, id: u32, result: ReplyResult) {
         self.write(connection, &Reply::Result { id, result });
     }
 
-    pub(crate) fn write_error(&mut self, connection: ConnectionId, id: u32, error: ReplyError) {
-        self.write(connection, &Reply::Error { id, error });
+    pub(crate) fn write_error(&mut self, connection: ConnectionId, serving: Serving, error: ReplyError) {
+        self.metrics.reply_errors.count((serving.frame, error.code));
+        let reply = Reply::Error { id: serving.id, error };
+        self.write_with(connection, serving.frame, |encoding, out| wire::encode_reply(encoding, &reply, out));
     }
 
     pub(crate) fn write_push(&mut self, connection: ConnectionId, channel: &str, body: PushBody) {
         self.write(connection, &Reply::Push(Push { channel: channel.to_owned(), body, id: 0 }));
     }
+}
+
+/// Bytes of the message in a frame that the server sends.
+pub(super) fn payload_len(frame: &[u8]) -> usize {
+    let header = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        Some(_) | None => 2,
+    };
+    frame.len().saturating_sub(header)
 }
 
 /// The encoded bodies of publications, as reply encoders take them, in the forms that the home made for this reader: each

@@ -7,6 +7,7 @@ mod delta;
 mod filter;
 mod history;
 mod lag;
+mod metrics;
 mod names;
 mod presence;
 mod recovery;

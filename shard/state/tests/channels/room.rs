@@ -6,6 +6,7 @@ use regex::Regex;
 use ring::hmac;
 use ringcast_proto::client::Encoding;
 use ringcast_proto::websocket::{Decoder, Event, Role};
+use ringcast_state::metrics::Snapshot;
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
@@ -143,6 +144,22 @@ impl Room {
         self.now.unix_ms += span.as_millis() as u64;
         self.shard.handle_timeout(self.now);
         self.listen();
+    }
+
+    /// Answers a ping.
+    pub fn pong(&mut self, name: &str) {
+        let slot = self.slot(name);
+        self.shard.handle_frame(self.now, connection(slot), b"{}");
+    }
+
+    /// All that was queued until now is written this much later.
+    pub fn write_after(&mut self, span: Duration) {
+        self.shard.handle_written(self.now.at + span);
+    }
+
+    /// What was counted by now.
+    pub fn counted(&self) -> Snapshot {
+        self.shard.snapshot()
     }
 
     /// The socket of a user is gone.

@@ -1,0 +1,291 @@
+//! The families of Centrifugo: names, help, labels and buckets are its own, for its dashboards. Those of features that there
+//! are none of are left out, but for the few that it shows at zero.
+
+use super::super::Scrape;
+use super::PrometheusOptions;
+use super::model::{Families, Labels, Unit};
+use super::window::Recent;
+use ringcast_proto::api::Method;
+use ringcast_runtime::metrics::Request;
+use ringcast_state::metrics::{
+    Action, BrokerMessage, FrameType, Histogram, Metrics, Program, Snapshot, Suppressed, Tally, Traffic,
+};
+
+/// Buckets of surveys, microseconds; B1 of the specification.
+const SURVEY: &[u64] =
+    &[1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
+
+/// Buckets of the lag between node and broker; B2.
+const LAG: &[u64] =
+    &[1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000];
+
+/// Buckets with microseconds; B3.
+pub const FINE: &[u64] = &[
+    1, 5, 10, 50, 100, 250, 500, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+
+/// Buckets of commands and pings; B4.
+const COMMAND: &[u64] = &[
+    100, 250, 500, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+
+/// Buckets of numbers of publications; B5.
+const PUBLICATIONS: &[u64] = &[0, 1, 2, 3, 5, 10, 20, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000];
+
+/// Buckets of the server API; B9, the default of client_golang.
+const CALL: &[u64] =
+    &[5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
+
+/// Every connection is one of these so far.
+const TRANSPORT: &str = "websocket";
+
+/// Adds them all. `recent` is what quantiles are made of.
+pub fn add(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape, node: &Snapshot, recent: &Recent) {
+    let has_summaries = !options.native_histograms;
+    add_node(families, options, scrape, node);
+    add_broker(families, &node.metrics);
+    add_clients(families, options, &node.metrics);
+    add_commands(families, &node.metrics, recent, has_summaries);
+    add_transport(families, scrape, &node.metrics);
+    add_api(families, &node.metrics, recent, has_summaries);
+}
+
+fn add_node(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape, node: &Snapshot) {
+    let metrics = &node.metrics;
+    families.gauge("centrifugo_node_build", "Node build info.", [(label("version", &options.version), 1.0)]);
+    let clients = metrics.connections.iter().sum::<u64>();
+    families.level("centrifugo_node_num_clients", "Number of clients connected.", clients as f64);
+    families.level("centrifugo_node_num_users", "Number of unique users connected.", node.num_users() as f64);
+    let subscriptions = metrics.subscriptions.iter().sum::<u64>();
+    families.level("centrifugo_node_num_subscriptions", "Number of subscriptions.", subscriptions as f64);
+    let channels = "Number of channels with one or more subscribers.";
+    families.level("centrifugo_node_num_channels", channels, node.channels as f64);
+    families.level("centrifugo_node_num_nodes", "Number of nodes in the cluster.", 1.0);
+    let refused = "Number of refused requests due to node client connection limit.";
+    families.count("centrifugo_node_client_connection_limit", refused, scrape.refused);
+    let actions =
+        Action::ALL.iter().map(|action| (in_namespace("action", action.as_str()), count_of(metrics, *action)));
+    families.counter("centrifugo_node_action_count", "Number of various actions called.", happened(actions));
+    let surveys = "Survey duration histogram. Use for histogram_quantile() and OpenTelemetry export.";
+    let of_channels = some(&metrics.surveys, || label("op", "channels"));
+    families.histogram("centrifugo_node_survey_duration_seconds_histogram", surveys, Unit::Time, SURVEY, of_channels);
+    let requests = requests(scrape);
+    let requests = requests.iter().map(|((path, method, status), count)| {
+        (labels(&[("method", method), ("path", path), ("status", &status.to_string())]), count)
+    });
+    families.counter("centrifugo_node_incoming_http_requests_total", "Number of incoming HTTP requests", requests);
+    // There at zero in a node without these, too.
+    families.level("centrifugo_shared_poll_num_channels", "Number of active shared poll channels.", 0.0);
+    families.level("centrifugo_shared_poll_num_keys", "Total number of tracked keys.", 0.0);
+}
+
+fn count_of(metrics: &Metrics, action: Action) -> u64 {
+    metrics.actions[action as usize]
+}
+
+fn requests(scrape: &Scrape) -> Tally<Request> {
+    let mut requests = Tally::default();
+    scrape.shards.iter().flatten().for_each(|shard| requests.add(&shard.runtime.requests));
+    requests
+}
+
+fn add_broker(families: &mut Families, metrics: &Metrics) {
+    let messages = |counts: &[u64; BrokerMessage::COUNT]| {
+        let kinds = BrokerMessage::ALL.iter();
+        kinds.map(|kind| (in_namespace("type", kind.as_str()), counts[*kind as usize])).collect::<Vec<_>>()
+    };
+    let sent = "Number of messages sent by node to broker.";
+    families.counter("centrifugo_node_messages_sent_count", sent, messages(&metrics.broker_sent));
+    let received = "Number of messages received from broker.";
+    families.counter("centrifugo_node_messages_received_count", received, messages(&metrics.broker_received));
+    let suppressed = Suppressed::ALL.iter();
+    let suppressed =
+        suppressed.map(|reason| (in_namespace("reason", reason.as_str()), metrics.suppressed[*reason as usize]));
+    let help = "Number of suppressed publish operations.";
+    families.counter("centrifugo_broker_publish_suppressed_count", help, happened(suppressed));
+    let everywhere = || label("channel_namespace", "");
+    let lag = some(&metrics.home_to_shard, everywhere);
+    families.histogram("centrifugo_node_pub_sub_lag_seconds", "Pub sub lag in seconds", Unit::Time, LAG, lag);
+    let broadcasts = some(&metrics.shard_to_socket, || in_namespace("type", "publication"));
+    let help = "Broadcast duration in seconds";
+    families.histogram("centrifugo_node_broadcast_duration_seconds", help, Unit::Time, FINE, broadcasts);
+    let filtered = happened([(everywhere(), metrics.filtered)]);
+    let help = "Number of publications dropped due to tags filtering.";
+    families.counter("centrifugo_node_tags_filter_dropped_publications", help, filtered);
+    // There at zero in a node without Redis, too.
+    let help = "Number of dropped messages on application level in Redis PUB/SUB.";
+    let dropped = |kind| (labels(&[("broker_name", ""), ("channel_type", kind)]), 0);
+    families.counter("centrifugo_broker_redis_pub_sub_dropped_messages", help, [dropped("client"), dropped("control")]);
+    families.counter("centrifugo_map_broker_redis_pub_sub_dropped_messages", help, [dropped("client")]);
+}
+
+fn add_clients(families: &mut Families, options: &PrometheusOptions, metrics: &Metrics) {
+    let programs = || {
+        let known = Program::ALL.iter().zip(&metrics.connections_accepted).zip(&metrics.connections);
+        known.filter(|((_, accepted), _)| **accepted > 0).map(|((program, accepted), inflight)| {
+            let named = [
+                ("accept_protocol", ""),
+                ("client_name", name(program.is_named)),
+                ("client_version", if program.is_versioned { "unregistered" } else { "unversioned" }),
+                ("transport", TRANSPORT),
+            ];
+            (labels(&named), *accepted, *inflight as f64)
+        })
+    };
+    let accepted = programs().map(|(labels, accepted, _)| (labels, accepted));
+    families.counter("centrifugo_client_connections_accepted", "Count of accepted transports.", accepted);
+    let inflight = programs().map(|(labels, _, inflight)| (labels, inflight));
+    families.gauge("centrifugo_client_connections_inflight", "Number of inflight client connections.", inflight);
+    let names = || {
+        let known = [false, true].into_iter().zip(metrics.subscriptions_accepted).zip(metrics.subscriptions);
+        known.filter(|((_, accepted), _)| *accepted > 0).map(|((is_named, accepted), inflight)| {
+            (in_namespace("client_name", name(is_named)), accepted, inflight as f64)
+        })
+    };
+    let accepted = names().map(|(labels, accepted, _)| (labels, accepted));
+    families.counter("centrifugo_client_subscriptions_accepted", "Count of accepted client subscriptions.", accepted);
+    let inflight = names().map(|(labels, _, inflight)| (labels, inflight));
+    families.gauge("centrifugo_client_subscriptions_inflight", "Number of inflight client subscriptions.", inflight);
+
+    let disconnects = metrics.disconnects.iter().map(|(code, count)| (label("code", &code.to_string()), count));
+    let help = "Number of server initiated disconnects.";
+    families.counter("centrifugo_client_num_server_disconnects", help, disconnects);
+    let unsubscribes = metrics.unsubscribes.iter();
+    let unsubscribes = unsubscribes.map(|(code, count)| (in_namespace("code", &code.to_string()), count));
+    let help = "Number of server initiated unsubscribes.";
+    families.counter("centrifugo_client_num_server_unsubscribes", help, unsubscribes);
+
+    let recoveries = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(recovered, brought): (usize, usize)| {
+        let yes_no = ["no", "yes"];
+        let named = [
+            ("channel_namespace", ""),
+            ("has_recovered_publications", yes_no[brought]),
+            ("recovered", yes_no[recovered]),
+        ];
+        (labels(&named), metrics.recoveries[recovered][brought])
+    });
+    let help = "Count of recover operations with success/fail resolution.";
+    families.counter("centrifugo_client_recover", help, happened(recoveries));
+    if options.recovered_publications_histogram {
+        let brought = some(&metrics.recovered_publications, || label("channel_namespace", ""));
+        let help = "Number of publications recovered during subscription recovery.";
+        families.histogram("centrifugo_client_recovered_publications", help, Unit::Number, PUBLICATIONS, brought);
+    }
+    let pongs = some(&metrics.ping_pong, || label("transport", TRANSPORT));
+    let help = "Ping/Pong duration in seconds";
+    families.histogram("centrifugo_client_ping_pong_duration_seconds", help, Unit::Time, COMMAND, pongs);
+}
+
+fn add_commands(families: &mut Families, metrics: &Metrics, recent: &Recent, has_summaries: bool) {
+    let methods = || FrameType::METHODS.iter().map(|frame| (in_namespace("method", frame.as_str()), *frame as usize));
+    let durations = methods().map(|(labels, place)| (labels, &metrics.commands[place]));
+    let help = "Client command duration histogram. Use for histogram_quantile() and OpenTelemetry export.";
+    families.histogram("centrifugo_client_command_duration_seconds_histogram", help, Unit::Time, COMMAND, durations);
+    if has_summaries {
+        let durations = methods().map(|(labels, place)| (labels, &metrics.commands[place], &recent.commands[place]));
+        let help = "DEPRECATED — use command_duration_seconds_histogram. Will be removed in future releases. Client command duration summary.";
+        families.summary("centrifugo_client_command_duration_seconds", help, durations);
+        let surveys = some(&metrics.surveys, || label("op", "channels"));
+        let surveys = surveys.map(|(labels, surveys)| (labels, surveys, &recent.surveys));
+        let help = "DEPRECATED — use survey_duration_seconds_histogram. Will be removed in future releases. Survey duration summary.";
+        families.summary("centrifugo_node_survey_duration_seconds", help, surveys);
+    }
+    let errors = metrics.reply_errors.iter().map(|((frame, code), count)| {
+        let named = [("channel_namespace", ""), ("code", &code.to_string()), ("method", frame.as_str())];
+        (labels(&named), count)
+    });
+    let help = "Number of errors in replies sent to clients.";
+    families.counter("centrifugo_client_num_reply_errors", help, errors);
+}
+
+fn add_transport(families: &mut Families, scrape: &Scrape, metrics: &Metrics) {
+    type Part = fn(&Traffic) -> u64;
+    let (messages, bytes): (Part, Part) = (|traffic| traffic.messages, |traffic| traffic.bytes);
+    for (name, help, traffic, part) in [
+        ("sent", "Number of messages sent to client connections over specific transport.", &metrics.sent, messages),
+        (
+            "sent_size",
+            "MaxSize in bytes of messages sent to client connections over specific transport (uncompressed and does not include framing overhead).",
+            &metrics.sent,
+            bytes,
+        ),
+        (
+            "received",
+            "Number of messages received from client connections over specific transport.",
+            &metrics.received,
+            messages,
+        ),
+        (
+            "received_size",
+            "MaxSize in bytes of messages received from client connections over specific transport (uncompressed and does not include framing overhead).",
+            &metrics.received,
+            bytes,
+        ),
+    ] {
+        let frames = FrameType::ALL.iter().filter(|frame| traffic[**frame as usize].messages > 0);
+        let frames = frames.map(|frame| {
+            let named = [("channel_namespace", ""), ("frame_type", frame.as_str()), ("transport", TRANSPORT)];
+            (labels(&named), part(&traffic[*frame as usize]))
+        });
+        families.counter(&format!("centrifugo_transport_messages_{name}"), help, frames);
+    }
+    let mut closes = Tally::default();
+    scrape.shards.iter().flatten().for_each(|shard| closes.add(&shard.runtime.closes));
+    let closes =
+        closes.iter().map(|(code, count)| (labels(&[("code", &code.to_string()), ("transport", TRANSPORT)]), count));
+    let help = "Number of close frames sent to clients, by transport and code.";
+    families.counter("centrifugo_transport_outgoing_close_count", help, closes);
+}
+
+fn add_api(families: &mut Families, metrics: &Metrics, recent: &Recent, has_summaries: bool) {
+    let called = || {
+        let methods = Method::ALL.iter().map(|method| (*method as usize, method.as_str()));
+        let called = methods.filter(|(place, _)| metrics.api_calls[*place].count() > 0);
+        called.map(|(place, method)| (labels(&[("method", method), ("protocol", "http")]), place))
+    };
+    let durations = called().map(|(labels, place)| (labels, &metrics.api_calls[place]));
+    let help = "Histogram of duration of API per command.";
+    families.histogram("centrifugo_api_command_duration_seconds_histogram", help, Unit::Time, CALL, durations);
+    if has_summaries {
+        let durations = called().map(|(labels, place)| (labels, &metrics.api_calls[place], &recent.api_calls[place]));
+        let help = "DEPRECATED — use centrifugo_api_command_duration_seconds_histogram. Will be removed in Centrifugo v7. Duration of API per command.";
+        families.summary("centrifugo_api_command_duration_seconds", help, durations);
+    }
+    let errors = metrics.api_errors.iter().map(|((method, code), count)| {
+        let error = code.map_or_else(|| "unmarshal".to_owned(), |code| code.to_string());
+        (labels(&[("error", &error), ("method", method), ("protocol", "http")]), count)
+    });
+    families.counter("centrifugo_api_command_errors_total", "Total errors in API commands.", errors);
+}
+
+/// As there is no list of known programs.
+fn name(is_named: bool) -> &'static str {
+    if is_named { "unregistered" } else { "unnamed" }
+}
+
+fn labels(named: &[(&'static str, &str)]) -> Labels {
+    named.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+}
+
+fn label(name: &'static str, value: &str) -> Labels {
+    labels(&[(name, value)])
+}
+
+/// A label beside that of the namespace, which is always empty in the open edition.
+fn in_namespace(name: &'static str, value: &str) -> Labels {
+    let mut both = labels(&[("channel_namespace", ""), (name, value)]);
+    both.sort_unstable();
+    both
+}
+
+/// Counters that moved: the others are not there, as in the reference.
+fn happened(counters: impl IntoIterator<Item = (Labels, u64)>) -> impl Iterator<Item = (Labels, u64)> {
+    counters.into_iter().filter(|(_, count)| *count > 0)
+}
+
+/// A histogram that holds something.
+fn some(histogram: &Histogram, labels: impl FnOnce() -> Labels) -> std::option::IntoIter<(Labels, &Histogram)> {
+    (histogram.count() > 0).then(|| (labels(), histogram)).into_iter()
+}
