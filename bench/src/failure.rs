@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::endpoint::EndpointError;
 use crate::process::ProcessError;
@@ -21,6 +22,12 @@ pub enum Failure {
     Stalled { waiting_for: String },
     /// The API refuses to publish.
     Api(String),
+    /// TLS cannot be spoken as the command line asks.
+    Tls(String),
+    /// A saved report cannot be compared.
+    Saved { path: PathBuf, reason: String },
+    /// Options that do not go together.
+    Usage(String),
 }
 
 impl Failure {
@@ -40,7 +47,9 @@ impl fmt::Display for Failure {
                 write!(f, "{problems} clients did not get in, the first: {first}")
             }
             Self::Stalled { waiting_for } => write!(f, "no progress while {waiting_for}"),
-            Self::Api(reason) => f.write_str(reason),
+            Self::Api(reason) | Self::Usage(reason) => f.write_str(reason),
+            Self::Tls(reason) => write!(f, "TLS: {reason}"),
+            Self::Saved { path, reason } => write!(f, "{}: {reason}", path.display()),
         }
     }
 }

@@ -4,26 +4,37 @@
 
 mod connect;
 mod crowd;
+mod drive;
 mod endpoint;
 mod engine;
 mod failure;
 mod fanout;
 mod floor;
+mod hdr_log;
+mod histogram;
 mod idle;
 mod lanes;
 mod latency;
 mod ledger;
+mod live;
 mod measure;
 mod options;
 mod payload;
+mod problems;
 mod process;
 mod publish;
 mod recover;
 mod report;
+mod requests;
+mod rounds;
 mod scan;
 mod sequence;
+mod sources;
 mod spread;
+mod telling;
+mod tls;
 mod token;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,6 +44,7 @@ use clap::Parser;
 use failure::Failure;
 use options::{CommandLine, Scenario};
 use report::Report;
+use requests::Listeners;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
@@ -55,6 +67,9 @@ fn run(line: &CommandLine) -> Result<Report, Failure> {
     process::raise_descriptor_limit().map_err(Failure::system("raising the descriptor limit"))?;
     match &line.scenario {
         Scenario::Fanout(options) => fanout::run(common, options),
+        Scenario::Api(options) => requests::run(common, options, Listeners::Nobody),
+        Scenario::Channels(options) => requests::run(common, options, Listeners::OneEach),
+        Scenario::Latency(options) => latency::run(common, options),
         Scenario::Idle(options) => idle::run(common, options),
         Scenario::Connect(options) => connect::run(common, options),
         Scenario::Publish(options) => publish::run(common, options),

@@ -1,10 +1,15 @@
 //! The command line: what all scenarios share. Their own options stand beside them.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringcast_proto::client::Encoding;
 
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
-use crate::{connect, fanout, floor, idle, publish, recover};
+use crate::sources::{self, Sources};
+use crate::{connect, fanout, floor, idle, latency, publish, recover, requests};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
@@ -21,6 +26,12 @@ pub struct CommandLine {
 pub enum Scenario {
     /// Publish over HTTP to many subscribers of one channel; cost and latency of a delivery.
     Fanout(fanout::Options),
+    /// Publish over HTTP to channels that nobody listens to; cost and latency of a request to the API.
+    Api(requests::Options),
+    /// Publish over HTTP to channels of one subscriber each; cost and latency of a publication.
+    Channels(requests::Options),
+    /// Publish over HTTP at a given rate; the distribution of delivery latencies, or the rate at which a server saturates.
+    Latency(latency::Options),
     /// Many silent connections, each subscribed to its own channel; memory of each, cost of a ping.
     Idle(idle::Options),
     /// Connections that come and go; cost of upgrade, connect and subscribe.
@@ -34,7 +45,7 @@ pub enum Scenario {
 }
 
 /// Options of every scenario.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Common {
     /// WebSocket endpoint.
     #[arg(long, global = true, default_value = "ws://127.0.0.1:8000/connection/websocket")]
@@ -45,6 +56,15 @@ pub struct Common {
     /// Key of the HTTP API.
     #[arg(long, global = true, default_value = "")]
     pub api_key: String,
+    /// Accept any certificate of the server, for wss:// and https:// addresses.
+    #[arg(long, global = true)]
+    pub insecure: bool,
+    /// Certificates (PEM) that the server's must lead to, for wss:// and https:// addresses.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    pub ca: PathBuf,
+    /// Own addresses to connect from in turn, as FIRST-LAST or separated by commas. Each has about 28,000 ports for one server.
+    #[arg(long, global = true, value_name = "ADDRESSES", value_parser = sources::parse)]
+    source_addresses: Option<Sources>,
     /// Secret to sign a connection token (HS256) for each client; without it clients are anonymous.
     #[arg(long, global = true)]
     pub token_secret: Option<String>,
@@ -66,9 +86,22 @@ pub struct Common {
     /// Never sleep while waiting, so that nobody pays for waking this tool: server and floor are then charged alike.
     #[arg(long, global = true)]
     pub spin: bool,
+    /// Seconds without progress after which the server is given up. A delivery that takes longer counts as late.
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub patience: Duration,
+    /// Write the latencies of each window to an HdrHistogram interval log, in microseconds.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub hdr_log: Option<PathBuf>,
     /// Print one JSON object instead of the table.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Common {
+    /// Addresses to connect from; none where the system chooses.
+    pub fn sources(&self) -> Vec<IpAddr> {
+        self.source_addresses.iter().flat_map(|Sources(addresses)| addresses).copied().collect()
+    }
 }
 
 /// Encoding of the clients.
@@ -94,6 +127,17 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
         Ok(bytes)
     } else {
         Err(format!("not in {PAYLOAD_BYTES_MIN}..={PAYLOAD_BYTES_MAX}"))
+    }
+}
+
+/// Seconds, with a fraction where that is wanted.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "not a number".to_owned())?;
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&time) {
+        Ok(time)
+    } else {
+        Err("not in 0.001..=86400".to_owned())
     }
 }
 

@@ -4,14 +4,16 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use crate::latency::Percentiles;
+use crate::histogram::Percentiles;
 use crate::ledger::Tally;
+use crate::problems::Problems;
 use crate::spread::Spread;
 
 /// Rows of one scenario in the order of their telling.
 pub struct Report {
     scenario: &'static str,
     rows: Vec<Row>,
+    hidden: Vec<(&'static str, Value)>,
     clean: bool,
 }
 
@@ -25,7 +27,7 @@ struct Row {
 impl Report {
     /// An empty report, clean until something bad is added.
     pub fn new(scenario: &'static str) -> Self {
-        Self { scenario, rows: Vec::new(), clean: true }
+        Self { scenario, rows: Vec::new(), hidden: Vec::new(), clean: true }
     }
 
     /// Whether nothing was lost, duplicated, reordered, changed, refused or cut.
@@ -62,28 +64,41 @@ impl Report {
     pub fn tally(&mut self, tally: Tally) {
         self.count("deliveries", "deliveries checked", tally.delivered);
         let text = format!(
-            "lost {}  duplicated {}  reordered {}  corrupted {}",
-            tally.lost, tally.duplicated, tally.reordered, tally.corrupted
+            "lost {}  duplicated {}  reordered {}  corrupted {}  late {}",
+            tally.lost, tally.duplicated, tally.reordered, tally.corrupted, tally.late
         );
         let value = json!({
             "lost": tally.lost,
             "duplicated": tally.duplicated,
             "reordered": tally.reordered,
             "corrupted": tally.corrupted,
+            "late": tally.late,
         });
         self.push("wrong", "wrong deliveries", text, value);
         self.clean &= tally.is_clean();
     }
 
     /// What went wrong with connections or requests: how often, and the first few reasons. Nothing when it did not.
-    pub fn problems(&mut self, count: u64, reasons: &[String]) {
+    pub fn problems(&mut self, problems: &Problems) {
+        let (count, reasons) = (problems.count(), problems.reasons());
         if count == 0 {
             return;
         }
-        let text = format!("{count}: {}", reasons.join("; "));
+        let text = format!("{count}: {problems}");
         let value = json!({ "count": count, "reasons": reasons });
         self.push("problems", "problems", text, value);
         self.clean = false;
+    }
+
+    /// Something that the reader has to know before believing the figures.
+    pub fn warn(&mut self, key: &'static str, text: String) {
+        let value = json!(text);
+        self.push(key, "WARNING", text, value);
+    }
+
+    /// For machines alone.
+    pub fn value(&mut self, key: &'static str, value: Value) {
+        self.hidden.push((key, value));
     }
 
     /// Prints to standard output.
@@ -99,6 +114,7 @@ impl Report {
         for row in &self.rows {
             object.insert(row.key.to_owned(), row.value.clone());
         }
+        object.extend(self.hidden.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         Value::Object(object)
     }
 
@@ -124,7 +140,7 @@ mod tests {
         let mut report = Report::new("fanout");
         report.figure("cpu_us", "server CPU", 1.25, "µs");
         report.tally(Tally { delivered: 10, lost, ..Tally::default() });
-        report.problems(0, &[]);
+        report.problems(&Problems::default());
         report
     }
 
@@ -133,7 +149,7 @@ mod tests {
         assert_eq!(
             report(0).to_table(),
             "fanout\n  server CPU          1.250 µs\n  deliveries checked  10\n  \
-             wrong deliveries    lost 0  duplicated 0  reordered 0  corrupted 0\n"
+             wrong deliveries    lost 0  duplicated 0  reordered 0  corrupted 0  late 0\n"
         );
     }
 
@@ -141,7 +157,7 @@ mod tests {
     fn json_holds_the_same_figures() {
         assert_eq!(
             report(0).to_json().to_string(),
-            r#"{"clean":true,"cpu_us":1.25,"deliveries":10,"scenario":"fanout","wrong":{"corrupted":0,"duplicated":0,"lost":0,"reordered":0}}"#
+            r#"{"clean":true,"cpu_us":1.25,"deliveries":10,"scenario":"fanout","wrong":{"corrupted":0,"duplicated":0,"late":0,"lost":0,"reordered":0}}"#
         );
     }
 
@@ -150,7 +166,9 @@ mod tests {
         assert!(report(0).is_clean());
         assert!(!report(1).is_clean());
         let mut report = report(0);
-        report.problems(2, &["cut".to_owned()]);
+        let mut problems = Problems::default();
+        problems.note("cut".to_owned());
+        report.problems(&problems);
         assert!(!report.is_clean());
     }
 }

@@ -25,7 +25,7 @@ fn run(fault: Fault, arguments: &str) -> (Value, Option<i32>) {
 #[track_caller]
 fn check_clean(arguments: &str, deliveries: u64) {
     let (report, status) = run(Fault::None, arguments);
-    let wrong = json!({"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0});
+    let wrong = json!({"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0, "late": 0});
     assert_eq!((&report["deliveries"], &report["wrong"], status), (&json!(deliveries), &wrong, Some(0)), "{report}");
 }
 
