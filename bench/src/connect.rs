@@ -40,7 +40,7 @@ pub struct Options {
     keep: bool,
     /// Windows, each with a figure of its own.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    windows: u32,
+    pub windows: u32,
 }
 
 /// Carries the scenario out.
@@ -79,8 +79,8 @@ pub struct Run<'a> {
 }
 
 impl Rounds for Run<'_> {
-    fn unit(&self) -> &'static str {
-        "connection"
+    fn unit(&self) -> (&'static str, &'static str) {
+        ("connection", "connections")
     }
 
     fn window(&mut self) -> Result<Window, Failure> {
@@ -116,6 +116,8 @@ struct Books {
     ready: Vec<usize>,
     ready_count: u32,
     closed_count: u32,
+    /// Cut before they were ready.
+    cut_early: u32,
     problems: Problems,
 }
 
@@ -125,6 +127,7 @@ impl Run<'_> {
         let opening = Opening::new(&self.meter, &self.engine)?;
         self.books.ready_count = 0;
         self.books.closed_count = 0;
+        self.books.cut_early = 0;
         let mut opened = 0;
         let mut measured = None;
         let mut watch = Watch::new(&self.engine);
@@ -134,7 +137,7 @@ impl Run<'_> {
                 opened += 1;
             }
             self.turn()?;
-            let all_in = self.books.ready_count + self.books.cut_early() >= count;
+            let all_in = self.books.ready_count + self.books.cut_early >= count;
             if self.options.keep && all_in && measured.is_none() {
                 measured = Some(opening.close(&self.meter, &self.engine)?);
             }
@@ -152,7 +155,7 @@ impl Run<'_> {
 
     /// Clients that no longer count against the concurrency.
     fn finished(&self) -> u32 {
-        if self.options.keep { self.books.ready_count + self.books.cut_early() } else { self.books.closed_count }
+        if self.options.keep { self.books.ready_count + self.books.cut_early } else { self.books.closed_count }
     }
 
     fn open(&mut self, number: u32) -> Result<(), Failure> {
@@ -202,6 +205,7 @@ impl Books {
             ready: Vec::new(),
             ready_count: 0,
             closed_count: 0,
+            cut_early: 0,
             problems: Problems::default(),
         }
     }
@@ -215,17 +219,15 @@ impl Books {
             Event::Closed { client, why } => {
                 self.closed_count += 1;
                 if let Closed::Cut(reason) = why {
-                    self.problems.note(reason);
+                    let known = self.ready.len() + ready.len();
                     self.ready.retain(|ready| *ready != client);
+                    ready.retain(|ready| *ready != client);
+                    self.cut_early += u32::from(self.ready.len() + ready.len() == known);
+                    self.problems.note(reason);
                 }
             }
             _ => {}
         }
-    }
-
-    /// Clients that were cut, before or after they were ready; those that were are few and end the run unclean anyway.
-    fn cut_early(&self) -> u32 {
-        u32::try_from(self.problems.count()).unwrap_or(u32::MAX)
     }
 }
 

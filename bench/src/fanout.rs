@@ -49,7 +49,7 @@ pub struct Options {
     #[arg(long)]
     history: bool,
     #[command(flatten)]
-    windows: WindowOptions,
+    pub windows: WindowOptions,
     #[command(flatten)]
     floor: FloorOptions,
     /// Publications that a write of the floor joins; by default as many as a read of the window before brought.

@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100_000))]
     churn: u64,
     #[command(flatten)]
-    windows: WindowOptions,
+    pub windows: WindowOptions,
 }
 
 impl Options {

@@ -9,14 +9,17 @@ use ringcast_proto::client::Encoding;
 
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::sources::{self, Sources};
-use crate::{connect, fanout, floor, idle, latency, publish, recover, requests};
+use crate::{compare, connect, fanout, floor, idle, latency, publish, recover, requests};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
-#[command(name = "ringcast-bench", version)]
+#[command(name = "ringcast-bench", version, arg_required_else_help = true)]
 pub struct CommandLine {
     #[command(subcommand)]
-    pub scenario: Scenario,
+    pub scenario: Option<Scenario>,
+    /// Print two reports that --json wrote side by side, with the ratios of their figures.
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
+    pub compare: Option<Vec<PathBuf>>,
     #[command(flatten)]
     pub common: Common,
 }
@@ -42,6 +45,8 @@ pub enum Scenario {
     Recover(recover::Options),
     /// The kernel's price of writing the same bytes to as many sockets.
     Floor(floor::Options),
+    /// One scenario against two servers in turn; ratios of cost and latency, pair by pair.
+    Compare(compare::Options),
 }
 
 /// Options of every scenario.
@@ -64,7 +69,7 @@ pub struct Common {
     pub ca: PathBuf,
     /// Own addresses to connect from in turn, as FIRST-LAST or separated by commas. Each has about 28,000 ports for one server.
     #[arg(long, global = true, value_name = "ADDRESSES", value_parser = sources::parse)]
-    source_addresses: Option<Sources>,
+    pub source_addresses: Option<Sources>,
     /// Secret to sign a connection token (HS256) for each client; without it clients are anonymous.
     #[arg(long, global = true)]
     pub token_secret: Option<String>,

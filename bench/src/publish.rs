@@ -34,6 +34,9 @@ const WARM_UP_PUBLICATIONS: u64 = 100;
 /// After the last window stray duplicates have this long to show up.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// What is under way when a run breaks has this long to arrive.
+const LINGER_BROKEN: Duration = Duration::from_secs(1);
+
 /// Options of this scenario.
 #[derive(Args)]
 pub struct Options {
@@ -50,7 +53,7 @@ pub struct Options {
     #[arg(long, default_value = "bench-")]
     channel_prefix: String,
     #[command(flatten)]
-    windows: WindowOptions,
+    pub windows: WindowOptions,
     #[command(flatten)]
     floor: FloorOptions,
 }
@@ -120,8 +123,8 @@ struct Member {
 }
 
 impl Rounds for Run {
-    fn unit(&self) -> &'static str {
-        "publication"
+    fn unit(&self) -> (&'static str, &'static str) {
+        ("publication", "publications")
     }
 
     fn window(&mut self) -> Result<Window, Failure> {
@@ -138,7 +141,8 @@ impl Rounds for Run {
 
     /// Waits for strays and closes the accounts.
     fn finish(&mut self) -> Result<(), Failure> {
-        let end_ns = self.engine.now_ns() + LINGER.as_nanos() as u64;
+        let linger = if self.books.broken { LINGER_BROKEN } else { LINGER };
+        let end_ns = self.engine.now_ns() + linger.as_nanos() as u64;
         while self.engine.now_ns() < end_ns {
             self.turn(LINGER)?;
         }

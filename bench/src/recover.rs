@@ -41,7 +41,7 @@ pub struct Options {
     channel: String,
     /// Windows, each with a figure of its own.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    windows: u32,
+    pub windows: u32,
     #[command(flatten)]
     floor: FloorOptions,
 }
@@ -83,8 +83,8 @@ pub struct Run<'a> {
 }
 
 impl Rounds for Run<'_> {
-    fn unit(&self) -> &'static str {
-        "recovered message"
+    fn unit(&self) -> (&'static str, &'static str) {
+        ("recovered message", "recovered messages")
     }
 
     /// The cost of a window is what recovering cost beyond the plain subscribe.

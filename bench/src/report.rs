@@ -19,7 +19,7 @@ pub struct Report {
 
 struct Row {
     key: &'static str,
-    label: &'static str,
+    label: String,
     text: String,
     value: Value,
 }
@@ -35,27 +35,33 @@ impl Report {
         self.clean
     }
 
+    /// Words.
+    pub fn text(&mut self, key: &'static str, label: &str, text: String) {
+        let value = json!(text);
+        self.push(key, label, text, value);
+    }
+
     /// A count.
-    pub fn count(&mut self, key: &'static str, label: &'static str, count: u64) {
+    pub fn count(&mut self, key: &'static str, label: &str, count: u64) {
         self.push(key, label, count.to_string(), json!(count));
     }
 
     /// A figure with its unit.
-    pub fn figure(&mut self, key: &'static str, label: &'static str, figure: f64, unit: &str) {
+    pub fn figure(&mut self, key: &'static str, label: &str, figure: f64, unit: &str) {
         let digits = if figure.abs() < 100.0 { 3 } else { 0 };
         let text = format!("{figure:.digits$} {unit}");
         self.push(key, label, text, json!(figure));
     }
 
     /// Figures of several windows. Without any, the row is left out.
-    pub fn spread(&mut self, key: &'static str, label: &'static str, spread: Option<Spread>, unit: &str) {
+    pub fn spread(&mut self, key: &'static str, label: &str, spread: Option<Spread>, unit: &str) {
         if let Some(spread) = spread {
             self.push(key, label, format!("{spread} {unit}"), spread.to_json());
         }
     }
 
     /// Percentiles of latencies.
-    pub fn latency(&mut self, key: &'static str, label: &'static str, percentiles: Percentiles) {
+    pub fn latency(&mut self, key: &'static str, label: &str, percentiles: Percentiles) {
         let text = format!("{percentiles} µs");
         self.push(key, label, text, percentiles.to_json());
     }
@@ -92,8 +98,7 @@ impl Report {
 
     /// Something that the reader has to know before believing the figures.
     pub fn warn(&mut self, key: &'static str, text: String) {
-        let value = json!(text);
-        self.push(key, "WARNING", text, value);
+        self.text(key, "WARNING", text);
     }
 
     /// For machines alone.
@@ -127,8 +132,8 @@ impl Report {
         table
     }
 
-    fn push(&mut self, key: &'static str, label: &'static str, text: String, value: Value) {
-        self.rows.push(Row { key, label, text, value });
+    fn push(&mut self, key: &'static str, label: &str, text: String, value: Value) {
+        self.rows.push(Row { key, label: label.to_owned(), text, value });
     }
 }
 

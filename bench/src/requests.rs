@@ -38,7 +38,7 @@ pub struct Options {
     #[arg(long, default_value = "bench-")]
     channel_prefix: String,
     #[command(flatten)]
-    windows: WindowOptions,
+    pub windows: WindowOptions,
     #[command(flatten)]
     floor: FloorOptions,
 }

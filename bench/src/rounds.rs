@@ -45,8 +45,8 @@ impl WindowOptions {
 
 /// A scenario under way: connected, warmed up, to be measured window by window.
 pub trait Rounds {
-    /// What the cost is told for.
-    fn unit(&self) -> &'static str;
+    /// What the cost is told for: one and many.
+    fn unit(&self) -> (&'static str, &'static str);
 
     /// Carries out one window.
     fn window(&mut self) -> Result<Window, Failure>;

@@ -51,10 +51,10 @@ pub struct Run {
 }
 
 impl Rounds for Run {
-    fn unit(&self) -> &'static str {
+    fn unit(&self) -> (&'static str, &'static str) {
         match self.unit {
-            Unit::Delivery => "delivery",
-            Unit::Publication => "publication",
+            Unit::Delivery => ("delivery", "deliveries"),
+            Unit::Publication => ("publication", "publications"),
         }
     }
 
@@ -71,7 +71,8 @@ impl Rounds for Run {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        let end_ns = self.engine.now_ns() + LINGER.as_nanos() as u64;
+        let linger = if self.books.broken { PATIENCE_BROKEN } else { LINGER };
+        let end_ns = self.engine.now_ns() + linger.as_nanos() as u64;
         while self.engine.now_ns() < end_ns {
             self.turn(LINGER)?;
         }
