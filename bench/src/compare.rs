@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::requests::Listeners;
 use crate::rounds::{Length, Rounds, Window, Windows};
 use crate::spread::Spread;
-use crate::{connect, fanout, latency, publish, recover, requests, telling};
+use crate::{connect, fanout, latency, mixed, publish, recover, requests, telling};
 
 /// Longest window: the clients of the other server answer no pings meanwhile, for which servers wait 8 s by default.
 const WINDOW_MAX: Duration = Duration::from_secs(5);
@@ -67,6 +67,8 @@ enum Compared {
     Publish(publish::Options),
     /// Clients come back after an outage and get what they missed.
     Recover(recover::Options),
+    /// A day in one run.
+    Mixed(mixed::Options),
 }
 
 impl Compared {
@@ -80,6 +82,7 @@ impl Compared {
             Self::Connect(options) => Box::new(connect::start(common, options)?),
             Self::Publish(options) => Box::new(publish::start(common, options)?),
             Self::Recover(options) => Box::new(recover::start(common, options)?),
+            Self::Mixed(options) => Box::new(mixed::start(common, options)?),
         })
     }
 
@@ -90,6 +93,7 @@ impl Compared {
             Self::Api(options) | Self::Channels(options) => &options.windows,
             Self::Latency(options) => &options.windows,
             Self::Publish(options) => &options.windows,
+            Self::Mixed(options) => &options.windows,
             Self::Connect(options) => return (options.windows, None),
             Self::Recover(options) => return (options.windows, None),
         };

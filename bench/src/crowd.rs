@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::watch::Watch;
 
 /// Connections under way at once: more only fill the server's backlog.
-const UNDER_WAY_MAX: usize = 64;
+pub const UNDER_WAY_MAX: usize = 64;
 
 /// Longest turn while there is something to wait for.
 pub const TURN: Duration = Duration::from_millis(100);

@@ -116,6 +116,11 @@ impl Ledger {
         self.missing(subscriber, ends) == 0
     }
 
+    /// Number after the greatest that a subscriber has seen of a publisher; what is missing before it is counted already.
+    pub fn next(&self, subscriber: usize, publisher: usize) -> u32 {
+        self.places[subscriber * self.publishers + publisher].next()
+    }
+
     /// Counts as lost what a subscriber lacks below `ends`. Call once, when nothing more is awaited.
     pub fn close(&mut self, subscriber: usize, ends: impl Iterator<Item = u32>) {
         let missing = self.missing(subscriber, ends);

@@ -71,6 +71,7 @@ fn text(phase: &str, last: Moment, now: Moment, what: &str, latency: Option<&Lat
     let rate = now.done.saturating_sub(last.done) as f64 / seconds;
     let cores = now.own.saturating_sub(last.own).as_secs_f64() / seconds;
     let at = now.at_ns as f64 / 1e9;
+    let latency = latency.filter(|latency| !latency.histogram().is_empty());
     let latency = latency.map_or_else(String::new, |latency| format!("  {} µs", latency.percentiles()));
     format!("{at:.0} s  {phase}  {} {what}  {rate:.0}/s{latency}  own cores {cores:.2}", now.done)
 }

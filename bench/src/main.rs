@@ -19,6 +19,7 @@ mod latency;
 mod ledger;
 mod live;
 mod measure;
+mod mixed;
 mod options;
 mod payload;
 mod problems;
@@ -85,6 +86,7 @@ fn measure(common: &Common, scenario: &Scenario) -> Result<Report, Failure> {
         Scenario::Connect(options) => connect::run(common, options),
         Scenario::Publish(options) => publish::run(common, options),
         Scenario::Recover(options) => recover::run(common, options),
+        Scenario::Mixed(options) => mixed::run(common, options),
         Scenario::Floor(options) => floor::run(common, options),
         Scenario::Compare(options) => compare::run(common, options),
     }

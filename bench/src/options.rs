@@ -9,7 +9,7 @@ use ringcast_proto::client::Encoding;
 
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::sources::{self, Sources};
-use crate::{compare, connect, fanout, floor, idle, latency, publish, recover, requests};
+use crate::{compare, connect, fanout, floor, idle, latency, mixed, publish, recover, requests};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
@@ -43,6 +43,8 @@ pub enum Scenario {
     Publish(publish::Options),
     /// Clients come back after an outage and get what they missed; cost of a recovered message.
     Recover(recover::Options),
+    /// A day in one run: clients come, leave, publish, ask and recover, the API publishes; everything is counted.
+    Mixed(mixed::Options),
     /// The kernel's price of writing the same bytes to as many sockets.
     Floor(floor::Options),
     /// One scenario against two servers in turn; ratios of cost and latency, pair by pair.

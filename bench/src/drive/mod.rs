@@ -24,7 +24,7 @@ pub use audience::{Audience, Own};
 pub use books::{ANSWER, DELIVERY, LATE_START};
 use books::{Books, Latencies, Role};
 pub use plan::Plan;
-use schedule::Schedule;
+pub use schedule::Schedule;
 
 /// What is under way when a run breaks has this long to arrive.
 const PATIENCE_BROKEN: Duration = Duration::from_secs(1);

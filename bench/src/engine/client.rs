@@ -12,7 +12,7 @@ use ringcast_proto::client::{PushBody, Reply, ReplyResult, decode_replies};
 use ringcast_proto::http::Limits;
 use ringcast_proto::websocket::{self, Decoder, Role};
 
-use super::login::{CONNECT_ID, Login, PUBLISH_ID, Session, UPGRADE_KEY};
+use super::login::{ASK_ID, CONNECT_ID, Login, PUBLISH_ID, Session, UPGRADE_KEY};
 use super::socket::Socket;
 use super::{Event, Shared};
 use crate::payload::Found;
@@ -55,6 +55,8 @@ pub struct Client {
     /// `None` for one that only receives.
     login: Option<Login>,
     answers_pings: bool,
+    /// A command that asks for something is not yet answered.
+    asks: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,7 @@ impl Client {
             sent_of_first: 0,
             login,
             answers_pings: false,
+            asks: false,
         }
     }
 
@@ -275,7 +278,7 @@ impl Client {
                 self.handle_ping(&shared.session, on);
             } else if self.phase == Phase::Subscribing {
                 self.handle_subscribed(index, message, shared, on)?;
-            } else {
+            } else if !(self.asks && self.handle_asked(index, message, shared, on)) {
                 match shared.reader.read(message) {
                     Found::Stamp(_) | Found::Corrupt if self.phase != Phase::Ready => {
                         return Err(Closed::Cut("publication before the subscription".to_owned()));
@@ -313,6 +316,17 @@ impl Client {
             }
             None => self.handle_replies(index, message, shared, on),
         }
+    }
+
+    /// Whether a message is the answer to what was asked for: publications in it are no deliveries.
+    fn handle_asked(&mut self, index: usize, message: &[u8], shared: &Shared, on: &mut dyn FnMut(Event)) -> bool {
+        let reply = decode_replies(shared.session.encoding, message).next();
+        let Some(Ok(Reply::Result { id: ASK_ID, result })) = reply else {
+            return false;
+        };
+        self.asks = false;
+        on(Event::Replied { client: index, result: Box::new(result) });
+        true
     }
 
     fn handle_replies(
@@ -379,6 +393,12 @@ impl Client {
                 on(Event::Ready { client: index });
             }
         }
+    }
+
+    /// Sends a command that asks for something; one at a time.
+    pub fn ask(&mut self, command: &Rc<[u8]>) {
+        self.asks = true;
+        self.send(command);
     }
 
     /// Sends a frame; what the socket does not take now follows.

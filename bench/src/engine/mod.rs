@@ -20,6 +20,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use ringcast_proto::client::ReplyResult;
 use slab::Slab;
 
 pub use answer::{Answer, Recovered};
@@ -58,6 +59,8 @@ pub enum Event {
     Subscribed { client: usize, answer: Rc<Answer> },
     /// A client's publish command was answered with success, `at_ns` nanoseconds after the start of the run.
     Published { client: usize, at_ns: u64 },
+    /// What a client asked for was answered with success.
+    Replied { client: usize, result: Box<ReplyResult> },
     /// A client received a publication, `at_ns` nanoseconds after the start of the run.
     Delivery { client: usize, stamp: Stamp, at_ns: u64 },
     /// A client received a damaged publication.
@@ -171,6 +174,13 @@ impl Engine {
     pub fn send(&mut self, client: usize, frame: &Rc<[u8]>) {
         if let Some(client) = self.clients.get_mut(client) {
             client.send(frame);
+        }
+    }
+
+    /// Sends a command of a client that asks for something; [`Event::Replied`] follows. One at a time.
+    pub fn ask(&mut self, client: usize, command: &Rc<[u8]>) {
+        if let Some(client) = self.clients.get_mut(client) {
+            client.ask(command);
         }
     }
 
