@@ -6,7 +6,7 @@
 
 use clap::Args;
 
-use crate::drive::{ANSWER, Audience, DELIVERY, LATE_START, Plan, Run, Unit};
+use crate::drive::{ANSWER, DELIVERY, LATE_START, Plan, Run};
 use crate::engine::Target;
 use crate::failure::Failure;
 use crate::floor::{self, Floor, FloorOptions};
@@ -19,7 +19,7 @@ use crate::spread::Spread;
 use crate::telling;
 
 /// Publishing connections of an open loop.
-pub const RATE_PUBLISHERS: usize = 8;
+const RATE_PUBLISHERS: usize = 8;
 
 /// Options of this scenario.
 #[derive(Args)]
@@ -60,18 +60,15 @@ pub struct Options {
 /// Connects everybody and warms up.
 pub fn start(common: &Common, options: &Options) -> Result<Run, Failure> {
     let outstanding = options.outstanding as usize;
+    let target = Target::Channel(&options.channel);
     let plan = Plan {
-        target: Target::Channel(&options.channel),
-        audience: Audience::Shared,
-        subscribers: options.subscribers as usize,
         recoverable: options.history,
         connections: options.rate.map_or(outstanding, |_| RATE_PUBLISHERS.max(outstanding)),
         batch: options.batch as usize,
         backlog: if options.on_answer { u64::MAX } else { 0 },
         rate: options.rate,
         churn: options.churn,
-        length: options.windows.length(common),
-        unit: Unit::Delivery,
+        ..Plan::new(target, options.subscribers as usize, options.windows.length(common))
     };
     plan.start(common)
 }

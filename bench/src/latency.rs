@@ -3,7 +3,7 @@
 
 use clap::Args;
 
-use crate::drive::{Audience, DELIVERY, LATE_START, Own, Plan, Run, Unit};
+use crate::drive::{Audience, DELIVERY, LATE_START, Own, Plan, Run};
 use crate::engine::Target;
 use crate::failure::Failure;
 use crate::options::Common;
@@ -73,18 +73,16 @@ pub fn start(common: &Common, options: &Options) -> Result<Run, Failure> {
         return Err(Failure::Usage("--churn goes with one channel only".to_owned()));
     }
     let subscribers = u64::from(options.subscribers);
+    let all = (u64::from(options.channel_count()) * subscribers) as usize;
+    let target = Target::Numbered(&options.channel_prefix);
     let plan = Plan {
-        target: Target::Numbered(&options.channel_prefix),
         audience: options.audience(),
-        subscribers: (u64::from(options.channel_count()) * subscribers) as usize,
-        recoverable: false,
         connections: options.connections as usize,
-        batch: options.batch as usize,
-        backlog: SATURATING_BACKLOG * options.batch * subscribers,
         rate: (!options.saturate).then_some(options.rate),
+        backlog: SATURATING_BACKLOG * options.batch * subscribers,
+        batch: options.batch as usize,
         churn: options.churn,
-        length: options.windows.length(common),
-        unit: Unit::Delivery,
+        ..Plan::new(target, all, options.windows.length(common))
     };
     plan.start(common)
 }

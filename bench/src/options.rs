@@ -96,7 +96,7 @@ pub struct Common {
     /// Seconds without progress after which the server is given up. A delivery that takes longer counts as late.
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub patience: Duration,
-    /// Write the latencies of each window to an HdrHistogram interval log, in microseconds.
+    /// Write the latencies of each window to an HdrHistogram interval log, in microseconds; idle and floor have none.
     #[arg(long, global = true, value_name = "FILE")]
     pub hdr_log: Option<PathBuf>,
     /// Print one JSON object instead of the table.

@@ -21,7 +21,7 @@ use crate::options::Common;
 use crate::payload::{PUBLISHERS_MAX, Stamp};
 use crate::problems::Problems;
 use crate::report::Report;
-use crate::rounds::{Length, Opening, Rounds, Window, WindowOptions, Windows};
+use crate::rounds::{Length, Opening, Rounds, Window, WindowOptions, Windows, linger};
 use crate::sequence::Sequence;
 use crate::spread::Spread;
 use crate::telling;
@@ -30,12 +30,6 @@ use crate::watch::Watch;
 
 /// Publications of each channel before the first window.
 const WARM_UP_PUBLICATIONS: u64 = 100;
-
-/// After the last window stray duplicates have this long to show up.
-const LINGER: Duration = Duration::from_millis(200);
-
-/// What is under way when a run breaks has this long to arrive.
-const LINGER_BROKEN: Duration = Duration::from_secs(1);
 
 /// Options of this scenario.
 #[derive(Args)]
@@ -141,11 +135,7 @@ impl Rounds for Run {
 
     /// Waits for strays and closes the accounts.
     fn finish(&mut self) -> Result<(), Failure> {
-        let linger = if self.books.broken { LINGER_BROKEN } else { LINGER };
-        let end_ns = self.engine.now_ns() + linger.as_nanos() as u64;
-        while self.engine.now_ns() < end_ns {
-            self.turn(LINGER)?;
-        }
+        linger(self, Self::turn)?;
         let Books { ledger, lanes, members, .. } = &mut self.books;
         for (client, member) in members.iter().enumerate().filter(|(_, member)| member.subscribes) {
             ledger.close(client, std::iter::once(lanes.unsent(member.channel)));

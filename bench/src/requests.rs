@@ -63,18 +63,16 @@ impl Options {
 
     fn plan(&self, common: &Common, listeners: Listeners) -> Plan<'_> {
         let channels = self.channels(listeners);
+        let subscribers = channels.lanes * channels.each * channels.subscribers;
+        let target = Target::Numbered(&self.channel_prefix);
         Plan {
-            target: Target::Numbered(&self.channel_prefix),
             audience: Audience::Own(channels),
-            subscribers: (channels.lanes * channels.each * channels.subscribers) as usize,
-            recoverable: false,
+            unit: Unit::Publication,
             connections: self.connections as usize,
             batch: self.batch as usize,
             backlog: if self.on_answer { u64::MAX } else { 0 },
             rate: self.rate,
-            churn: 0,
-            length: self.windows.length(common),
-            unit: Unit::Publication,
+            ..Plan::new(target, subscribers as usize, self.windows.length(common))
         }
     }
 }

@@ -15,10 +15,16 @@ use crate::options::Common;
 use crate::problems::Problems;
 use crate::spread::Spread;
 
+/// After the last window stray duplicates have this long to show up.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// What is under way when a run breaks has this long to arrive.
+pub const LINGER_BROKEN: Duration = Duration::from_secs(1);
+
 /// How long the windows of a scenario are, and how many.
 #[derive(Args, Clone)]
 pub struct WindowOptions {
-    /// Publications per window (of each channel where clients publish), instead of a share of --seconds.
+    /// Publications per window instead of a share of --seconds; in publish of each channel, in mixed actions.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     publications: Option<u64>,
     /// Windows, each with a figure of its own.
@@ -96,6 +102,17 @@ impl Opening {
             ..Window::default()
         })
     }
+}
+
+/// Waits for strays after the last window, with turns of the run: duplicates that show up late, and after a run that broke what
+/// was under way.
+pub fn linger<R: Rounds>(run: &mut R, turn: impl Fn(&mut R, Duration) -> Result<(), Failure>) -> Result<(), Failure> {
+    let time = if run.is_broken() { LINGER_BROKEN } else { LINGER };
+    let end_ns = run.engine().now_ns() + time.as_nanos() as u64;
+    while run.engine().now_ns() < end_ns {
+        turn(run, LINGER)?;
+    }
+    Ok(())
 }
 
 /// What a window cost.

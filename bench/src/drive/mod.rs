@@ -18,19 +18,13 @@ use crate::ledger::Tally;
 use crate::measure::Meter;
 use crate::payload::Stamp;
 use crate::problems::Problems;
-use crate::rounds::{Length, Opening, Rounds, Window};
+use crate::rounds::{LINGER_BROKEN, Length, Opening, Rounds, Window, linger};
 use crate::watch::Watch;
 pub use audience::{Audience, Own};
 pub use books::{ANSWER, DELIVERY, LATE_START};
 use books::{Books, Latencies, Role};
 pub use plan::Plan;
 pub use schedule::Schedule;
-
-/// What is under way when a run breaks has this long to arrive.
-const PATIENCE_BROKEN: Duration = Duration::from_secs(1);
-
-/// After the last window stray duplicates have this long to show up.
-const LINGER: Duration = Duration::from_millis(200);
 
 /// What the cost of a window is told for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +65,7 @@ impl Rounds for Run {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        let linger = if self.books.broken { PATIENCE_BROKEN } else { LINGER };
-        let end_ns = self.engine.now_ns() + linger.as_nanos() as u64;
-        while self.engine.now_ns() < end_ns {
-            self.turn(LINGER)?;
-        }
+        linger(self, Self::turn)?;
         self.books.close();
         Ok(())
     }
@@ -179,7 +169,7 @@ impl Run {
         while !(self.books.lanes.are_quiet() && self.books.churn.is_empty()) {
             self.turn(TURN)?;
             let silent = watch.silent(&self.engine, self.tally().delivered);
-            if self.books.broken && silent > PATIENCE_BROKEN {
+            if self.books.broken && silent > LINGER_BROKEN {
                 break;
             }
             if silent > self.engine.patience() {

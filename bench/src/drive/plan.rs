@@ -46,7 +46,24 @@ pub struct Plan<'a> {
     pub unit: Unit,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// One publisher in a closed loop, one publication at a time to one channel; to be changed where a scenario differs.
+    pub fn new(target: Target<'a>, subscribers: usize, length: Length) -> Self {
+        Self {
+            target,
+            audience: Audience::Shared,
+            subscribers,
+            recoverable: false,
+            connections: 1,
+            batch: 1,
+            backlog: 0,
+            rate: None,
+            churn: 0,
+            length,
+            unit: Unit::Delivery,
+        }
+    }
+
     /// Connects everybody to the server of the command line and warms up.
     pub fn start(&self, common: &Common) -> Result<Run, Failure> {
         let endpoint = Endpoint::resolve(&common.url, "ws")?;

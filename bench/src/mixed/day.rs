@@ -17,18 +17,12 @@ use crate::measure::Meter;
 use crate::options::Common;
 use crate::payload::Stamp;
 use crate::problems::Problems;
-use crate::rounds::{Length, Opening, Rounds, Window};
+use crate::rounds::{LINGER_BROKEN, Length, Opening, Rounds, Window, linger};
 use crate::token::Tokens;
 use crate::watch::Watch;
 
 /// A client that is cut off stays away for this long.
 const AWAY: Duration = Duration::from_millis(200);
-
-/// After the last window stray duplicates have this long to show up.
-const LINGER: Duration = Duration::from_millis(200);
-
-/// What is under way when a run breaks has this long to arrive.
-const PATIENCE_BROKEN: Duration = Duration::from_secs(1);
 
 /// Draws in search of a client or channel that is free; after them the action waits for its turn.
 const DRAWS: usize = 64;
@@ -73,11 +67,7 @@ impl Rounds for Day<'_> {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        let linger = if self.accounts.broken { PATIENCE_BROKEN } else { LINGER };
-        let end_ns = self.engine.now_ns() + linger.as_nanos() as u64;
-        while self.engine.now_ns() < end_ns {
-            self.turn(LINGER)?;
-        }
+        linger(self, Self::turn)?;
         self.accounts.close();
         Ok(())
     }
@@ -188,7 +178,7 @@ impl<'a> Day<'a> {
             let counts = &self.accounts.counts;
             let done = self.tally().delivered + counts.came + counts.left + counts.recovered + counts.answered;
             let silent = watch.silent(&self.engine, done);
-            if self.accounts.broken && silent > PATIENCE_BROKEN.min(self.engine.patience()) {
+            if self.accounts.broken && silent > LINGER_BROKEN.min(self.engine.patience()) {
                 break;
             }
             if silent > self.engine.patience() {

@@ -65,11 +65,18 @@ const CHANNELS: &str = "channels --connections 1 --channels 2 --batch 4 --public
 const LATENCY: &str =
     "latency --rate 1000 --connections 2 --channels 4 --subscribers 2 --batch 8 --publications 80 --windows 2";
 
-/// What one fault after another is tried on: after the warm-up, and with little patience.
-fn faulty() -> Vec<(u64, String)> {
-    [(0, RECOVER), (300, PUBLISH), (200, FANOUT), (200, CHANNELS), (200, LATENCY)]
-        .map(|(sound, scenario)| (sound, format!("{scenario} --patience 0.3")))
-        .to_vec()
+/// A day of 400 actions, which publish from the start.
+const MIXED: &str = "mixed --clients 12 --channels 4 --batch 3 --rate 1000 --publications 200 --windows 2";
+
+/// A fault of deliveries is noticed in all scenarios but those named so, after the warm-up and with little patience.
+#[track_caller]
+fn check_all(fault: Fault, count: &str, but: &str) {
+    for (sound, scenario) in [(0, RECOVER), (300, PUBLISH), (200, FANOUT), (200, CHANNELS), (200, LATENCY), (0, MIXED)]
+    {
+        if !scenario.starts_with(but) {
+            check_noticed(fault, (sound, &format!("{scenario} --patience 0.3")), count);
+        }
+    }
 }
 
 #[test]
@@ -112,6 +119,24 @@ fn requests_to_nobody_are_answered() {
 }
 
 #[test]
+fn day_is_clean_where_all_that_is_told_is_so() {
+    for protocol in ["json", "protobuf"] {
+        let (report, status) = run(Fault::None, 0, &format!("{MIXED} --protocol {protocol}"));
+        assert_eq!((&report["clean"], status), (&json!(true), Some(0)), "{report}");
+        for count in ["deliveries", "left", "recovered", "recovered_messages", "histories", "presences"] {
+            assert!(report[count].as_u64() > Some(0), "{count}: {report}");
+        }
+    }
+}
+
+#[test]
+fn histories_and_presences_are_checked() {
+    check_problem(Fault::Hole, (0, MIXED), "a history with a hole");
+    check_problem(Fault::Absent, (0, MIXED), "a presence without the client that asked");
+    check_problem(Fault::Refuse, (0, MIXED), "API answered 200");
+}
+
+#[test]
 fn floors_of_requests_deliver_as_the_server_does() {
     check_clean(&format!("{CHANNELS} --floor"), 280);
     check_clean(&format!("{API} --floor"), 0);
@@ -119,43 +144,35 @@ fn floors_of_requests_deliver_as_the_server_does() {
 
 #[test]
 fn lost_deliveries_are_noticed() {
-    for (sound, scenario) in faulty() {
-        check_noticed(Fault::Lose, (sound, &scenario), "lost");
-    }
+    check_all(Fault::Lose, "lost", "no scenario");
     check_noticed(Fault::Confess, (0, RECOVER), "lost");
 }
 
 #[test]
 fn second_copies_are_noticed() {
-    for (sound, scenario) in faulty() {
-        check_noticed(Fault::Duplicate, (sound, &scenario), "duplicated");
-    }
+    check_all(Fault::Duplicate, "duplicated", "no scenario");
 }
 
+/// In `publish` one publication is under way in each channel, so that there is none to be swapped with.
 #[test]
 fn swapped_deliveries_are_noticed() {
-    for (sound, scenario) in faulty().into_iter().filter(|(_, scenario)| !scenario.starts_with("publish")) {
-        check_noticed(Fault::Swap, (sound, &scenario), "reordered");
-    }
+    check_all(Fault::Swap, "reordered", "publish");
 }
 
 #[test]
 fn changed_payloads_are_noticed() {
-    for (sound, scenario) in faulty() {
-        check_noticed(Fault::Corrupt, (sound, &scenario), "corrupted");
-    }
+    check_all(Fault::Corrupt, "corrupted", "no scenario");
 }
 
+/// In `recover` messages are not due at any time.
 #[test]
 fn late_deliveries_are_noticed() {
-    for (sound, scenario) in faulty().into_iter().filter(|(_, scenario)| !scenario.starts_with("recover")) {
-        check_noticed(Fault::Late, (sound, &scenario), "late");
-    }
+    check_all(Fault::Late, "late", "recover");
 }
 
 #[test]
 fn deliveries_to_others_are_noticed() {
-    for (sound, scenario) in [(300, PUBLISH), (200, CHANNELS), (200, LATENCY)] {
+    for (sound, scenario) in [(300, PUBLISH), (200, CHANNELS), (200, LATENCY), (0, MIXED)] {
         check_noticed(Fault::Stray, (sound, scenario), "corrupted");
     }
 }
@@ -171,6 +188,7 @@ fn answers_of_the_api_are_checked() {
 
 #[test]
 fn clients_that_are_cut_are_noticed() {
+    check_problem(Fault::CutLater, (0, "idle --connections 5 --subscribe-own --hold 4"), "closed the connection");
     check_problem(Fault::Cut, (0, "connect --count 5 --windows 1 --keep"), "closed the connection");
 }
 
@@ -178,7 +196,7 @@ fn clients_that_are_cut_are_noticed() {
 fn two_servers_are_compared_window_by_window() {
     let servers = [Server::start(Fault::None, 0), Server::start(Fault::None, 0)];
     let [a, b] = servers.map(|server| format!("http://127.0.0.1:{}", server.port));
-    for scenario in [RECOVER, PUBLISH, FANOUT, API, CHANNELS, LATENCY, "connect --count 5 --windows 2"] {
+    for scenario in [RECOVER, PUBLISH, FANOUT, API, CHANNELS, LATENCY, MIXED, "connect --count 5 --windows 2"] {
         let output = Command::new(env!("CARGO_BIN_EXE_ringcast-bench"))
             .arg("compare")
             .args(scenario.split(' '))

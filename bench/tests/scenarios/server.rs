@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use ringcast_proto::client::{
-    Command, Encoding, Publication, Push, PushBody, Reply, ReplyResult, Request, SubscribeRequest, SubscribeResult,
-    decode_commands, encode_reply,
+    ClientInfo, Command, Encoding, HistoryRequest, HistoryResult, PresenceResult, Publication, Push, PushBody, Reply,
+    ReplyResult, Request, SubscribeRequest, SubscribeResult, decode_commands, encode_reply,
 };
 use ringcast_proto::http::{Head, Limits, parse_head, write_response};
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, Role};
@@ -40,9 +40,18 @@ pub enum Fault {
     Refuse,
     /// The API answers a batch with a reply less.
     Forget,
+    /// A history lacks its second publication.
+    Hole,
+    /// Nobody is present.
+    Absent,
     /// Clients are cut after their subscription.
     Cut,
+    /// Clients are cut [`CUT_LATER`] after their subscription.
+    CutLater,
 }
+
+/// By then a handful of clients is in.
+const CUT_LATER: Duration = Duration::from_secs(2);
 
 /// What is late comes after this time.
 const LATE: Duration = Duration::from_millis(500);
@@ -137,9 +146,7 @@ fn serve_client(shared: &Shared, mut client: Client, mut input: Vec<u8>) {
         assert!(decoded.is_ok(), "the tool sends frames");
         input.clear();
         if !goes_on || !read(&mut client.socket, &mut input) {
-            // Subscribers hold the socket, too.
-            let _ = client.socket.shutdown(Shutdown::Both);
-            return;
+            return cut(&client.socket);
         }
     }
 }
@@ -155,6 +162,8 @@ fn serve_frame(shared: &Shared, client: &Client, frame: &[u8]) {
                 publish(shared, &request.channel, content);
                 ReplyResult::Publish
             }
+            Request::History(request) => ReplyResult::History(history(shared, &request)),
+            Request::Presence(_) => ReplyResult::Presence(presence(shared)),
             other => panic!("{other:?}"),
         };
         reply(client, &Reply::Result { id, result });
@@ -174,10 +183,35 @@ fn subscribe(shared: &Shared, client: &Client, id: u32, request: &SubscribeReque
     }
     reply(client, &Reply::Result { id, result: ReplyResult::Subscribe(Box::new(result)) });
     let socket = client.socket.try_clone().expect("descriptors are left");
-    if shared.fault == Fault::Cut {
-        let _ = socket.shutdown(Shutdown::Both);
+    match shared.fault {
+        Fault::Cut => cut(&socket),
+        Fault::CutLater => {
+            let socket = socket.try_clone().expect("descriptors are left");
+            thread::spawn(move || {
+                thread::sleep(CUT_LATER);
+                cut(&socket);
+            });
+        }
+        _ => {}
     }
     channel.subscribers.push(Client { socket, encoding: client.encoding });
+}
+
+/// The newest publications, newest first, as the tool asks for them.
+fn history(shared: &Shared, request: &HistoryRequest) -> HistoryResult {
+    assert!(request.reverse, "the tool asks for the newest");
+    let channels = shared.channels.lock().expect("no thread panics");
+    let all = channels.get(&request.channel).map(|channel| channel.history.as_slice()).unwrap_or_default();
+    let mut publications: Vec<_> = all.iter().rev().take(request.limit as usize).cloned().collect();
+    if shared.fault == Fault::Hole && publications.len() > 2 {
+        publications.remove(1);
+    }
+    HistoryResult { publications, epoch: "e".to_owned(), offset: all.len() as u64 }
+}
+
+fn presence(shared: &Shared) -> PresenceResult {
+    let somebody = (shared.fault != Fault::Absent).then(|| ("client".to_owned(), ClientInfo::default()));
+    PresenceResult { presence: somebody.into_iter().collect() }
 }
 
 /// Carries out a `publish` or a `batch` of them; what is answered.
@@ -290,6 +324,11 @@ fn reply(client: &Client, reply: &Reply) {
 /// A subscriber that is gone takes no more.
 fn send(mut socket: &TcpStream, bytes: &[u8]) {
     let _ = socket.write_all(bytes);
+}
+
+/// Ends a connection, whoever else holds its socket. One that has ended already is none.
+fn cut(socket: &TcpStream) {
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// Appends what comes; false at the end.
