@@ -165,7 +165,7 @@ impl Run<'_> {
         let token = self.tokens.of(number as usize);
         let login = self.session.login(&token, subscription);
         let opened_ns = self.engine.now_ns();
-        let client = self.engine.open(&self.peer, Some(login)).map_err(Failure::system("opening a connection"))?;
+        let client = self.engine.open(&self.peer, Some(login)).map_err(Failure::dialing)?;
         if self.books.opened_ns.len() <= client {
             self.books.opened_ns.resize(client + 1, 0);
         }

@@ -37,7 +37,7 @@ pub fn gather_and_tell(
     while ready < count {
         while opened.len() < count && opened.len() - ready < UNDER_WAY_MAX {
             let client = engine.open(peer, login(opened.len()));
-            opened.push(client.map_err(Failure::system("opening a connection"))?);
+            opened.push(client.map_err(Failure::dialing)?);
         }
         let turned = engine.turn(TURN, &mut |event| match event {
             Event::Ready { .. } => ready += 1,

@@ -31,6 +31,17 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// For `map_err` of a connection that cannot be opened; says what helps where the ports have run out.
+    pub fn dialing(source: io::Error) -> Self {
+        let doing = match source.kind() {
+            io::ErrorKind::AddrNotAvailable => {
+                "opening a connection (the ports of one address are used up: name more with --source-addresses)"
+            }
+            _ => "opening a connection",
+        };
+        Self::System { doing, source }
+    }
+
     /// For `map_err`: what the tool was doing when the system refused.
     pub fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }

@@ -143,9 +143,7 @@ impl<'a> Run<'a> {
         let session = Session::new(&endpoint, common.protocol.encoding());
         let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
         let batch = Batch::new(&api, &common.api_key, Target::Channel(&options.channel), common.payload, 1);
-        engine
-            .open_publisher(&Peer::new(&api, common)?, batch)
-            .map_err(Failure::system("opening an API connection"))?;
+        engine.open_publisher(&Peer::new(&api, common)?, batch).map_err(Failure::dialing)?;
         Ok(Self {
             engine,
             peer: Peer::new(&endpoint, common)?,

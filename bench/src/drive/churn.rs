@@ -85,7 +85,7 @@ impl Churn {
         let mut opened = Vec::new();
         for _ in 0..due.saturating_sub(self.opened).min(AT_A_TIME) {
             let client = engine.open(&self.peer, Some(self.login.clone()));
-            opened.push(client.map_err(Failure::system("opening a connection"))?);
+            opened.push(client.map_err(Failure::dialing)?);
             self.opened += 1;
             self.coming += 1;
         }

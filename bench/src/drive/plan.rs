@@ -118,7 +118,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Run, Failure> {
         let batch = self.request(common)?;
         for _ in 0..self.connections {
-            engine.open_publisher(api, batch.clone()).map_err(Failure::system("opening an API connection"))?;
+            engine.open_publisher(api, batch.clone()).map_err(Failure::dialing)?;
         }
         assert!(self.connections <= PUBLISHERS_MAX);
         let lanes = Lanes::new(self.connections, self.batch as u32, self.backlog);

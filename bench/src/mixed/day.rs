@@ -111,7 +111,7 @@ impl<'a> Day<'a> {
                     let batch = Batch::new(&api, &common.api_key, target, common.payload, count);
                     for _ in 0..options.connections() {
                         let opened = engine.open_publisher(&peer, batch.clone());
-                        opened.map_err(Failure::system("opening an API connection"))?;
+                        opened.map_err(Failure::dialing)?;
                     }
                 }
                 engine
@@ -216,7 +216,7 @@ impl<'a> Day<'a> {
         let subscription = Subscription { channel: &name, recoverable: true, since: position.as_ref() };
         let login = self.session.login(&self.tokens.of(self.opened), Some(subscription));
         self.opened += 1;
-        let client = self.engine.open(&self.peer, Some(login)).map_err(Failure::system("opening a connection"))?;
+        let client = self.engine.open(&self.peer, Some(login)).map_err(Failure::dialing)?;
         self.accounts.expect(client, channel, since);
         Ok(())
     }
