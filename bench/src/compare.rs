@@ -238,7 +238,9 @@ fn report(sides: &[Side<'_>; 2]) -> Report {
     }
     report.tally(tally);
     report.problems(&problems);
-    sides.iter().for_each(|side| telling::warnings(&mut report, &side.windows));
+    for side in sides {
+        telling::doubts(&side.windows).for_each(|doubt| report.warn(format!("{}: {doubt}", side.name)));
+    }
     report
 }
 

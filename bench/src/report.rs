@@ -14,6 +14,7 @@ pub struct Report {
     scenario: &'static str,
     rows: Vec<Row>,
     hidden: Vec<(&'static str, Value)>,
+    warnings: Vec<String>,
     clean: bool,
 }
 
@@ -27,7 +28,7 @@ struct Row {
 impl Report {
     /// An empty report, clean until something bad is added.
     pub fn new(scenario: &'static str) -> Self {
-        Self { scenario, rows: Vec::new(), hidden: Vec::new(), clean: true }
+        Self { scenario, rows: Vec::new(), hidden: Vec::new(), warnings: Vec::new(), clean: true }
     }
 
     /// Whether nothing was lost, duplicated, reordered, changed, refused or cut.
@@ -97,8 +98,8 @@ impl Report {
     }
 
     /// Something that the reader has to know before believing the figures.
-    pub fn warn(&mut self, key: &'static str, text: String) {
-        self.text(key, "WARNING", text);
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// For machines alone.
@@ -119,6 +120,9 @@ impl Report {
         for row in &self.rows {
             object.insert(row.key.to_owned(), row.value.clone());
         }
+        if !self.warnings.is_empty() {
+            object.insert("warnings".to_owned(), json!(self.warnings));
+        }
         object.extend(self.hidden.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         Value::Object(object)
     }
@@ -128,6 +132,9 @@ impl Report {
         let mut table = format!("{}\n", self.scenario);
         for row in &self.rows {
             table.push_str(&format!("  {:width$}  {}\n", row.label, row.text));
+        }
+        for warning in &self.warnings {
+            table.push_str(&format!("  WARNING: {warning}\n"));
         }
         table
     }
@@ -164,6 +171,16 @@ mod tests {
             report(0).to_json().to_string(),
             r#"{"clean":true,"cpu_us":1.25,"deliveries":10,"scenario":"fanout","wrong":{"corrupted":0,"duplicated":0,"late":0,"lost":0,"reordered":0}}"#
         );
+    }
+
+    #[test]
+    fn warnings_stand_below_and_leave_it_clean() {
+        let mut report = report(0);
+        report.warn("a: slow".to_owned());
+        report.warn("b: slow".to_owned());
+        assert!(report.to_table().ends_with("\n  WARNING: a: slow\n  WARNING: b: slow\n"));
+        assert_eq!(report.to_json()["warnings"], json!(["a: slow", "b: slow"]));
+        assert!(report.is_clean());
     }
 
     #[test]

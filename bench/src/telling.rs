@@ -54,20 +54,20 @@ pub fn deliveries(report: &mut Report, windows: &Windows) {
 
 /// Warns where this tool was the bottleneck: in a closed loop it then measures itself, in an open one it falls behind.
 pub fn warnings(report: &mut Report, windows: &Windows) {
-    if let Some(busy) = windows.spread(|w| w.own_busy())
-        && busy.median > BUSY
-    {
-        let share = busy.median * 100.0;
-        report.warn(
-            "own_bottleneck",
-            format!("this tool was busy for {share:.0} % of the time: rates and latencies are its own"),
-        );
-    }
+    doubts(windows).for_each(|doubt| report.warn(doubt));
+}
+
+/// Why the figures of these windows should not be believed, if that is so.
+pub fn doubts(windows: &Windows) -> impl Iterator<Item = String> {
+    let busy = windows.spread(|w| w.own_busy()).map_or(0.0, |busy| busy.median);
+    let busy = (busy > BUSY).then(|| {
+        let share = busy * 100.0;
+        format!("this tool was busy for {share:.0} % of the time: rates and latencies are its own")
+    });
     let late = windows.latency(LATE_START).p99_us;
-    if u128::from(late) > LATE.as_micros() {
-        let text = format!("1 % of the requests were sent {late} µs or more after they were due: the rate is not kept");
-        report.warn("rate_not_kept", text);
-    }
+    let late = (u128::from(late) > LATE.as_micros())
+        .then(|| format!("1 % of the requests were sent {late} µs or more after they were due: the rate is not kept"));
+    busy.into_iter().chain(late)
 }
 
 /// The accounts.
