@@ -168,6 +168,8 @@ mod tests {
     fn common_options_stand_before_or_after_the_scenario() {
         check("ringcast-bench fanout --payload 128 --subscribers 10", true);
         check("ringcast-bench --payload 128 --json fanout", true);
+        check("ringcast-bench compare --a http://a --b http://b fanout --subscribers 9 --a-pid 1 --patience 0.5", true);
+        check("ringcast-bench --compare a.json b.json", true);
     }
 
     #[test]
@@ -191,6 +193,18 @@ mod tests {
             "ringcast-bench publish --subscribers 0",
             "ringcast-bench recover --clients 0",
             "ringcast-bench recover --missed 0",
+            "ringcast-bench api --connections 0",
+            "ringcast-bench api --channels 1000001",
+            "ringcast-bench channels --batch 1001",
+            "ringcast-bench channels --floor-pin 1",
+            "ringcast-bench latency --saturate --rate 5",
+            "ringcast-bench mixed --batch 1",
+            "ringcast-bench mixed --weight-api 1001",
+            "ringcast-bench fanout --patience 0",
+            "ringcast-bench fanout --patience -1",
+            "ringcast-bench idle --source-addresses 127.0.0.9-127.0.0.2",
+            "ringcast-bench compare idle",
+            "ringcast-bench --compare a.json",
         ] {
             check(line, false);
         }

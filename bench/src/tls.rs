@@ -75,3 +75,16 @@ impl ServerCertVerifier for TrustAll {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_without_certificates_are_named() {
+        for path in ["/nowhere/ca.pem", "/dev/null"] {
+            let error = roots(Path::new(path)).expect_err("there is no certificate").to_string();
+            assert!(error.contains(path) && error.contains("--ca"), "{error}");
+        }
+    }
+}
