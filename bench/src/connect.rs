@@ -2,19 +2,23 @@
 
 use clap::Args;
 
-use crate::crowd::PATIENCE;
+use crate::crowd::TURN;
 use crate::endpoint::Endpoint;
-use crate::engine::{Closed, Engine, Event, Session, Subscription};
+use crate::engine::{Closed, Engine, Event, Peer, Session, Subscription};
 use crate::failure::Failure;
-use crate::latency::Latency;
-use crate::measure::{Meter, Used, micros_each, report_cores};
+use crate::histogram::Latency;
+use crate::ledger::Tally;
+use crate::measure::Meter;
 use crate::options::Common;
+use crate::problems::Problems;
 use crate::report::Report;
-use crate::spread::Spread;
+use crate::rounds::{Opening, Rounds, Window, Windows};
+use crate::telling;
 use crate::token::Tokens;
+use crate::watch::Watch;
 
-/// Reasons that are kept; all are counted.
-const REASONS_MAX: usize = 5;
+/// Kind of latency: from dialing to connected and subscribed.
+const READY: &str = "ready";
 
 /// Options of this scenario.
 #[derive(Args)]
@@ -36,40 +40,72 @@ pub struct Options {
     keep: bool,
     /// Windows, each with a figure of its own.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    windows: u32,
+    pub windows: u32,
 }
 
 /// Carries the scenario out.
 pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
-    let meter = Meter::new(common)?;
+    let mut run = start(common, options)?;
+    let windows = Windows::of(&mut run, common, options.windows, |_| Ok(()))?;
+    Ok(report(&run, &windows))
+}
+
+/// Lets a few clients in and out again to warm up.
+pub fn start<'a>(common: &Common, options: &'a Options) -> Result<Run<'a>, Failure> {
     let endpoint = Endpoint::resolve(&common.url, "ws")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
-    let engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
     let mut run = Run {
-        engine,
-        endpoint,
+        engine: Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?,
+        meter: Meter::new(common)?,
+        peer: Peer::new(&endpoint, common)?,
         session,
         tokens: Tokens::new(common.token_secret.as_deref()),
         options,
         books: Books::new(),
     };
-    let warm_up = run.options.concurrency.min(run.options.count);
-    run.window(warm_up, &meter)?;
-    run.books.latency = Latency::new();
-    let mut windows = Vec::new();
-    for _ in 0..options.windows {
-        windows.push(run.window(options.count, &meter)?);
-    }
-    Ok(report(&run, &meter, &windows))
+    run.window_of(options.concurrency.min(options.count))?;
+    Ok(run)
 }
 
-struct Run<'a> {
+/// A run: what it is made of, and who is on the way.
+pub struct Run<'a> {
     engine: Engine,
-    endpoint: Endpoint,
+    meter: Meter,
+    peer: Peer,
     session: Session,
     tokens: Tokens,
     options: &'a Options,
     books: Books,
+}
+
+impl Rounds for Run<'_> {
+    fn unit(&self) -> (&'static str, &'static str) {
+        ("connection", "connections")
+    }
+
+    fn window(&mut self) -> Result<Window, Failure> {
+        self.window_of(self.options.count)
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    fn is_broken(&self) -> bool {
+        false
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        Tally::default()
+    }
+
+    fn problems(&self) -> &Problems {
+        &self.books.problems
+    }
 }
 
 struct Books {
@@ -80,42 +116,46 @@ struct Books {
     ready: Vec<usize>,
     ready_count: u32,
     closed_count: u32,
-    problems: u64,
-    reasons: Vec<String>,
+    /// Cut before they were ready.
+    cut_early: u32,
+    problems: Problems,
 }
 
 impl Run<'_> {
     /// Lets `count` clients in, and out again; with `keep` the going out is not measured.
-    fn window(&mut self, count: u32, meter: &Meter) -> Result<Used, Failure> {
-        let before = meter.read()?;
+    fn window_of(&mut self, count: u32) -> Result<Window, Failure> {
+        let opening = Opening::new(&self.meter, &self.engine)?;
         self.books.ready_count = 0;
         self.books.closed_count = 0;
+        self.books.cut_early = 0;
         let mut opened = 0;
-        let mut used = None;
-        let mut progress = (0, self.engine.now_ns());
+        let mut measured = None;
+        let mut watch = Watch::new(&self.engine);
         while self.books.closed_count < count {
             while opened < count && opened - self.finished() < self.options.concurrency {
                 self.open(opened)?;
                 opened += 1;
             }
             self.turn()?;
-            let all_in = self.books.ready_count + self.books.cut_early() >= count;
-            if self.options.keep && all_in && used.is_none() {
-                used = Some(meter.used_since(before)?);
+            let all_in = self.books.ready_count + self.books.cut_early >= count;
+            if self.options.keep && all_in && measured.is_none() {
+                measured = Some(opening.close(&self.meter, &self.engine)?);
             }
-            if !self.options.keep || used.is_some() {
+            if !self.options.keep || measured.is_some() {
                 for client in std::mem::take(&mut self.books.ready) {
                     self.engine.close(client);
                 }
             }
-            self.check_progress(&mut progress)?;
+            self.check_progress(&mut watch)?;
         }
-        used.map_or_else(|| Ok(meter.used_since(before)?), Ok)
+        let window = measured.map_or_else(|| opening.close(&self.meter, &self.engine), Ok)?;
+        let latencies = vec![(READY, std::mem::take(&mut self.books.latency))];
+        Ok(Window { units: u64::from(count), latencies, ..window })
     }
 
     /// Clients that no longer count against the concurrency.
     fn finished(&self) -> u32 {
-        if self.options.keep { self.books.ready_count + self.books.cut_early() } else { self.books.closed_count }
+        if self.options.keep { self.books.ready_count + self.books.cut_early } else { self.books.closed_count }
     }
 
     fn open(&mut self, number: u32) -> Result<(), Failure> {
@@ -125,8 +165,7 @@ impl Run<'_> {
         let token = self.tokens.of(number as usize);
         let login = self.session.login(&token, subscription);
         let opened_ns = self.engine.now_ns();
-        let client =
-            self.engine.open(self.endpoint.address, Some(login)).map_err(Failure::system("opening a connection"))?;
+        let client = self.engine.open(&self.peer, Some(login)).map_err(Failure::dialing)?;
         if self.books.opened_ns.len() <= client {
             self.books.opened_ns.resize(client + 1, 0);
         }
@@ -138,25 +177,21 @@ impl Run<'_> {
         let Self { engine, books, .. } = self;
         let mut ready = Vec::new();
         engine
-            .turn(PATIENCE, &mut |event| books.handle(event, &mut ready))
+            .turn(TURN, &mut |event| books.handle(event, &mut ready))
             .map_err(Failure::system("waiting for events"))?;
         let now_ns = engine.now_ns();
         for client in ready {
             books.latency.record_ns(now_ns - books.opened_ns[client]);
             books.ready.push(client);
         }
+        engine.live().show(now_ns, u64::from(books.ready_count), "clients in", Some(&books.latency));
         Ok(())
     }
 
-    fn check_progress(&self, progress: &mut (u32, u64)) -> Result<(), Failure> {
-        let done = self.books.ready_count + self.books.closed_count;
-        let now_ns = self.engine.now_ns();
-        if done != progress.0 {
-            *progress = (done, now_ns);
-        } else if now_ns - progress.1 > PATIENCE.as_nanos() as u64 {
-            return Err(Failure::Stalled {
-                waiting_for: format!("{} were in and {} out", self.books.ready_count, self.books.closed_count),
-            });
+    fn check_progress(&self, watch: &mut Watch) -> Result<(), Failure> {
+        let Books { ready_count, closed_count, .. } = &self.books;
+        if watch.is_over(&self.engine, u64::from(ready_count + closed_count)) {
+            return Err(Failure::Stalled { waiting_for: format!("{ready_count} were in and {closed_count} out") });
         }
         Ok(())
     }
@@ -170,8 +205,8 @@ impl Books {
             ready: Vec::new(),
             ready_count: 0,
             closed_count: 0,
-            problems: 0,
-            reasons: Vec::new(),
+            cut_early: 0,
+            problems: Problems::default(),
         }
     }
 
@@ -184,38 +219,28 @@ impl Books {
             Event::Closed { client, why } => {
                 self.closed_count += 1;
                 if let Closed::Cut(reason) = why {
-                    self.problems += 1;
+                    let known = self.ready.len() + ready.len();
                     self.ready.retain(|ready| *ready != client);
-                    if self.reasons.len() < REASONS_MAX && !self.reasons.contains(&reason) {
-                        self.reasons.push(reason);
-                    }
+                    ready.retain(|ready| *ready != client);
+                    self.cut_early += u32::from(self.ready.len() + ready.len() == known);
+                    self.problems.note(reason);
                 }
             }
             _ => {}
         }
     }
-
-    /// Clients that were cut, before or after they were ready; those that were are few and end the run unclean anyway.
-    fn cut_early(&self) -> u32 {
-        u32::try_from(self.problems).unwrap_or(u32::MAX)
-    }
 }
 
-fn report(run: &Run<'_>, meter: &Meter, windows: &[Used]) -> Report {
+fn report(run: &Run<'_>, windows: &Windows) -> Report {
     let options = run.options;
-    let count = u64::from(options.count);
     let mut report = Report::new("connect");
-    report.count("windows", "windows", windows.len() as u64);
-    report.count("connections", "connections per window", count);
+    report.count("connections", "connections per window", u64::from(options.count));
     report.count("concurrency", "at once", u64::from(options.concurrency));
-    let rates = windows.iter().map(|w| count as f64 / w.wall.as_secs_f64());
-    report.spread("connections_per_second", "connections per second", Spread::of(rates), "");
-    if meter.server.is_some() {
-        let each = windows.iter().map(|w| micros_each(w.server, count));
-        report.spread("server_cpu_per_connection_us", "server CPU per connection", Spread::of(each), "µs");
-    }
-    report_cores(&mut report, windows, meter.server.is_some());
-    report.latency("latency", "from dialing to ready", run.books.latency.percentiles());
-    report.problems(run.books.problems, &run.books.reasons);
+    report.spread("connections_per_second", "connections per second", windows.spread(|w| w.per_second()), "");
+    let cost = ("server_cpu_per_connection_us", "server CPU per connection");
+    telling::windows(&mut report, windows, run.meter.server.is_some(), cost);
+    report.latency("latency", "from dialing to ready", windows.latency(READY));
+    report.problems(run.problems());
+    telling::warnings(&mut report, windows);
     report
 }

@@ -1,16 +1,13 @@
 //! Brings many clients in, as fast as the server takes them but only so many at once.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::engine::{Engine, Event, Login};
+use crate::engine::{Engine, Event, Login, Peer};
 use crate::failure::Failure;
+use crate::watch::Watch;
 
 /// Connections under way at once: more only fill the server's backlog.
-const UNDER_WAY_MAX: usize = 64;
-
-/// Without any progress for this long the server is given up.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const UNDER_WAY_MAX: usize = 64;
 
 /// Longest turn while there is something to wait for.
 pub const TURN: Duration = Duration::from_millis(100);
@@ -18,17 +15,17 @@ pub const TURN: Duration = Duration::from_millis(100);
 /// Opens `count` clients and waits until all are ready; returns their indices. One that is refused ends it.
 pub fn gather(
     engine: &mut Engine,
-    address: SocketAddr,
+    peer: &Peer,
     count: usize,
     login: impl Fn(usize) -> Option<Login>,
 ) -> Result<Vec<usize>, Failure> {
-    gather_and_tell(engine, address, count, login, |_| {})
+    gather_and_tell(engine, peer, count, login, |_| {})
 }
 
 /// As [`gather`], telling what happens besides.
 pub fn gather_and_tell(
     engine: &mut Engine,
-    address: SocketAddr,
+    peer: &Peer,
     count: usize,
     login: impl Fn(usize) -> Option<Login>,
     mut on: impl FnMut(Event),
@@ -36,26 +33,24 @@ pub fn gather_and_tell(
     let mut opened = Vec::with_capacity(count);
     let mut ready = 0;
     let mut refused = Vec::new();
-    let mut progress_ns = engine.now_ns();
+    let mut watch = Watch::new(engine);
     while ready < count {
         while opened.len() < count && opened.len() - ready < UNDER_WAY_MAX {
-            let client = engine.open(address, login(opened.len()));
-            opened.push(client.map_err(Failure::system("opening a connection"))?);
+            let client = engine.open(peer, login(opened.len()));
+            opened.push(client.map_err(Failure::dialing)?);
         }
-        let before = ready;
         let turned = engine.turn(TURN, &mut |event| match event {
             Event::Ready { .. } => ready += 1,
             Event::Closed { why, .. } => refused.push(why.to_string()),
             other => on(other),
         });
         turned.map_err(Failure::system("waiting for connections"))?;
+        let now_ns = engine.now_ns();
+        engine.live().show(now_ns, ready as u64, "clients in", None);
         if let Some(first) = refused.first() {
             return Err(Failure::Refused { problems: refused.len() as u64, first: first.clone() });
         }
-        let now_ns = engine.now_ns();
-        if ready > before {
-            progress_ns = now_ns;
-        } else if now_ns - progress_ns > PATIENCE.as_nanos() as u64 {
+        if watch.is_over(engine, ready as u64) {
             return Err(Failure::Stalled { waiting_for: format!("{ready} of {count} clients were in") });
         }
     }
@@ -68,15 +63,11 @@ pub fn dismiss(engine: &mut Engine, clients: Vec<usize>) -> Result<(), Failure> 
     for client in clients {
         engine.close(client);
     }
-    let mut progress_ns = engine.now_ns();
+    let mut watch = Watch::new(engine);
     while left > 0 {
-        let before = left;
         let turned = engine.turn(TURN, &mut |event| left -= usize::from(matches!(event, Event::Closed { .. })));
         turned.map_err(Failure::system("waiting for connections to end"))?;
-        let now_ns = engine.now_ns();
-        if left < before {
-            progress_ns = now_ns;
-        } else if now_ns - progress_ns > PATIENCE.as_nanos() as u64 {
+        if watch.is_over(engine, left as u64) {
             return Err(Failure::Stalled { waiting_for: format!("{left} clients were still there") });
         }
     }

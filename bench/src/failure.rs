@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::endpoint::EndpointError;
 use crate::process::ProcessError;
@@ -21,9 +22,26 @@ pub enum Failure {
     Stalled { waiting_for: String },
     /// The API refuses to publish.
     Api(String),
+    /// TLS cannot be spoken as the command line asks.
+    Tls(String),
+    /// A saved report cannot be compared.
+    Saved { path: PathBuf, reason: String },
+    /// Options that do not go together.
+    Usage(String),
 }
 
 impl Failure {
+    /// For `map_err` of a connection that cannot be opened; says what helps where the ports have run out.
+    pub fn dialing(source: io::Error) -> Self {
+        let doing = match source.kind() {
+            io::ErrorKind::AddrNotAvailable => {
+                "opening a connection (the ports of one address are used up: name more with --source-addresses)"
+            }
+            _ => "opening a connection",
+        };
+        Self::System { doing, source }
+    }
+
     /// For `map_err`: what the tool was doing when the system refused.
     pub fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }
@@ -40,7 +58,9 @@ impl fmt::Display for Failure {
                 write!(f, "{problems} clients did not get in, the first: {first}")
             }
             Self::Stalled { waiting_for } => write!(f, "no progress while {waiting_for}"),
-            Self::Api(reason) => f.write_str(reason),
+            Self::Api(reason) | Self::Usage(reason) => f.write_str(reason),
+            Self::Tls(reason) => write!(f, "TLS: {reason}"),
+            Self::Saved { path, reason } => write!(f, "{}: {reason}", path.display()),
         }
     }
 }

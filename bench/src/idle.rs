@@ -6,18 +6,16 @@ use clap::Args;
 
 use crate::crowd;
 use crate::endpoint::Endpoint;
-use crate::engine::{Engine, Event, Session, Subscription};
+use crate::engine::{Engine, Event, Peer, Session, Subscription};
 use crate::failure::Failure;
 use crate::measure::{Meter, micros_each};
 use crate::options::Common;
+use crate::problems::Problems;
 use crate::report::Report;
 use crate::token::Tokens;
 
 /// After the last connection, before memory is read: allocators and collectors come to rest.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// Reasons that are kept; all are counted.
-const REASONS_MAX: usize = 5;
 
 /// Options of this scenario.
 #[derive(Args)]
@@ -52,12 +50,12 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let empty_bytes = resident_bytes(&meter)?;
     let before = meter.read()?;
     let count = options.connections as usize;
-    crowd::gather(&mut engine, endpoint.address, count, |client| Some(login(client)))?;
+    crowd::gather(&mut engine, &Peer::new(&endpoint, common)?, count, |client| Some(login(client)))?;
     let opened = meter.used_since(before)?;
     let mut report = Report::new("idle");
     report.count("connections", "connections", count as u64);
     report.figure("open_seconds", "opened in", opened.wall.as_secs_f64(), "s");
-    hold(&mut engine, SETTLE)?.tell_problems(&mut report);
+    report.problems(&hold(&mut engine, SETTLE)?.problems);
     if let (Some(empty), Some(full)) = (empty_bytes, resident_bytes(&meter)?) {
         tell_memory(&mut report, empty, full, count);
     }
@@ -65,7 +63,7 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
         let before = meter.read()?;
         let held = hold(&mut engine, Duration::from_secs(options.hold))?;
         let used = meter.used_since(before)?;
-        held.tell_problems(&mut report);
+        report.problems(&held.problems);
         report.count("pings", "pings answered", held.pings);
         if meter.server.is_some() {
             report.figure("held_cpu_seconds", "server CPU while held", used.server.as_secs_f64(), "s");
@@ -87,14 +85,7 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
 #[derive(Default)]
 struct Held {
     pings: u64,
-    cut: u64,
-    reasons: Vec<String>,
-}
-
-impl Held {
-    fn tell_problems(&self, report: &mut Report) {
-        report.problems(self.cut, &self.reasons);
-    }
+    problems: Problems,
 }
 
 fn hold(engine: &mut Engine, time: Duration) -> Result<Held, Failure> {
@@ -108,14 +99,13 @@ fn hold(engine: &mut Engine, time: Duration) -> Result<Held, Failure> {
         let turned = engine.turn(Duration::from_nanos(left_ns), &mut |event| match event {
             Event::Ping => held.pings += 1,
             Event::Closed { why, .. } => {
-                held.cut += 1;
-                if held.reasons.len() < REASONS_MAX {
-                    held.reasons.push(why.to_string());
-                }
+                held.problems.note(why.to_string());
             }
             _ => {}
         });
         turned.map_err(Failure::system("waiting for events"))?;
+        let now_ns = engine.now_ns();
+        engine.live().show(now_ns, held.pings, "pings answered", None);
     }
 }
 

@@ -5,8 +5,8 @@ pub struct Lanes {
     lanes: Vec<Lane>,
     /// Publications per request.
     batch: u32,
-    /// A lane is free once it is answered; otherwise its publications must have been received as well.
-    on_answer: bool,
+    /// Deliveries that a lane may still await when it publishes again.
+    backlog: u64,
 }
 
 struct Lane {
@@ -21,10 +21,11 @@ struct Lane {
 }
 
 impl Lanes {
-    /// `count` lanes with `batch` publications per request.
-    pub fn new(count: usize, batch: u32, on_answer: bool) -> Self {
+    /// `count` lanes with `batch` publications per request. An answered lane is free again while it awaits at most `backlog`
+    /// deliveries: 0 where everything must have been received, [`u64::MAX`] where the answer is enough.
+    pub fn new(count: usize, batch: u32, backlog: u64) -> Self {
         let lane = || Lane { next: 0, acknowledged: 0, awaited: 0, asking: false };
-        Self { lanes: std::iter::repeat_with(lane).take(count).collect(), batch, on_answer }
+        Self { lanes: std::iter::repeat_with(lane).take(count).collect(), batch, backlog }
     }
 
     /// How many there are.
@@ -40,7 +41,7 @@ impl Lanes {
     /// Whether the lane may publish in a closed loop.
     pub fn is_free(&self, lane: usize) -> bool {
         let Lane { asking, awaited, .. } = self.lanes[lane];
-        !asking && (self.on_answer || awaited == 0)
+        !asking && awaited <= self.backlog
     }
 
     /// Whether the lane has no request under way.
@@ -78,6 +79,11 @@ impl Lanes {
         self.lanes.iter().all(|lane| !lane.asking && lane.awaited == 0)
     }
 
+    /// Publications that the server has acknowledged, all lanes together.
+    pub fn answered(&self) -> u64 {
+        self.acknowledged().map(u64::from).sum()
+    }
+
     /// First number of a lane that was not yet handed to the socket.
     pub fn unsent(&self, lane: usize) -> u32 {
         self.lanes[lane].next
@@ -100,8 +106,8 @@ mod tests {
 
     /// Lets lane 0 send one request to two subscribers, then applies `steps`: `a` an answer, `d` a delivery.
     #[track_caller]
-    fn check(batch: u32, on_answer: bool, steps: &str, free: bool, quiet: bool) {
-        let mut lanes = Lanes::new(2, batch, on_answer);
+    fn check(batch: u32, backlog: u64, steps: &str, free: bool, quiet: bool) {
+        let mut lanes = Lanes::new(2, batch, backlog);
         assert_eq!(lanes.start(0, 2), 0);
         for step in steps.chars() {
             match step {
@@ -115,31 +121,38 @@ mod tests {
 
     #[test]
     fn lane_is_free_when_answered_and_received_by_all() {
-        check(1, false, "", false, false);
-        check(1, false, "a", false, false);
-        check(1, false, "ad", false, false);
-        check(1, false, "dd", false, false);
-        check(1, false, "dda", true, true);
-        check(2, false, "add", false, false);
-        check(2, false, "adddd", true, true);
+        check(1, 0, "", false, false);
+        check(1, 0, "a", false, false);
+        check(1, 0, "ad", false, false);
+        check(1, 0, "dd", false, false);
+        check(1, 0, "dda", true, true);
+        check(2, 0, "add", false, false);
+        check(2, 0, "adddd", true, true);
     }
 
     #[test]
     fn answer_is_enough_where_that_is_asked() {
-        check(1, true, "a", true, false);
-        check(1, true, "dd", false, false);
-        check(1, true, "add", true, true);
+        check(1, u64::MAX, "a", true, false);
+        check(1, u64::MAX, "dd", false, false);
+        check(1, u64::MAX, "add", true, true);
+    }
+
+    #[test]
+    fn backlog_bounds_what_is_awaited() {
+        check(2, 3, "a", false, false);
+        check(2, 3, "ad", true, false);
+        check(2, 3, "d", false, false);
     }
 
     #[test]
     fn deliveries_too_many_or_of_nobody_are_borne() {
-        check(1, false, "adddd", true, true);
-        Lanes::new(1, 1, false).handle_delivery(1);
+        check(1, 0, "adddd", true, true);
+        Lanes::new(1, 1, 0).handle_delivery(1);
     }
 
     #[test]
     fn sequence_advances_by_whole_batches() {
-        let mut lanes = Lanes::new(1, 16, false);
+        let mut lanes = Lanes::new(1, 16, 0);
         lanes.start(0, 1);
         assert_eq!(lanes.acknowledged().next(), Some(0));
         lanes.handle_answer(0);

@@ -1,108 +1,120 @@
-//! Latencies in an HDR histogram, and the percentiles that are told of them.
+//! Scenario `latency`: delivery latency at a given rate, counted from the time a publication was due; or the greatest rate that a
+//! server delivers, to choose the given one by.
 
-use std::time::Duration;
+use clap::Args;
 
-use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use crate::drive::{Audience, DELIVERY, LATE_START, Own, Plan, Run};
+use crate::engine::Target;
+use crate::failure::Failure;
+use crate::options::Common;
+use crate::payload::PUBLISHERS_MAX;
+use crate::report::Report;
+use crate::rounds::{WindowOptions, Windows};
+use crate::telling;
 
-/// Longer ones count as this long.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Publications of each connection that may be under way to the subscribers while the saturation is looked for: enough to keep a
+/// server busy, and little enough for its queues.
+const SATURATING_BACKLOG: u64 = 16;
 
-/// Latencies of one run, recorded in microseconds with three significant digits.
-pub struct Latency(Histogram<u64>);
-
-/// What is told of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Percentiles {
-    /// How many were recorded.
-    pub count: u64,
-    /// Median, microseconds; the others likewise.
-    pub p50_us: u64,
-    pub p90_us: u64,
-    pub p99_us: u64,
-    pub p999_us: u64,
-    pub max_us: u64,
+/// Options of this scenario.
+#[derive(Args)]
+pub struct Options {
+    /// Publications per second on a fixed schedule, all channels together.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rate: u64,
+    /// Look for the greatest rate instead: publish as soon as the API has answered, as long as few publications are under way.
+    #[arg(long, conflicts_with = "rate")]
+    saturate: bool,
+    /// Channels; over 1 they are rounded up to as many for each connection and published to in turn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    channels: u32,
+    /// Subscribers of each channel.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    subscribers: u32,
+    /// Connections to the API.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=PUBLISHERS_MAX as i64))]
+    connections: u32,
+    /// Publications per request; over 1 in one `batch` request.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    batch: u64,
+    /// Start of the channels' names; six digits follow.
+    #[arg(long, default_value = "bench-")]
+    channel_prefix: String,
+    /// Clients per second that connect to the first channel, receive for a second and leave; for one channel.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    churn: u64,
+    #[command(flatten)]
+    pub windows: WindowOptions,
 }
 
-impl Latency {
-    /// An empty histogram.
-    pub fn new() -> Self {
-        let longest = LONGEST.as_micros() as u64;
-        let histogram = Histogram::new_with_bounds(1, longest, 3);
-        Self(histogram.expect("bounds and digits are within what the histogram takes"))
+impl Options {
+    fn audience(&self) -> Audience {
+        match self.channels {
+            1 => Audience::Shared,
+            channels => Audience::Own(Own {
+                lanes: self.connections,
+                each: channels.div_ceil(self.connections),
+                subscribers: self.subscribers,
+            }),
+        }
     }
 
-    /// Takes note of a latency in nanoseconds; below a microsecond counts as 0.
-    pub fn record_ns(&mut self, nanos: u64) {
-        self.0.saturating_record(nanos / 1000);
-    }
-
-    /// The percentiles so far, all zero for an empty histogram.
-    pub fn percentiles(&self) -> Percentiles {
-        let at = |quantile| self.0.value_at_quantile(quantile);
-        Percentiles {
-            count: self.0.len(),
-            p50_us: at(0.5),
-            p90_us: at(0.9),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
-            max_us: self.0.max(),
+    fn channel_count(&self) -> u32 {
+        match self.audience() {
+            Audience::Shared => 1,
+            Audience::Own(own) => own.lanes * own.each,
         }
     }
 }
 
-impl Percentiles {
-    /// For the machine-readable report.
-    pub fn to_json(self) -> Value {
-        json!({
-            "count": self.count,
-            "p50_us": self.p50_us,
-            "p90_us": self.p90_us,
-            "p99_us": self.p99_us,
-            "p999_us": self.p999_us,
-            "max_us": self.max_us,
-        })
+/// Connects everybody and warms up.
+pub fn start(common: &Common, options: &Options) -> Result<Run, Failure> {
+    if options.churn > 0 && options.channels > 1 {
+        return Err(Failure::Usage("--churn goes with one channel only".to_owned()));
     }
+    let subscribers = u64::from(options.subscribers);
+    let all = (u64::from(options.channel_count()) * subscribers) as usize;
+    let target = Target::Numbered(&options.channel_prefix);
+    let plan = Plan {
+        audience: options.audience(),
+        connections: options.connections as usize,
+        rate: (!options.saturate).then_some(options.rate),
+        backlog: SATURATING_BACKLOG * options.batch * subscribers,
+        batch: options.batch as usize,
+        churn: options.churn,
+        ..Plan::new(target, all, options.windows.length(common))
+    };
+    plan.start(common)
 }
 
-impl std::fmt::Display for Percentiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { p50_us, p90_us, p99_us, p999_us, max_us, .. } = self;
-        write!(f, "p50 {p50_us}  p90 {p90_us}  p99 {p99_us}  p99.9 {p999_us}  max {max_us}")
-    }
+/// Carries the scenario out.
+pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
+    let mut run = start(common, options)?;
+    let windows = Windows::of(&mut run, common, options.windows.windows, |_| Ok(()))?;
+    Ok(report(&run, options, &windows))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(micros: impl Iterator<Item = u64>, want: [u64; 5]) {
-        let mut latency = Latency::new();
-        micros.for_each(|micros| latency.record_ns(micros * 1000));
-        let told = latency.percentiles();
-        assert_eq!([told.p50_us, told.p90_us, told.p99_us, told.p999_us, told.max_us], want);
+fn report(run: &Run, options: &Options, windows: &Windows) -> Report {
+    let mut report = Report::new("latency");
+    report.count("channels", "channels", u64::from(options.channel_count()));
+    report.count("subscribers", "subscribers of each", u64::from(options.subscribers));
+    let cost = ("server_cpu_per_delivery_us", "server CPU per delivery");
+    telling::windows(&mut report, windows, run.meter.server.is_some(), cost);
+    telling::deliveries(&mut report, windows);
+    if options.saturate {
+        let rates = windows.spread(|w| w.publications as f64 / w.used.wall.as_secs_f64());
+        report.spread("saturation_rate", "saturates at publications per second", rates, "");
+        let half = rates.map_or(0.0, |rates| rates.median / 2.0).round();
+        report.count("half_saturation_rate", "half of it, for --rate", half as u64);
+    } else {
+        report.count("rate", "publications asked per second", options.rate);
+        report.latency("late_start", "sent after due", windows.latency(LATE_START));
     }
-
-    #[test]
-    fn percentiles_of_a_ramp() {
-        check(1..=1000, [500, 900, 990, 999, 1000]);
+    report.latency("latency", "delivery latency", windows.latency(DELIVERY));
+    if options.churn > 0 {
+        report.count("churned", "clients that came and went", run.churned());
     }
-
-    #[test]
-    fn empty_histogram_tells_zeros() {
-        check(std::iter::empty(), [0; 5]);
-    }
-
-    #[test]
-    fn one_slow_delivery_is_the_maximum_alone() {
-        check((0..9999).map(|_| 10).chain([1500]), [10, 10, 10, 10, 1500]);
-    }
-
-    #[test]
-    fn longest_latency_is_kept_at_the_bound() {
-        let mut latency = Latency::new();
-        latency.record_ns(u64::MAX);
-        assert!(latency.percentiles().max_us >= 60_000_000);
-    }
+    telling::accounts(&mut report, run);
+    telling::warnings(&mut report, windows);
+    report
 }

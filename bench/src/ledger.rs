@@ -1,6 +1,7 @@
 //! Accounts for every delivery: each subscriber's place in each publisher's sequence, and what went wrong.
 
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use crate::payload::Stamp;
 use crate::sequence::{Sequence, Verdict};
@@ -17,14 +18,16 @@ pub struct Tally {
     /// Publications that came after a later one of their publisher, and subscribers that saw the publishers interleaved in
     /// another order than the rest.
     pub reordered: u64,
-    /// Payloads that were cut or changed on the way.
+    /// Payloads that were cut or changed on the way, or came to somebody else.
     pub corrupted: u64,
+    /// Publications that came, but later than the patience allows.
+    pub late: u64,
 }
 
 impl Tally {
     /// Whether every delivery came once, whole and in order.
     pub fn is_clean(&self) -> bool {
-        self.lost + self.duplicated + self.reordered + self.corrupted == 0
+        self.lost + self.duplicated + self.reordered + self.corrupted + self.late == 0
     }
 }
 
@@ -35,6 +38,7 @@ impl AddAssign for Tally {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.corrupted += other.corrupted;
+        self.late += other.late;
     }
 }
 
@@ -54,12 +58,14 @@ pub struct Ledger {
     places: Vec<Sequence>,
     orders: Vec<Order>,
     tally: Tally,
+    patience_ns: u64,
 }
 
 impl Ledger {
-    /// For `publishers` sequences per subscriber.
-    pub fn new(publishers: usize) -> Self {
-        Self { publishers, places: Vec::new(), orders: Vec::new(), tally: Tally::default() }
+    /// For `publishers` sequences per subscriber; what takes longer than `patience` is late.
+    pub fn new(publishers: usize, patience: Duration) -> Self {
+        let patience_ns = patience.as_nanos() as u64;
+        Self { publishers, places: Vec::new(), orders: Vec::new(), tally: Tally::default(), patience_ns }
     }
 
     /// Opens the row of a subscriber; `place` gives its start in each publisher's sequence.
@@ -76,14 +82,15 @@ impl Ledger {
         self.orders[subscriber] = Order::default();
     }
 
-    /// Takes note of a delivery. A publisher that does not exist counts as corrupted.
-    pub fn observe(&mut self, subscriber: usize, stamp: Stamp) {
+    /// Takes note of a delivery at `at_ns`, counted as the stamp counts. A publisher that does not exist counts as corrupted.
+    pub fn observe(&mut self, subscriber: usize, stamp: Stamp, at_ns: u64) {
         let publisher = usize::from(stamp.publisher);
         if publisher >= self.publishers {
             self.tally.corrupted += 1;
             return;
         }
         self.tally.delivered += 1;
+        self.tally.late += u64::from(at_ns.saturating_sub(stamp.sent_ns) > self.patience_ns);
         let order = &mut self.orders[subscriber];
         order.hash = chain(order.hash, stamp);
         let verdict = self.places[subscriber * self.publishers + publisher].observe(stamp.sequence);
@@ -107,6 +114,11 @@ impl Ledger {
     /// Whether a subscriber has everything below `ends`, one bound per publisher.
     pub fn is_complete(&self, subscriber: usize, ends: impl Iterator<Item = u32>) -> bool {
         self.missing(subscriber, ends) == 0
+    }
+
+    /// Number after the greatest that a subscriber has seen of a publisher; what is missing before it is counted already.
+    pub fn next(&self, subscriber: usize, publisher: usize) -> u32 {
+        self.places[subscriber * self.publishers + publisher].next()
     }
 
     /// Counts as lost what a subscriber lacks below `ends`. Call once, when nothing more is awaited.
@@ -149,13 +161,13 @@ mod tests {
     /// Delivers (subscriber, publisher, sequence) to two subscribers of two publishers of which each published two.
     #[track_caller]
     fn check(deliveries: &[(usize, u16, u32)], want: Tally) {
-        let mut ledger = Ledger::new(2);
+        let mut ledger = Ledger::new(2, Duration::from_nanos(9));
         for subscriber in 0..2 {
             ledger.open(subscriber, |_| Sequence::starting_at(0));
         }
         for (subscriber, publisher, sequence) in deliveries {
             let stamp = Stamp { publisher: *publisher, sequence: *sequence, sent_ns: 0 };
-            ledger.observe(*subscriber, stamp);
+            ledger.observe(*subscriber, stamp, 9);
         }
         for subscriber in 0..2 {
             ledger.close(subscriber, [2, 2].into_iter());
@@ -217,8 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_longer_than_the_patience_is_late() {
+        let mut ledger = Ledger::new(1, Duration::from_nanos(9));
+        ledger.open(0, |_| Sequence::starting_at(0));
+        for (sequence, at_ns) in [(0, 109), (1, 110), (2, 99)] {
+            ledger.observe(0, Stamp { publisher: 0, sequence, sent_ns: 100 }, at_ns);
+        }
+        assert_eq!(ledger.tally(), Tally { late: 1, ..delivered(3) });
+        assert!(!ledger.tally().is_clean());
+    }
+
+    #[test]
     fn reopened_row_starts_anew() {
-        let mut ledger = Ledger::new(1);
+        let mut ledger = Ledger::new(1, Duration::from_nanos(9));
         ledger.open(0, |_| Sequence::starting_at(0));
         ledger.open(0, |_| Sequence::joining(7));
         assert!(ledger.is_complete(0, [7].into_iter()));

@@ -1,17 +1,25 @@
 //! The command line: what all scenarios share. Their own options stand beside them.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringcast_proto::client::Encoding;
 
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
-use crate::{connect, fanout, floor, idle, publish, recover};
+use crate::sources::{self, Sources};
+use crate::{compare, connect, fanout, floor, idle, latency, mixed, publish, recover, requests};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
-#[command(name = "ringcast-bench", version)]
+#[command(name = "ringcast-bench", version, arg_required_else_help = true)]
 pub struct CommandLine {
     #[command(subcommand)]
-    pub scenario: Scenario,
+    pub scenario: Option<Scenario>,
+    /// Print two reports that --json wrote side by side, with the ratios of their figures.
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
+    pub compare: Option<Vec<PathBuf>>,
     #[command(flatten)]
     pub common: Common,
 }
@@ -21,6 +29,12 @@ pub struct CommandLine {
 pub enum Scenario {
     /// Publish over HTTP to many subscribers of one channel; cost and latency of a delivery.
     Fanout(fanout::Options),
+    /// Publish over HTTP to channels that nobody listens to; cost and latency of a request to the API.
+    Api(requests::Options),
+    /// Publish over HTTP to channels of one subscriber each; cost and latency of a publication.
+    Channels(requests::Options),
+    /// Publish over HTTP at a given rate; the distribution of delivery latencies, or the rate at which a server saturates.
+    Latency(latency::Options),
     /// Many silent connections, each subscribed to its own channel; memory of each, cost of a ping.
     Idle(idle::Options),
     /// Connections that come and go; cost of upgrade, connect and subscribe.
@@ -29,12 +43,16 @@ pub enum Scenario {
     Publish(publish::Options),
     /// Clients come back after an outage and get what they missed; cost of a recovered message.
     Recover(recover::Options),
+    /// A day in one run: clients come, leave, publish, ask and recover, the API publishes; everything is counted.
+    Mixed(mixed::Options),
     /// The kernel's price of writing the same bytes to as many sockets.
     Floor(floor::Options),
+    /// One scenario against two servers in turn; ratios of cost and latency, pair by pair.
+    Compare(compare::Options),
 }
 
 /// Options of every scenario.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Common {
     /// WebSocket endpoint.
     #[arg(long, global = true, default_value = "ws://127.0.0.1:8000/connection/websocket")]
@@ -45,6 +63,15 @@ pub struct Common {
     /// Key of the HTTP API.
     #[arg(long, global = true, default_value = "")]
     pub api_key: String,
+    /// Accept any certificate of the server, for wss:// and https:// addresses.
+    #[arg(long, global = true)]
+    pub insecure: bool,
+    /// Certificates (PEM) that the server's must lead to, for wss:// and https:// addresses.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    pub ca: PathBuf,
+    /// Own addresses to connect from in turn, as FIRST-LAST or separated by commas. Each has about 28,000 ports for one server.
+    #[arg(long, global = true, value_name = "ADDRESSES", value_parser = sources::parse)]
+    pub source_addresses: Option<Sources>,
     /// Secret to sign a connection token (HS256) for each client; without it clients are anonymous.
     #[arg(long, global = true)]
     pub token_secret: Option<String>,
@@ -66,9 +93,22 @@ pub struct Common {
     /// Never sleep while waiting, so that nobody pays for waking this tool: server and floor are then charged alike.
     #[arg(long, global = true)]
     pub spin: bool,
+    /// Seconds without progress after which the server is given up. A delivery that takes longer counts as late.
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub patience: Duration,
+    /// Write the latencies of each window to an HdrHistogram interval log, in microseconds; idle and floor have none.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub hdr_log: Option<PathBuf>,
     /// Print one JSON object instead of the table.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Common {
+    /// Addresses to connect from; none where the system chooses.
+    pub fn sources(&self) -> Vec<IpAddr> {
+        self.source_addresses.iter().flat_map(|Sources(addresses)| addresses).copied().collect()
+    }
 }
 
 /// Encoding of the clients.
@@ -97,6 +137,17 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Seconds, with a fraction where that is wanted.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "not a number".to_owned())?;
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&time) {
+        Ok(time)
+    } else {
+        Err("not in 0.001..=86400".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +168,8 @@ mod tests {
     fn common_options_stand_before_or_after_the_scenario() {
         check("ringcast-bench fanout --payload 128 --subscribers 10", true);
         check("ringcast-bench --payload 128 --json fanout", true);
+        check("ringcast-bench compare --a http://a --b http://b fanout --subscribers 9 --a-pid 1 --patience 0.5", true);
+        check("ringcast-bench --compare a.json b.json", true);
     }
 
     #[test]
@@ -140,6 +193,18 @@ mod tests {
             "ringcast-bench publish --subscribers 0",
             "ringcast-bench recover --clients 0",
             "ringcast-bench recover --missed 0",
+            "ringcast-bench api --connections 0",
+            "ringcast-bench api --channels 1000001",
+            "ringcast-bench channels --batch 1001",
+            "ringcast-bench channels --floor-pin 1",
+            "ringcast-bench latency --saturate --rate 5",
+            "ringcast-bench mixed --batch 1",
+            "ringcast-bench mixed --weight-api 1001",
+            "ringcast-bench fanout --patience 0",
+            "ringcast-bench fanout --patience -1",
+            "ringcast-bench idle --source-addresses 127.0.0.9-127.0.0.2",
+            "ringcast-bench compare idle",
+            "ringcast-bench --compare a.json",
         ] {
             check(line, false);
         }

@@ -123,8 +123,16 @@ fn parse(payload: &[u8], tail: &[u8]) -> Option<Stamp> {
     Some(Stamp { publisher, sequence, sent_ns })
 }
 
-/// Writes `value` with leading zeros; digits beyond the width are lost.
-fn write_digits(out: &mut [u8], mut value: u64) {
+/// Publisher and sequence in a payload that is known to be whole; `None` where they are no digits.
+pub fn place(payload: &[u8]) -> Option<(usize, u32)> {
+    let numbers = payload.get(OPEN.len()..)?;
+    let publisher = read_digits(numbers.get(..PUBLISHER_DIGITS)?)?;
+    let sequence = read_digits(numbers.get(PUBLISHER_DIGITS + 1..)?.get(..SEQUENCE_DIGITS)?)?;
+    Some((publisher as usize, u32::try_from(sequence).ok()?))
+}
+
+/// Writes `value` with leading zeros over all of `out`; digits beyond the width are lost.
+pub fn write_digits(out: &mut [u8], mut value: u64) {
     for digit in out.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;
@@ -176,6 +184,12 @@ mod tests {
         for message in ["", "{}", r#"{"id":1,"subscribe":{}}"#, r#"{"bench":1}"#] {
             check(message.as_bytes(), Found::Nothing);
         }
+    }
+
+    #[test]
+    fn place_is_read_alone() {
+        assert_eq!(place(&payload(128)), Some((15, 4_294_967_295)));
+        assert_eq!(place(b"{}"), None);
     }
 
     #[test]

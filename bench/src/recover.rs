@@ -3,21 +3,25 @@
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::crowd::{self, PATIENCE, TURN};
+use crate::crowd::{self, TURN};
 use crate::endpoint::Endpoint;
-use crate::engine::{Answer, Batch, Engine, Event, Position, Recovered, Session, Subscription};
+use crate::engine::{Answer, Batch, Engine, Event, Item, Peer, Position, Recovered, Session, Subscription, Target};
 use crate::failure::Failure;
-use crate::floor::Floor;
+use crate::floor::{Floor, FloorOptions};
 use crate::ledger::{Ledger, Tally};
-use crate::measure::{Meter, Used, micros_each, report_cores};
+use crate::measure::{Meter, Used, micros_each};
 use crate::options::Common;
 use crate::payload::Stamp;
+use crate::problems::Problems;
 use crate::report::Report;
+use crate::rounds::{Opening, Rounds, Window, Windows};
 use crate::sequence::Sequence;
 use crate::spread::Spread;
+use crate::telling;
 use crate::token::Tokens;
 
 /// Clients of the round before the first window, which warms caches, allocators and branch predictors.
@@ -37,37 +41,36 @@ pub struct Options {
     channel: String,
     /// Windows, each with a figure of its own.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    windows: u32,
-    /// After each window also measure the kernel's floor: writing as many publications at once to as many sockets.
-    #[arg(long)]
-    floor: bool,
-    /// Core of the floor's writer; by default the one the server is pinned to.
-    #[arg(long, value_name = "CPU", requires = "floor")]
-    floor_pin: Option<usize>,
+    pub windows: u32,
+    #[command(flatten)]
+    floor: FloorOptions,
 }
 
 /// Carries the scenario out.
 pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
-    let mut run = Run::start(common, options)?;
-    let mut floor = options.floor.then(|| run.start_floor(common)).transpose()?;
-    run.window(options.clients.min(WARM_UP_CLIENTS))?;
-    let mut windows = Vec::new();
+    let mut run = start(common, options)?;
+    let mut floor = options.floor.floor.then(|| run.start_floor(common)).transpose()?;
     let mut floors = Vec::new();
-    for _ in 0..options.windows {
-        windows.push(run.window(options.clients)?);
+    let windows = Windows::of(&mut run, common, options.windows, |_| {
         if let Some(floor) = &mut floor {
             floors.push(FloorWindow::measure(floor, options.missed)?);
         }
-        if !run.books.is_clean() {
-            break;
-        }
-    }
+        Ok(())
+    })?;
     Ok(report(&run, &windows, &floors))
 }
 
-struct Run<'a> {
+/// Opens what is needed and lets some clients come back to warm up.
+pub fn start<'a>(common: &Common, options: &'a Options) -> Result<Run<'a>, Failure> {
+    let mut run = Run::open(common, options)?;
+    run.come_and_come_back(options.clients.min(WARM_UP_CLIENTS))?;
+    Ok(run)
+}
+
+/// A run: what it is made of, and the accounts.
+pub struct Run<'a> {
     engine: Engine,
-    endpoint: Endpoint,
+    peer: Peer,
     session: Session,
     tokens: Tokens,
     meter: Meter,
@@ -75,51 +78,92 @@ struct Run<'a> {
     /// Publications so far.
     published: u32,
     books: Books,
+    /// Of each window.
+    costs: Vec<Cost>,
+}
+
+impl Rounds for Run<'_> {
+    fn unit(&self) -> (&'static str, &'static str) {
+        ("recovered message", "recovered messages")
+    }
+
+    /// The cost of a window is what recovering cost beyond the plain subscribe.
+    fn window(&mut self) -> Result<Window, Failure> {
+        let opening = Opening::new(&self.meter, &self.engine)?;
+        let delivered = self.tally().delivered;
+        let cost = self.come_and_come_back(self.options.clients)?;
+        let window = opening.close(&self.meter, &self.engine)?;
+        let server = cost.recovering.server.saturating_sub(cost.plain.server);
+        let used = Used { server, ..cost.recovering };
+        self.costs.push(cost);
+        let units = u64::from(self.options.clients) * u64::from(self.options.missed);
+        Ok(Window { units, deliveries: self.tally().delivered - delivered, used, own_idle: Duration::ZERO, ..window })
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    fn is_broken(&self) -> bool {
+        !self.books.is_clean()
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        self.books.tally()
+    }
+
+    fn problems(&self) -> &Problems {
+        &self.books.unrecovered
+    }
 }
 
 /// What came back, compared with what was missed.
 struct Books {
     ledger: Ledger,
     /// Answers that said that something is missing.
-    unrecovered: u64,
+    unrecovered: Problems,
     /// Recovered publications whose offset is not the one after that before.
     misplaced: u64,
 }
 
 /// What a window cost: the clients on their way in, without and with something to recover.
-struct Window {
+struct Cost {
     plain: Used,
     recovering: Used,
 }
 
 impl<'a> Run<'a> {
-    fn start(common: &Common, options: &'a Options) -> Result<Self, Failure> {
+    fn open(common: &Common, options: &'a Options) -> Result<Self, Failure> {
         let endpoint = Endpoint::resolve(&common.url, "ws")?;
         let api = Endpoint::resolve(&common.api, "http")?;
         let session = Session::new(&endpoint, common.protocol.encoding());
         let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
-        let batch = Batch::new(&api, &common.api_key, &options.channel, common.payload, 1);
-        engine.open_publisher(api.address, batch).map_err(Failure::system("opening an API connection"))?;
+        let batch = Batch::new(&api, &common.api_key, Target::Channel(&options.channel), common.payload, 1);
+        engine.open_publisher(&Peer::new(&api, common)?, batch).map_err(Failure::dialing)?;
         Ok(Self {
             engine,
-            endpoint,
+            peer: Peer::new(&endpoint, common)?,
             session,
             tokens: Tokens::new(common.token_secret.as_deref()),
             meter: Meter::new(common)?,
             options,
             published: 0,
-            books: Books { ledger: Ledger::new(1), unrecovered: 0, misplaced: 0 },
+            books: Books { ledger: Ledger::new(1, common.patience), unrecovered: Problems::default(), misplaced: 0 },
+            costs: Vec::new(),
         })
     }
 
     fn start_floor(&self, common: &Common) -> Result<Floor, Failure> {
-        let server = self.meter.server.as_ref();
-        let core = self.options.floor_pin.or_else(|| server.and_then(|server| server.pinned_to()));
+        let core = self.options.floor.core(&self.meter);
         Floor::start(common, self.options.clients as usize, &self.options.channel, core)
     }
 
     /// Lets clients in, sends them away, publishes, and lets them in again. Closing and publishing are not measured.
-    fn window(&mut self, clients: u32) -> Result<Window, Failure> {
+    fn come_and_come_back(&mut self, clients: u32) -> Result<Cost, Failure> {
         let (plain, answers) = self.let_in(clients, &[])?;
         let positions: Vec<Position> = answers.iter().map(|answer| answer.position.clone()).collect();
         let missed_from = self.published;
@@ -128,12 +172,12 @@ impl<'a> Run<'a> {
         for (client, answer) in answers.iter().enumerate() {
             self.books.check(client, answer, &positions[client], missed_from..self.published);
         }
-        Ok(Window { plain, recovering })
+        Ok(Cost { plain, recovering })
     }
 
     /// What letting clients in cost, and what each was answered. Without positions they ask for nothing that they missed.
     fn let_in(&mut self, clients: u32, since: &[Position]) -> Result<(Used, Vec<Rc<Answer>>), Failure> {
-        let Self { engine, endpoint, session, tokens, meter, options, .. } = self;
+        let Self { engine, peer, session, tokens, meter, options, .. } = self;
         let login = |client: usize| {
             let subscription = Subscription { channel: &options.channel, recoverable: true, since: since.get(client) };
             Some(session.login(&tokens.of(client), Some(subscription)))
@@ -141,7 +185,7 @@ impl<'a> Run<'a> {
         // By the index of the connection; those of one round count up from 0, for all others are gone.
         let mut answers = vec![None; clients as usize];
         let before = meter.read()?;
-        let opened = crowd::gather_and_tell(engine, endpoint.address, clients as usize, login, |event| {
+        let opened = crowd::gather_and_tell(engine, peer, clients as usize, login, |event| {
             if let Event::Subscribed { client, answer } = event {
                 answers[client] = Some(answer);
             }
@@ -157,7 +201,8 @@ impl<'a> Run<'a> {
     fn publish_missed(&mut self) -> Result<(), Failure> {
         for _ in 0..self.options.missed {
             let (sequence, sent_ns) = (self.published, self.engine.now_ns());
-            self.engine.publish(0, |_| Stamp { publisher: 0, sequence, sent_ns }).map_err(Failure::Api)?;
+            let stamp = Stamp { publisher: 0, sequence, sent_ns };
+            self.engine.publish(0, |_| Item { stamp, channel: 0 }).map_err(Failure::Api)?;
             self.published += 1;
             let mut answered = None;
             while answered.is_none() {
@@ -167,7 +212,7 @@ impl<'a> Run<'a> {
                     _ => {}
                 });
                 turned.map_err(Failure::system("waiting for the API"))?;
-                if answered.is_none() && self.engine.now_ns() - sent_ns > PATIENCE.as_nanos() as u64 {
+                if answered.is_none() && self.engine.now_ns() - sent_ns > self.engine.patience().as_nanos() as u64 {
                     return Err(Failure::Stalled { waiting_for: "publishing".to_owned() });
                 }
             }
@@ -180,11 +225,13 @@ impl<'a> Run<'a> {
 impl Books {
     /// Enters what a client got that had missed the numbers `missed`.
     fn check(&mut self, client: usize, answer: &Answer, since: &Position, missed: Range<u32>) {
-        self.unrecovered += u64::from(!answer.recovered);
+        if !answer.recovered {
+            self.unrecovered.note("the server said that something is missing".to_owned());
+        }
         self.ledger.open(client, |_| Sequence::starting_at(missed.start));
         for (Recovered { offset, stamp }, want) in answer.publications.iter().zip(since.offset + 1..) {
             match stamp {
-                Some(stamp) => self.ledger.observe(client, *stamp),
+                Some(stamp) => self.ledger.observe(client, *stamp, stamp.sent_ns),
                 None => self.ledger.observe_corrupt(),
             }
             self.misplaced += u64::from(*offset != want);
@@ -200,7 +247,7 @@ impl Books {
     }
 
     fn is_clean(&self) -> bool {
-        self.tally().is_clean() && self.unrecovered == 0
+        self.tally().is_clean() && self.unrecovered.count() == 0
     }
 }
 
@@ -223,27 +270,24 @@ fn beyond(with: &Used, without: &Used, count: u64) -> f64 {
     micros_each(with.server, count) - micros_each(without.server, count)
 }
 
-fn report(run: &Run<'_>, windows: &[Window], floors: &[FloorWindow]) -> Report {
+fn report(run: &Run<'_>, windows: &Windows, floors: &[FloorWindow]) -> Report {
     let (clients, missed) = (u64::from(run.options.clients), u64::from(run.options.missed));
+    let with_server = run.meter.server.is_some();
     let mut report = Report::new("recover");
-    report.count("windows", "windows", windows.len() as u64);
     report.count("clients", "clients", clients);
     report.count("missed", "messages that each missed", missed);
-    if run.meter.server.is_some() {
-        let plain = windows.iter().map(|w| micros_each(w.plain.server, clients));
+    if with_server {
+        let plain = run.costs.iter().map(|cost| micros_each(cost.plain.server, clients));
         report.spread("plain_cpu_per_client_us", "server CPU per client, plain subscribe", Spread::of(plain), "µs");
-        let recovering = windows.iter().map(|w| micros_each(w.recovering.server, clients));
+        let recovering = run.costs.iter().map(|cost| micros_each(cost.recovering.server, clients));
         report.spread("recover_cpu_per_client_us", "server CPU per client, recovering", Spread::of(recovering), "µs");
-        let each = windows.iter().map(|w| beyond(&w.recovering, &w.plain, clients * missed));
-        report.spread("cpu_per_message_us", "server CPU per recovered message, beyond", Spread::of(each), "µs");
     }
+    let cost = ("cpu_per_message_us", "server CPU per recovered message, beyond");
+    telling::windows(&mut report, windows, with_server, cost);
     let floor = floors.iter().map(|f| beyond(&f.joined, &f.single, clients * missed));
     report.spread("floor_cpu_per_message_us", "floor: CPU per message in a write, beyond", Spread::of(floor), "µs");
-    let recovering: Vec<Used> = windows.iter().map(|w| w.recovering).collect();
-    report_cores(&mut report, &recovering, run.meter.server.is_some());
-    let unrecovered = run.books.unrecovered;
-    report.tally(run.books.tally());
-    report.problems(unrecovered, &["the server said that something is missing".to_owned()]);
+    telling::accounts(&mut report, run);
+    telling::warnings(&mut report, windows);
     report
 }
 
@@ -260,7 +304,8 @@ mod tests {
         };
         let publications = publications.iter().map(publication).collect();
         let answer = Answer { position: Position::default(), recovered, publications };
-        let mut books = Books { ledger: Ledger::new(1), unrecovered: 0, misplaced: 0 };
+        let mut books =
+            Books { ledger: Ledger::new(1, Duration::ZERO), unrecovered: Problems::default(), misplaced: 0 };
         books.check(0, &answer, &Position { offset: 10, epoch: String::new() }, 4..7);
         assert_eq!((books.tally(), books.is_clean()), (want, clean));
     }

@@ -58,6 +58,11 @@ impl Sequence {
         }
     }
 
+    /// First number not seen yet.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
     /// How many are missing if everything below `end` should have come by now, beyond the gaps already told.
     pub fn missing_until(&self, end: u32) -> u32 {
         end.saturating_sub(self.next)

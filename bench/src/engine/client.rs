@@ -2,17 +2,18 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use mio::event::Event as Readiness;
-use mio::net::TcpStream;
 use ringcast_proto::client::{PushBody, Reply, ReplyResult, decode_replies};
 use ringcast_proto::http::Limits;
 use ringcast_proto::websocket::{self, Decoder, Role};
 
-use super::login::{CONNECT_ID, Login, PUBLISH_ID, Session, UPGRADE_KEY};
+use super::login::{ASK_ID, CONNECT_ID, Login, PUBLISH_ID, Session, UPGRADE_KEY};
+use super::socket::Socket;
 use super::{Event, Shared};
 use crate::payload::Found;
 use crate::scan::{Messages, is_ping};
@@ -43,7 +44,7 @@ impl fmt::Display for Closed {
 
 /// A connection in any phase.
 pub struct Client {
-    socket: TcpStream,
+    socket: Socket,
     phase: Phase,
     decoder: Decoder,
     /// Start of the upgrade response. Bound: [`HEAD_BYTES_MAX`]; empty afterwards.
@@ -54,6 +55,8 @@ pub struct Client {
     /// `None` for one that only receives.
     login: Option<Login>,
     answers_pings: bool,
+    /// A command that asks for something is not yet answered.
+    asks: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,7 +71,7 @@ enum Phase {
 
 impl Client {
     /// A connection whose socket is on its way.
-    pub fn new(socket: TcpStream, login: Option<Login>) -> Self {
+    pub fn new(socket: Socket, login: Option<Login>) -> Self {
         Self {
             socket,
             phase: Phase::Dialing,
@@ -78,7 +81,13 @@ impl Client {
             sent_of_first: 0,
             login,
             answers_pings: false,
+            asks: false,
         }
+    }
+
+    /// Our end of the connection.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_address()
     }
 
     /// Says goodbye. A connection that is not yet upgraded only stops telling.
@@ -100,7 +109,8 @@ impl Client {
         if self.phase == Phase::Dialing && !self.handle_dialed(index, shared, on)? {
             return Ok(());
         }
-        if readiness.is_writable() && !self.unsent.is_empty() {
+        if readiness.is_writable() {
+            self.socket.flush().map_err(cut)?;
             self.flush();
         }
         if readiness.is_readable() || readiness.is_read_closed() {
@@ -111,10 +121,7 @@ impl Client {
 
     /// Whether the socket has arrived; sends the upgrade request if it has.
     fn handle_dialed(&mut self, index: usize, shared: &Shared, on: &mut dyn FnMut(Event)) -> Result<bool, Closed> {
-        if let Some(error) = self.socket.take_error().map_err(cut)? {
-            return Err(cut(error));
-        }
-        if self.socket.peer_addr().is_err() {
+        if !self.socket.has_arrived().map_err(cut)? {
             return Ok(false);
         }
         if self.login.is_some() {
@@ -137,6 +144,7 @@ impl Client {
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
         let mut buffer = std::mem::take(&mut shared.buffer);
+        let may_stop = !end_announced && self.socket.tells_the_end();
         let result = loop {
             match self.socket.read(&mut buffer) {
                 Ok(0) => break Err(self.ended()),
@@ -145,7 +153,7 @@ impl Client {
                     if let Err(why) = self.handle_bytes(index, &mut buffer[..count], shared, on) {
                         break Err(why);
                     }
-                    if count < buffer.len() && !end_announced {
+                    if count < buffer.len() && may_stop {
                         break Ok(());
                     }
                 }
@@ -270,7 +278,7 @@ impl Client {
                 self.handle_ping(&shared.session, on);
             } else if self.phase == Phase::Subscribing {
                 self.handle_subscribed(index, message, shared, on)?;
-            } else {
+            } else if !(self.asks && self.handle_asked(index, message, shared, on)) {
                 match shared.reader.read(message) {
                     Found::Stamp(_) | Found::Corrupt if self.phase != Phase::Ready => {
                         return Err(Closed::Cut("publication before the subscription".to_owned()));
@@ -308,6 +316,17 @@ impl Client {
             }
             None => self.handle_replies(index, message, shared, on),
         }
+    }
+
+    /// Whether a message is the answer to what was asked for: publications in it are no deliveries.
+    fn handle_asked(&mut self, index: usize, message: &[u8], shared: &Shared, on: &mut dyn FnMut(Event)) -> bool {
+        let reply = decode_replies(shared.session.encoding, message).next();
+        let Some(Ok(Reply::Result { id: ASK_ID, result })) = reply else {
+            return false;
+        };
+        self.asks = false;
+        on(Event::Replied { client: index, result: Box::new(result) });
+        true
     }
 
     fn handle_replies(
@@ -374,6 +393,12 @@ impl Client {
                 on(Event::Ready { client: index });
             }
         }
+    }
+
+    /// Sends a command that asks for something; one at a time.
+    pub fn ask(&mut self, command: &Rc<[u8]>) {
+        self.asks = true;
+        self.send(command);
     }
 
     /// Sends a frame; what the socket does not take now follows.

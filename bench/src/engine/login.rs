@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use memchr::memmem;
 use ringcast_proto::client::{
-    Command, ConnectRequest, Encoding, PublishRequest, Request, SubscribeRequest, encode_command,
+    Command, ConnectRequest, Encoding, HistoryRequest, PresenceRequest, PublishRequest, Request, SubscribeRequest,
+    encode_command,
 };
 use ringcast_proto::websocket;
 
@@ -27,6 +28,9 @@ pub const SUBSCRIBE_ID: u32 = 2;
 
 /// Id of every publish command: a client waits for the answer before it sends the next.
 pub const PUBLISH_ID: u32 = 3;
+
+/// Id of every command that asks for something; one at a time, too.
+pub const ASK_ID: u32 = 4;
 
 /// What all connections to a server have in common.
 #[derive(Clone)]
@@ -133,6 +137,17 @@ impl Session {
         let message = message(self.encoding, &Command { id: PUBLISH_ID, request: Some(Request::Publish(request)) });
         let at = memmem::find(&message, &data).expect("neither encoding changes the payload");
         Publish { encoding: self.encoding, message, payload: at..at + payload_bytes }
+    }
+
+    /// A history command: the newest publications, newest first.
+    pub fn history(&self, channel: &str, limit: i32) -> Rc<[u8]> {
+        let request = HistoryRequest { channel: channel.to_owned(), limit, reverse: true, ..HistoryRequest::default() };
+        self.command(ASK_ID, Request::History(request))
+    }
+
+    /// A presence command.
+    pub fn presence(&self, channel: &str) -> Rc<[u8]> {
+        self.command(ASK_ID, Request::Presence(PresenceRequest { channel: channel.to_owned() }))
     }
 
     fn command(&self, id: u32, request: Request) -> Rc<[u8]> {

@@ -5,34 +5,38 @@
 
 mod answer;
 mod client;
+mod dial;
 mod login;
 mod publisher;
+mod socket;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use ringcast_proto::client::ReplyResult;
 use slab::Slab;
-use socket2::{Domain, Protocol, Socket, Type};
 
 pub use answer::{Answer, Recovered};
 pub use client::Closed;
+pub use dial::Peer;
 pub use login::{Login, Position, Publish, Session, Subscription};
-pub use publisher::Batch;
+pub use publisher::{Batch, Item, Target};
 
+use crate::live::Live;
 use crate::options::Common;
 use crate::payload::{Reader, Stamp};
 use answer::Answers;
 use client::Client;
+use dial::Dialer;
 use publisher::Publisher;
+use socket::Socket;
 
 /// Bytes of one read, shared by all connections.
 const READ_BYTES: usize = 64 * 1024;
@@ -55,6 +59,8 @@ pub enum Event {
     Subscribed { client: usize, answer: Rc<Answer> },
     /// A client's publish command was answered with success, `at_ns` nanoseconds after the start of the run.
     Published { client: usize, at_ns: u64 },
+    /// What a client asked for was answered with success.
+    Replied { client: usize, result: Box<ReplyResult> },
     /// A client received a publication, `at_ns` nanoseconds after the start of the run.
     Delivery { client: usize, stamp: Stamp, at_ns: u64 },
     /// A client received a damaged publication.
@@ -63,8 +69,8 @@ pub enum Event {
     Ping,
     /// A client is gone; its index may be used again.
     Closed { client: usize, why: Closed },
-    /// A publisher's request was answered with success.
-    Answered { publisher: usize },
+    /// A publisher's request was answered with success, `at_ns` nanoseconds after the start of the run.
+    Answered { publisher: usize, at_ns: u64 },
     /// A publisher's request or its connection failed.
     Failed { reason: String },
 }
@@ -76,6 +82,8 @@ pub struct Received {
     pub reads: u64,
     /// WebSocket messages of clients.
     pub frames: u64,
+    /// Time of turns that found nothing, where this tool never sleeps.
+    pub idle: Duration,
 }
 
 /// All connections of the tool.
@@ -84,9 +92,12 @@ pub struct Engine {
     events: Events,
     clients: Slab<Client>,
     publishers: Vec<Publisher>,
-    api: Option<SocketAddr>,
+    api: Option<Peer>,
+    dialer: Dialer,
     timer: TimerFd,
     spin: bool,
+    patience: Duration,
+    live: Live,
     shared: Shared,
 }
 
@@ -121,8 +132,11 @@ impl Engine {
             clients: Slab::new(),
             publishers: Vec::new(),
             api: None,
+            dialer: Dialer::new(common.sources()),
             timer,
             spin: common.spin,
+            patience: common.patience,
+            live: Live::new(),
             shared: Shared {
                 buffer: vec![0; READ_BYTES],
                 reader: Reader::new(common.payload),
@@ -137,9 +151,9 @@ impl Engine {
     /// Starts a client's connection and returns its index. [`Event::Ready`] or [`Event::Closed`] follows.
     ///
     /// Without a login nothing is sent: the client only receives, as those of the floor do.
-    pub fn open(&mut self, address: SocketAddr, login: Option<Login>) -> io::Result<usize> {
+    pub fn open(&mut self, peer: &Peer, login: Option<Login>) -> io::Result<usize> {
         let index = self.clients.vacant_key();
-        let socket = self.dial(address, Token(index))?;
+        let socket = self.dial(peer, Token(index))?;
         Ok(self.clients.insert(Client::new(socket, login)))
     }
 
@@ -150,6 +164,12 @@ impl Engine {
         }
     }
 
+    /// Our end of a client's connection.
+    pub fn local_address(&self, client: usize) -> io::Result<SocketAddr> {
+        let client = self.clients.get(client).ok_or(io::ErrorKind::NotConnected)?;
+        client.local_address()
+    }
+
     /// Sends a frame on a client's connection.
     pub fn send(&mut self, client: usize, frame: &Rc<[u8]>) {
         if let Some(client) = self.clients.get_mut(client) {
@@ -157,43 +177,43 @@ impl Engine {
         }
     }
 
+    /// Sends a command of a client that asks for something; [`Event::Replied`] follows. One at a time.
+    pub fn ask(&mut self, client: usize, command: &Rc<[u8]>) {
+        if let Some(client) = self.clients.get_mut(client) {
+            client.ask(command);
+        }
+    }
+
     /// Opens a connection to the HTTP API and returns its index, counted from 0.
-    pub fn open_publisher(&mut self, address: SocketAddr, batch: Batch) -> io::Result<usize> {
+    pub fn open_publisher(&mut self, peer: &Peer, batch: Batch) -> io::Result<usize> {
         let index = self.publishers.len();
-        let socket = self.dial(address, Token(PUBLISHER_TOKENS + index))?;
-        self.api = Some(address);
+        let socket = self.dial(peer, Token(PUBLISHER_TOKENS + index))?;
+        self.api = Some(peer.clone());
         self.publishers.push(Publisher::new(socket, batch));
         Ok(index)
     }
 
-    /// A nonblocking socket on its way to `address`, without Nagle's delay.
-    fn dial(&self, address: SocketAddr, token: Token) -> io::Result<TcpStream> {
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
-                return Err(error);
-            }
-            _ => {}
-        }
-        let mut socket = TcpStream::from_std(StdStream::from(socket));
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut socket, token, interest)?;
-        Ok(socket)
+    fn dial(&mut self, peer: &Peer, token: Token) -> io::Result<Socket> {
+        let (mut tcp, tls) = self.dialer.dial(peer)?;
+        self.poll.registry().register(&mut tcp, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Socket::new(tcp, tls))
     }
 
-    /// Sends one request of a publisher that has no other under way; `stamp` gives the numbers of each publication in it.
-    pub fn publish(&mut self, publisher: usize, stamp: impl Fn(usize) -> Stamp) -> Result<(), String> {
+    /// Sends one request of a publisher that has no other under way; `item` gives what each publication in it is.
+    pub fn publish(&mut self, publisher: usize, item: impl Fn(usize) -> Item) -> Result<(), String> {
         if self.publishers[publisher].is_retired()
-            && let Some(address) = self.api
+            && let Some(peer) = self.api.clone()
         {
-            let socket = self.dial(address, Token(PUBLISHER_TOKENS + publisher));
+            let socket = self.dial(&peer, Token(PUBLISHER_TOKENS + publisher));
             let socket = socket.map_err(|error| format!("API connection: {error}"))?;
             self.publishers[publisher].replace(socket);
         }
-        self.publishers[publisher].publish(stamp)
+        self.publishers[publisher].publish(item)
+    }
+
+    /// The last response to a publisher, as it came.
+    pub fn response(&self, publisher: usize) -> &[u8] {
+        self.publishers[publisher].response()
     }
 
     /// Ends a turn after `time`, to the microsecond where the timeout of [`Self::turn`] counts in milliseconds.
@@ -206,19 +226,27 @@ impl Engine {
 
     /// Waits for something to happen, at most `timeout`, and tells all that did. One that spins does not wait.
     pub fn turn(&mut self, timeout: Duration, on: &mut dyn FnMut(Event)) -> io::Result<()> {
+        let started = self.spin.then(Instant::now);
         let timeout = if self.spin { Duration::ZERO } else { timeout };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
+        }
+        if let Some(started) = started
+            && self.events.is_empty()
+        {
+            self.shared.received.idle += started.elapsed();
         }
         for event in &self.events {
             match event.token() {
                 TIMER_TOKEN => {}
                 Token(index) if index >= PUBLISHER_TOKENS => {
                     let publisher = index - PUBLISHER_TOKENS;
-                    let buffer = &mut self.shared.buffer;
-                    if let Some(event) = self.publishers[publisher].handle_ready(publisher, event, buffer) {
-                        on(event);
+                    let handled = self.publishers[publisher].handle_ready(event, &mut self.shared.buffer);
+                    match handled {
+                        Ok(true) => on(Event::Answered { publisher, at_ns: self.shared.now_ns() }),
+                        Ok(false) => {}
+                        Err(reason) => on(Event::Failed { reason }),
                     }
                 }
                 Token(index) => {
@@ -238,6 +266,16 @@ impl Engine {
     /// Nanoseconds since the start of the run.
     pub fn now_ns(&self) -> u64 {
         self.shared.now_ns()
+    }
+
+    /// Without any progress for this long the server is given up, and a delivery that takes longer is late.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Where the run shows how it goes on.
+    pub fn live(&mut self) -> &mut Live {
+        &mut self.live
     }
 
     /// Counts since the start of the run.

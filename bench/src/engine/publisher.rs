@@ -1,19 +1,53 @@
 //! One keep-alive connection to the HTTP API that publishes: a request whose payloads are stamped in place, one at a time.
 
 use std::borrow::Cow;
-use std::io::{self, Read, Write};
+use std::io;
 
 use memchr::memmem;
 use mio::event::Event as Readiness;
-use mio::net::TcpStream;
 use ringcast_proto::http::{ChunkedDecoder, HttpError, Limits, parse_response};
 
-use super::Event;
+use super::socket::Socket;
 use crate::endpoint::Endpoint;
 use crate::payload::{self, Stamp};
 
 /// Largest response that is taken from the server.
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Digits of a numbered channel.
+const CHANNEL_DIGITS: usize = 6;
+
+/// Where the publications of a request go.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// All to one channel.
+    Channel(&'a str),
+    /// Each to the channel of its number, see `numbered`; this is the start of their names.
+    Numbered(&'a str),
+}
+
+impl Target<'_> {
+    /// Name of a channel, given its number.
+    pub fn name(&self, number: u32) -> String {
+        match self {
+            Self::Channel(channel) => (*channel).to_owned(),
+            Self::Numbered(prefix) => numbered(prefix, number),
+        }
+    }
+}
+
+/// Name of a channel out of many: all names have the same length.
+fn numbered(prefix: &str, number: u32) -> String {
+    format!("{prefix}{number:0CHANNEL_DIGITS$}")
+}
+
+/// One publication of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    pub stamp: Stamp,
+    /// Number of the channel, where they are numbered.
+    pub channel: u32,
+}
 
 /// A request with one or more publications, to be stamped and sent again and again.
 #[derive(Clone)]
@@ -22,14 +56,16 @@ pub struct Batch {
     /// Where the payloads stand in the request.
     payloads: Vec<usize>,
     payload_bytes: usize,
+    /// Where the numbers of the channels stand; none where the channel is fixed.
+    channels: Vec<usize>,
 }
 
 impl Batch {
     /// One `publish` request, or a `batch` of `count` publications when `count` is over 1.
-    pub fn new(endpoint: &Endpoint, api_key: &str, channel: &str, payload_bytes: usize, count: usize) -> Self {
+    pub fn new(endpoint: &Endpoint, api_key: &str, target: Target<'_>, payload_bytes: usize, count: usize) -> Self {
         let payload = payload::template(payload_bytes);
         let payload = std::str::from_utf8(&payload).expect("a payload is ASCII");
-        let channel = serde_json::Value::from(channel);
+        let channel = serde_json::Value::from(target.name(0)).to_string();
         let publish = format!(r#"{{"channel":{channel},"data":{payload}}}"#);
         let (method, body) = if count == 1 {
             ("publish", publish)
@@ -45,17 +81,47 @@ impl Batch {
             endpoint.authority,
             body.len(),
         );
-        let payloads = memmem::find_iter(request.as_bytes(), payload).collect();
-        Self { request: request.into_bytes(), payloads, payload_bytes }
+        let payloads: Vec<usize> = memmem::find_iter(request.as_bytes(), payload).collect();
+        let channels = match target {
+            Target::Channel(_) => Vec::new(),
+            Target::Numbered(_) => payloads.iter().map(|at| at - r#"","data":"#.len() - CHANNEL_DIGITS).collect(),
+        };
+        Self { request: request.into_bytes(), payloads, payload_bytes, channels }
+    }
+
+    /// Publications of a request.
+    pub fn count(&self) -> usize {
+        self.payloads.len()
+    }
+
+    /// Bytes of a request.
+    pub fn request_bytes(&self) -> usize {
+        self.request.len()
+    }
+
+    /// Where the payloads stand in a request.
+    pub fn payloads(&self) -> &[usize] {
+        &self.payloads
+    }
+
+    fn fill(&mut self, item: impl Fn(usize) -> Item) {
+        let Self { request, payloads, payload_bytes, channels } = self;
+        for (index, at) in payloads.iter().enumerate() {
+            let Item { stamp, channel } = item(index);
+            payload::stamp(&mut request[*at..*at + *payload_bytes], stamp);
+            if let Some(at) = channels.get(index) {
+                payload::write_digits(&mut request[*at..*at + CHANNEL_DIGITS], u64::from(channel));
+            }
+        }
     }
 }
 
 /// A publisher's connection.
 pub struct Publisher {
-    socket: TcpStream,
+    socket: Socket,
     batch: Batch,
     phase: Phase,
-    /// Start of a response. Bound: [`RESPONSE_BYTES_MAX`].
+    /// A response or the start of one. Bound: [`RESPONSE_BYTES_MAX`].
     response: Vec<u8>,
 }
 
@@ -73,7 +139,7 @@ enum Phase {
 
 impl Publisher {
     /// A connection whose socket is on its way.
-    pub fn new(socket: TcpStream, batch: Batch) -> Self {
+    pub fn new(socket: Socket, batch: Batch) -> Self {
         Self { socket, batch, phase: Phase::Idle, response: Vec::new() }
     }
 
@@ -83,56 +149,59 @@ impl Publisher {
     }
 
     /// Goes on with another connection.
-    pub fn replace(&mut self, socket: TcpStream) {
+    pub fn replace(&mut self, socket: Socket) {
         self.socket = socket;
         self.phase = Phase::Idle;
     }
 
     /// Sends a request; fails when the one before was not answered.
-    pub fn publish(&mut self, stamp: impl Fn(usize) -> Stamp) -> Result<(), String> {
+    pub fn publish(&mut self, item: impl Fn(usize) -> Item) -> Result<(), String> {
         if !matches!(self.phase, Phase::Idle) {
             return Err("a publisher sends one request at a time".to_owned());
         }
-        let Batch { request, payloads, payload_bytes } = &mut self.batch;
-        for (index, at) in payloads.iter().enumerate() {
-            payload::stamp(&mut request[*at..*at + *payload_bytes], stamp(index));
-        }
+        self.batch.fill(item);
+        self.response.clear();
         self.phase = Phase::Waiting { sent: 0 };
         self.write();
         Ok(())
     }
 
-    /// Writes and reads what the socket is ready for.
-    pub fn handle_ready(&mut self, index: usize, readiness: &Readiness, buffer: &mut [u8]) -> Option<Event> {
+    /// The last response, as it came.
+    pub fn response(&self) -> &[u8] {
+        &self.response
+    }
+
+    /// Writes and reads what the socket is ready for. Whether the request is answered; an error ends the publisher.
+    pub fn handle_ready(&mut self, readiness: &Readiness, buffer: &mut [u8]) -> Result<bool, String> {
         if matches!(self.phase, Phase::Broken | Phase::Retired) {
-            return None;
+            return Ok(false);
         }
         if readiness.is_writable() {
             self.write();
         }
         if !readiness.is_readable() && !readiness.is_read_closed() {
-            return None;
+            return Ok(false);
         }
         match self.read(buffer) {
-            Ok(true) => Some(Event::Answered { publisher: index }),
-            Ok(false) => None,
             Err(_) if matches!(self.phase, Phase::Idle) => {
                 self.phase = Phase::Retired;
-                None
+                Ok(false)
             }
             Err(reason) => {
                 self.phase = Phase::Broken;
-                Some(Event::Failed { reason })
+                Err(reason)
             }
+            answered => answered,
         }
     }
 
     /// Writes what is left of the request. An error shows at the next read.
     fn write(&mut self) {
+        let flushed = self.socket.flush();
         let Phase::Waiting { sent } = &mut self.phase else {
             return;
         };
-        while *sent < self.batch.request.len() {
+        while flushed.is_ok() && *sent < self.batch.request.len() {
             match self.socket.write(&self.batch.request[*sent..]) {
                 Ok(count) => *sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -146,7 +215,7 @@ impl Publisher {
         loop {
             match self.socket.read(buffer) {
                 // The answer may be all there: a server can close right behind it.
-                Ok(0) if !self.response.is_empty() => break,
+                Ok(0) if !self.response.is_empty() && self.is_waiting() => break,
                 Ok(0) => return Err("the API closed the connection".to_owned()),
                 Ok(count) => self.response.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -157,18 +226,29 @@ impl Publisher {
                 return Err("endless API response".to_owned());
             }
         }
-        self.handle_response()
+        if self.is_waiting() { self.handle_response() } else { Ok(false) }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
     }
 
     fn handle_response(&mut self) -> Result<bool, String> {
         let Some(Response { status, body }) = Response::split_off(&self.response)? else {
             return Ok(false);
         };
-        if status != 200 || memmem::find(&body, br#""error""#).is_some() {
+        let told = |what: &str| {
             let body: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-            return Err(format!("API answered {status} {body}"));
+            format!("API answered {status} {body}{what}")
+        };
+        if status != 200 || memmem::find(&body, br#""error""#).is_some() {
+            return Err(told(""));
         }
-        self.response.clear();
+        let count = self.batch.count();
+        let replies = memmem::find_iter(&body, br#""publish""#).count();
+        if count > 1 && replies != count {
+            return Err(told(&format!(": {replies} replies to {count} commands")));
+        }
         self.phase = Phase::Idle;
         Ok(true)
     }
@@ -246,12 +326,25 @@ mod tests {
         let endpoint = Endpoint::resolve("http://127.0.0.1:8000/api", "http");
         let endpoint = endpoint.expect("the address is well formed");
         for (count, path) in [(1, "/api/publish"), (16, "/api/batch")] {
-            let batch = Batch::new(&endpoint, "key", "a\"b", 128, count);
+            let batch = Batch::new(&endpoint, "key", Target::Channel("a\"b"), 128, count);
             assert_eq!(batch.payloads.len(), count);
             let text = String::from_utf8(batch.request).expect("a request is text");
             assert!(text.starts_with(&format!("POST {path} HTTP/1.1\r\n")));
             let (_, body) = text.split_once("\r\n\r\n").expect("a head ends");
             serde_json::from_str::<serde_json::Value>(body).expect("the body is JSON");
+        }
+    }
+    #[test]
+    fn each_publication_of_a_batch_goes_to_its_channel() {
+        let endpoint = Endpoint::resolve("http://127.0.0.1:8000/api", "http").expect("the address is well formed");
+        let mut batch = Batch::new(&endpoint, "key", Target::Numbered("a\"b:"), 128, 3);
+        batch.fill(|index| Item { stamp: Stamp { publisher: 0, sequence: 0, sent_ns: 0 }, channel: 41 + index as u32 });
+        let text = String::from_utf8(batch.request).expect("a request is text");
+        let (_, body) = text.split_once("\r\n\r\n").expect("a head ends");
+        let body: serde_json::Value = serde_json::from_str(body).expect("the body is JSON");
+        for index in 0..3 {
+            let channel = &body["commands"][index]["publish"]["channel"];
+            assert_eq!(channel, &numbered("a\"b:", 41 + index as u32));
         }
     }
 }

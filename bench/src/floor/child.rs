@@ -15,19 +15,36 @@ pub struct Child {
 
 impl Child {
     /// Starts a writer for so many sockets on `core`, and learns its port.
-    pub fn start(sockets: usize, core: Option<usize>) -> io::Result<Self> {
+    pub fn writer(sockets: usize, core: Option<usize>) -> io::Result<Self> {
+        let mut child = Self::start(&["--serve", "--subscribers", &sockets.to_string()], core)?;
+        child.learn_port()?;
+        Ok(child)
+    }
+
+    /// Starts a process that answers requests on `core`, tells it what it has to know, and learns its port.
+    pub fn answerer(setup: &[u8], core: Option<usize>) -> io::Result<Self> {
+        let mut child = Self::start(&["--answer"], core)?;
+        child.write(setup)?;
+        child.learn_port()?;
+        Ok(child)
+    }
+
+    fn start(arguments: &[&str], core: Option<usize>) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["floor", "--serve", "--subscribers", &sockets.to_string()]);
+        command.arg("floor").args(arguments);
         if let Some(core) = core {
             command.args(["--pin", &core.to_string()]);
         }
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = process.stdin.take();
         let output = process.stdout.take().expect("standard output is piped");
-        let mut child = Self { process, input, output: BufReader::new(output), port: 0 };
-        let port = child.line()?.parse();
-        child.port = port.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
-        Ok(child)
+        Ok(Self { process, input, output: BufReader::new(output), port: 0 })
+    }
+
+    fn learn_port(&mut self) -> io::Result<()> {
+        let port = self.line()?.parse();
+        self.port = port.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
+        Ok(())
     }
 
     /// Where it listens.
@@ -40,12 +57,12 @@ impl Child {
         self.process.id()
     }
 
-    /// Waits until it has accepted all sockets.
+    /// Waits until it has accepted all sockets that are written to.
     pub fn await_ready(&mut self) -> io::Result<()> {
         self.line().map(drop)
     }
 
-    /// Has it write a block to all sockets.
+    /// Hands it a block: the writer writes it to all sockets.
     pub fn write(&mut self, block: &[u8]) -> io::Result<()> {
         let input = self.input.as_mut().expect("the writer is not being ended");
         let length = u32::try_from(block.len()).map_err(|_| ErrorKind::InvalidInput)?;

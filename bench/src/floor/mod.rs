@@ -3,18 +3,20 @@
 //! A writer process of its own, pinned like the server, is handed the bytes through a pipe and writes them to each socket with a plain
 //! nonblocking send. The receivers are the same engine that measures the server, so both pay the same for waking it.
 
+mod answerer;
 mod child;
+mod requests;
 mod writer;
 
 use clap::Args;
 use ringcast_proto::client::{Encoding, Publication, encode_publication, encode_publication_push};
 use ringcast_proto::websocket;
 
-use crate::crowd::{self, PATIENCE, TURN};
+use crate::crowd::{self, TURN};
 use crate::endpoint::Endpoint;
-use crate::engine::{Engine, Event, Session};
+use crate::engine::{Engine, Event, Peer, Session};
 use crate::failure::Failure;
-use crate::latency::{Latency, Percentiles};
+use crate::histogram::{Latency, Percentiles};
 use crate::ledger::{Ledger, Tally};
 use crate::measure::{Meter, Used, micros_each, report_cores};
 use crate::options::Common;
@@ -23,10 +25,30 @@ use crate::process::Process;
 use crate::report::Report;
 use crate::sequence::Sequence;
 use crate::spread::Spread;
+use crate::watch::Watch;
 use child::Child;
+pub use requests::RequestFloor;
 
 /// Writes before the first window.
 const WARM_UP_WRITES: u64 = 200;
+
+/// Options of the scenarios that can be compared with their floor.
+#[derive(Args, Clone)]
+pub struct FloorOptions {
+    /// Alternate windows of the server with windows of the kernel's floor and tell their ratio.
+    #[arg(long)]
+    pub floor: bool,
+    /// Core of the floor's process; by default the one the server is pinned to.
+    #[arg(long, value_name = "CPU", requires = "floor")]
+    floor_pin: Option<usize>,
+}
+
+impl FloorOptions {
+    /// Where the floor's process runs, beside a server that is measured so.
+    pub fn core(&self, meter: &Meter) -> Option<usize> {
+        self.floor_pin.or_else(|| meter.server.as_ref().and_then(|server| server.pinned_to()))
+    }
+}
 
 /// Options of this scenario.
 #[derive(Args)]
@@ -49,6 +71,9 @@ pub struct Options {
     /// Core of the writer.
     #[arg(long, value_name = "CPU")]
     writer_pin: Option<usize>,
+    /// Be the process that answers requests without reading them. Started by this tool itself.
+    #[arg(long, hide = true)]
+    answer: bool,
     /// Be the writer: listens, prints the port, writes what comes on standard input. Started by this tool itself.
     #[arg(long, hide = true)]
     serve: bool,
@@ -57,6 +82,10 @@ pub struct Options {
 /// Carries the scenario out.
 pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let subscribers = options.subscribers as usize;
+    if options.answer {
+        answerer::serve().map_err(Failure::system("answering"))?;
+        return Ok(Report::new("floor"));
+    }
     if options.serve {
         writer::serve(subscribers).map_err(Failure::system("writing"))?;
         return Ok(Report::new("floor"));
@@ -102,13 +131,12 @@ pub struct Window {
 impl Floor {
     /// Starts a writer on `core`, connects the receivers and warms up.
     pub fn start(common: &Common, receivers: usize, channel: &str, core: Option<usize>) -> Result<Self, Failure> {
-        let child = Child::start(receivers, core).map_err(Failure::system("starting the writer"))?;
+        let child = Child::writer(receivers, core).map_err(Failure::system("starting the writer"))?;
         let encoding = common.protocol.encoding();
-        let endpoint = Endpoint { address: child.address(), authority: String::new(), target: String::new() };
-        let session = Session::new(&endpoint, encoding);
+        let session = Session::new(&Endpoint::resolve(&common.url, "ws")?, encoding);
         let mut engine = Engine::new(session, common).map_err(Failure::system("starting the loop"))?;
-        let clients = crowd::gather(&mut engine, child.address(), receivers, |_| None)?;
-        let mut ledger = Ledger::new(1);
+        let clients = crowd::gather(&mut engine, &Peer::plain(child.address()), receivers, |_| None)?;
+        let mut ledger = Ledger::new(1, common.patience);
         for client in clients {
             ledger.open(client, |_| Sequence::starting_at(0));
         }
@@ -159,11 +187,11 @@ impl Floor {
 
     fn receive(&mut self, frames: usize) -> Result<(), Failure> {
         let want = self.tally().delivered + (self.receivers * frames) as u64;
-        let give_up_ns = self.engine.now_ns() + PATIENCE.as_nanos() as u64;
+        let mut watch = Watch::new(&self.engine);
         while self.tally().delivered < want {
             let books = &mut self.books;
             self.engine.turn(TURN, &mut |event| books.handle(event)).map_err(Failure::system("waiting for events"))?;
-            if self.books.cut.is_some() || self.engine.now_ns() > give_up_ns {
+            if self.books.cut.is_some() || watch.is_over(&self.engine, self.tally().delivered) {
                 let waiting_for = "the writer's bytes had not all arrived".to_owned();
                 return Err(Failure::Stalled { waiting_for });
             }
@@ -176,7 +204,7 @@ impl Books {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Delivery { client, stamp, at_ns } => {
-                self.ledger.observe(client, stamp);
+                self.ledger.observe(client, stamp, at_ns);
                 self.latency.record_ns(at_ns.saturating_sub(stamp.sent_ns));
             }
             Event::Corrupt => self.ledger.observe_corrupt(),

@@ -18,7 +18,8 @@ pub fn serve(sockets: usize) -> io::Result<()> {
     write_blocks(&mut io::stdin().lock(), &sockets)
 }
 
-fn accept(listener: &TcpListener, count: usize) -> io::Result<Vec<TcpStream>> {
+/// Accepts so many sockets and makes them nonblocking.
+pub fn accept(listener: &TcpListener, count: usize) -> io::Result<Vec<TcpStream>> {
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
         let (socket, _) = listener.accept()?;
@@ -29,29 +30,34 @@ fn accept(listener: &TcpListener, count: usize) -> io::Result<Vec<TcpStream>> {
     Ok(sockets)
 }
 
-/// A block is its length in four bytes, little end first, and that many bytes.
 fn write_blocks(input: &mut impl Read, sockets: &[TcpStream]) -> io::Result<()> {
     let mut block = Vec::new();
-    loop {
-        let mut length = [0; 4];
-        match input.read_exact(&mut length) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
-            other => other?,
-        }
-        let length = u32::from_le_bytes(length) as usize;
-        if length > BLOCK_BYTES_MAX {
-            return Err(ErrorKind::InvalidData.into());
-        }
-        block.resize(length, 0);
-        input.read_exact(&mut block)?;
-        for socket in sockets {
-            write_all(socket, &block)?;
+    while read_block(input, &mut block)? {
+        for mut socket in sockets {
+            write_all(&mut socket, &block)?;
         }
     }
+    Ok(())
+}
+
+/// Reads the next block into `block`: its length in four bytes, little end first, and that many bytes. False at the end.
+pub fn read_block(input: &mut impl Read, block: &mut Vec<u8>) -> io::Result<bool> {
+    let mut length = [0; 4];
+    match input.read_exact(&mut length) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+        other => other?,
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > BLOCK_BYTES_MAX {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    block.resize(length, 0);
+    input.read_exact(block)?;
+    Ok(true)
 }
 
 /// One send, as a rule: the receivers have taken everything before. A full socket is tried again.
-fn write_all(mut socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(socket: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match socket.write(bytes) {
             Ok(count) => bytes = &bytes[count..],

@@ -3,34 +3,58 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use ringcast_proto::client::{
-    Command, Encoding, Publication, Push, PushBody, Reply, ReplyResult, Request, SubscribeRequest, SubscribeResult,
-    decode_commands, encode_reply,
+    ClientInfo, Command, Encoding, HistoryRequest, HistoryResult, PresenceResult, Publication, Push, PushBody, Reply,
+    ReplyResult, Request, SubscribeRequest, SubscribeResult, decode_commands, encode_reply,
 };
 use ringcast_proto::http::{Head, Limits, parse_head, write_response};
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, Role};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What the server does wrong.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
     /// Every fifth publication is lost on the way to a subscriber.
     Lose,
     /// Every fifth publication is sent twice.
     Duplicate,
-    /// Every fifth publication comes before the one that it follows.
+    /// Every fifth publication comes before the one that it follows, or after the one that follows it.
     Swap,
     /// Every fifth publication has a changed byte.
     Corrupt,
+    /// Every fifth publication comes to its subscribers after [`LATE`].
+    Late,
+    /// Every fifth publication comes to the subscribers of all channels.
+    Stray,
     /// What is missing is not sent, and the server says so.
     Confess,
+    /// The API refuses every fifth publication.
+    Refuse,
+    /// The API answers a batch with a reply less.
+    Forget,
+    /// A history lacks its second publication.
+    Hole,
+    /// Nobody is present.
+    Absent,
+    /// Clients are cut after their subscription.
+    Cut,
+    /// Clients are cut [`CUT_LATER`] after their subscription.
+    CutLater,
 }
+
+/// By then a handful of clients is in.
+const CUT_LATER: Duration = Duration::from_secs(2);
+
+/// What is late comes after this time.
+const LATE: Duration = Duration::from_millis(500);
 
 /// Where it listens. It lives as long as the test program.
 pub struct Server {
@@ -39,12 +63,17 @@ pub struct Server {
 
 struct Shared {
     fault: Fault,
+    /// So many publications pass before the fault shows.
+    sound: u64,
+    published: AtomicU64,
     channels: Mutex<HashMap<String, Channel>>,
 }
 
 #[derive(Default)]
 struct Channel {
     history: Vec<Publication>,
+    /// Sent after the next one.
+    held: Option<Publication>,
     subscribers: Vec<Client>,
 }
 
@@ -54,10 +83,11 @@ struct Client {
 }
 
 impl Server {
-    pub fn start(fault: Fault) -> Self {
+    /// A server that shows its fault after so many sound publications.
+    pub fn start(fault: Fault, sound: u64) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Arc::new(Shared { fault, channels: Mutex::default() });
+        let shared = Arc::new(Shared { fault, sound, published: AtomicU64::new(0), channels: Mutex::default() });
         thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 socket.set_nodelay(true).expect("a socket of TCP");
@@ -83,10 +113,10 @@ fn serve(shared: &Shared, mut socket: TcpStream) {
         }
         let length = head.content_length().expect("a body with a length") as usize;
         if let Some(body) = input.get(used..used + length) {
-            publish_body(shared, body);
+            let answer = publish_body(shared, body);
             input.drain(..used + length);
             let mut response = Vec::new();
-            write_response(&mut response, 200, &[], b"{\"result\":{}}", true);
+            write_response(&mut response, 200, &[], answer.to_string().as_bytes(), true);
             send(&socket, &response);
         }
     }
@@ -116,9 +146,7 @@ fn serve_client(shared: &Shared, mut client: Client, mut input: Vec<u8>) {
         assert!(decoded.is_ok(), "the tool sends frames");
         input.clear();
         if !goes_on || !read(&mut client.socket, &mut input) {
-            // Subscribers hold the socket, too.
-            let _ = client.socket.shutdown(std::net::Shutdown::Both);
-            return;
+            return cut(&client.socket);
         }
     }
 }
@@ -134,6 +162,8 @@ fn serve_frame(shared: &Shared, client: &Client, frame: &[u8]) {
                 publish(shared, &request.channel, content);
                 ReplyResult::Publish
             }
+            Request::History(request) => ReplyResult::History(history(shared, &request)),
+            Request::Presence(_) => ReplyResult::Presence(presence(shared)),
             other => panic!("{other:?}"),
         };
         reply(client, &Reply::Result { id, result });
@@ -153,32 +183,103 @@ fn subscribe(shared: &Shared, client: &Client, id: u32, request: &SubscribeReque
     }
     reply(client, &Reply::Result { id, result: ReplyResult::Subscribe(Box::new(result)) });
     let socket = client.socket.try_clone().expect("descriptors are left");
+    match shared.fault {
+        Fault::Cut => cut(&socket),
+        Fault::CutLater => {
+            let socket = socket.try_clone().expect("descriptors are left");
+            thread::spawn(move || {
+                thread::sleep(CUT_LATER);
+                cut(&socket);
+            });
+        }
+        _ => {}
+    }
     channel.subscribers.push(Client { socket, encoding: client.encoding });
 }
 
-fn publish_body(shared: &Shared, body: &[u8]) {
+/// The newest publications, newest first, as the tool asks for them.
+fn history(shared: &Shared, request: &HistoryRequest) -> HistoryResult {
+    assert!(request.reverse, "the tool asks for the newest");
+    let channels = shared.channels.lock().expect("no thread panics");
+    let all = channels.get(&request.channel).map(|channel| channel.history.as_slice()).unwrap_or_default();
+    let mut publications: Vec<_> = all.iter().rev().take(request.limit as usize).cloned().collect();
+    if shared.fault == Fault::Hole && publications.len() > 2 {
+        publications.remove(1);
+    }
+    HistoryResult { publications, epoch: "e".to_owned(), offset: all.len() as u64 }
+}
+
+fn presence(shared: &Shared) -> PresenceResult {
+    let somebody = (shared.fault != Fault::Absent).then(|| ("client".to_owned(), ClientInfo::default()));
+    PresenceResult { presence: somebody.into_iter().collect() }
+}
+
+/// Carries out a `publish` or a `batch` of them; what is answered.
+fn publish_body(shared: &Shared, body: &[u8]) -> Value {
     let body: Value = serde_json::from_slice(body).expect("the tool sends JSON");
+    let Some(commands) = body["commands"].as_array() else {
+        return publish_one(shared, &body).unwrap_or_else(|| json!({"result": {}}));
+    };
+    let reply = |command: &Value| publish_one(shared, &command["publish"]).unwrap_or_else(|| json!({"publish": {}}));
+    let skipped = usize::from(shared.fault == Fault::Forget && is_faulty(shared));
+    let replies: Vec<Value> = commands.iter().map(reply).skip(skipped).collect();
+    json!({ "replies": replies })
+}
+
+/// The error, if it is refused.
+fn publish_one(shared: &Shared, body: &Value) -> Option<Value> {
     // Its numbers stand in a string, so the text is the same again but for the order of the keys, which is alphabetic.
     let data = body["data"].to_string();
     let channel = body["channel"].as_str().expect("a publication has a channel");
     publish(shared, channel, Publication { data: data.into(), ..Publication::default() });
+    let count = shared.published.load(Ordering::Relaxed);
+    let refused = shared.fault == Fault::Refuse && is_faulty(shared) && count.is_multiple_of(5);
+    refused.then(|| json!({"error": {"code": 108, "message": "not available"}}))
+}
+
+fn is_faulty(shared: &Shared) -> bool {
+    shared.published.load(Ordering::Relaxed) > shared.sound
 }
 
 fn publish(shared: &Shared, channel: &str, mut content: Publication) {
+    shared.published.fetch_add(1, Ordering::Relaxed);
     let mut channels = shared.channels.lock().expect("no thread panics");
-    let channel_name = channel.to_owned();
-    let channel = channels.entry(channel_name.clone()).or_default();
+    let name = channel.to_owned();
+    let channel = channels.entry(name.clone()).or_default();
     content.offset = channel.history.len() as u64 + 1;
-    let sent = match content.offset % 5 {
-        0 => spoil_one(shared.fault, &content),
-        _ => vec![content.clone()],
-    };
-    channel.history.push(content);
-    for content in sent {
-        let push = Push { channel: channel_name.clone(), body: PushBody::Pub(content), id: 0 };
-        let push = Reply::Push(push);
-        channel.subscribers.iter().for_each(|subscriber| reply(subscriber, &push));
+    channel.history.push(content.clone());
+    let spoilt = content.offset.is_multiple_of(5) && is_faulty(shared);
+    if spoilt && shared.fault == Fault::Swap {
+        channel.held = Some(content);
+        return;
     }
+    let mut sent = if spoilt { spoil_one(shared.fault, &content) } else { vec![content] };
+    sent.extend(channel.held.take());
+    let pushes = sent.into_iter().map(|content| push(&name, content)).collect::<Vec<_>>();
+    match shared.fault {
+        Fault::Late if spoilt => send_late(pushes, &channel.subscribers),
+        Fault::Stray if spoilt => channels.values().for_each(|channel| send_all(&pushes, &channel.subscribers)),
+        _ => send_all(&pushes, &channel.subscribers),
+    }
+}
+
+fn push(channel: &str, content: Publication) -> Reply {
+    Reply::Push(Push { channel: channel.to_owned(), body: PushBody::Pub(content), id: 0 })
+}
+
+fn send_all(pushes: &[Reply], subscribers: &[Client]) {
+    for push in pushes {
+        subscribers.iter().for_each(|subscriber| reply(subscriber, push));
+    }
+}
+
+fn send_late(pushes: Vec<Reply>, subscribers: &[Client]) {
+    let again = |client: &Client| Some(Client { socket: client.socket.try_clone().ok()?, encoding: client.encoding });
+    let subscribers: Vec<Client> = subscribers.iter().filter_map(again).collect();
+    thread::spawn(move || {
+        thread::sleep(LATE);
+        send_all(&pushes, &subscribers);
+    });
 }
 
 /// What is sent in place of publications.
@@ -198,7 +299,6 @@ fn spoil(fault: Fault, publications: &[Publication]) -> Vec<Publication> {
 
 fn spoil_one(fault: Fault, publication: &Publication) -> Vec<Publication> {
     match fault {
-        Fault::None | Fault::Swap | Fault::Confess => vec![publication.clone()],
         Fault::Lose => Vec::new(),
         Fault::Duplicate => vec![publication.clone(); 2],
         Fault::Corrupt => {
@@ -206,6 +306,7 @@ fn spoil_one(fault: Fault, publication: &Publication) -> Vec<Publication> {
             let data = text.replacen('x', "y", 1).into();
             vec![Publication { data, ..publication.clone() }]
         }
+        _ => vec![publication.clone()],
     }
 }
 
@@ -223,6 +324,11 @@ fn reply(client: &Client, reply: &Reply) {
 /// A subscriber that is gone takes no more.
 fn send(mut socket: &TcpStream, bytes: &[u8]) {
     let _ = socket.write_all(bytes);
+}
+
+/// Ends a connection, whoever else holds its socket. One that has ended already is none.
+fn cut(socket: &TcpStream) {
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// Appends what comes; false at the end.

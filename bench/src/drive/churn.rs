@@ -1,11 +1,9 @@
 //! Clients that come and go beside those that stay. Each must receive everything between its subscription and its leave.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::crowd::PATIENCE;
-use crate::engine::{Engine, Login};
+use crate::engine::{Engine, Login, Peer};
 use crate::failure::Failure;
 use crate::lanes::Lanes;
 use crate::ledger::Ledger;
@@ -15,7 +13,7 @@ const STAY: Duration = Duration::from_secs(1);
 
 /// The coming and going.
 pub struct Churn {
-    address: SocketAddr,
+    peer: Peer,
     login: Login,
     per_second: u64,
     started_ns: u64,
@@ -44,9 +42,9 @@ struct Leaving {
 
 impl Churn {
     /// `per_second` clients come and go; 0 for none.
-    pub fn new(address: SocketAddr, login: Login, per_second: u64) -> Self {
+    pub fn new(peer: Peer, login: Login, per_second: u64) -> Self {
         Self {
-            address,
+            peer,
             login,
             per_second,
             started_ns: 0,
@@ -79,21 +77,19 @@ impl Churn {
         self.left
     }
 
-    /// Opens the connections that are due, at most a few at a time; tells each client to `on_open`.
-    pub fn open_due(&mut self, engine: &mut Engine, mut on_open: impl FnMut(usize)) -> Result<(), Failure> {
-        const AT_A_TIME: usize = 16;
+    /// Opens the connections that are due, at most a few at a time.
+    pub fn open_due(&mut self, engine: &mut Engine) -> Result<Vec<usize>, Failure> {
+        const AT_A_TIME: u64 = 16;
         let elapsed_ns = u128::from(engine.now_ns() - self.started_ns);
         let due = (elapsed_ns * u128::from(self.per_second) / 1_000_000_000) as u64;
-        for _ in 0..AT_A_TIME {
-            if self.opened >= due {
-                break;
-            }
-            let client = engine.open(self.address, Some(self.login.clone()));
-            on_open(client.map_err(Failure::system("opening a connection"))?);
+        let mut opened = Vec::new();
+        for _ in 0..due.saturating_sub(self.opened).min(AT_A_TIME) {
+            let client = engine.open(&self.peer, Some(self.login.clone()));
+            opened.push(client.map_err(Failure::dialing)?);
             self.opened += 1;
             self.coming += 1;
         }
-        Ok(())
+        Ok(opened)
     }
 
     /// A client's subscription is confirmed.
@@ -122,7 +118,7 @@ impl Churn {
             self.leaving.push(Leaving {
                 client: first.client,
                 ends: lanes.acknowledged().collect(),
-                give_up_ns: now_ns + PATIENCE.as_nanos() as u64,
+                give_up_ns: now_ns + engine.patience().as_nanos() as u64,
             });
             self.staying.pop_front();
         }
