@@ -113,6 +113,7 @@ fn check_totals(shards: u16) {
     assert_eq!(latency["shards"].as_array().map(Vec::len), Some(shards.into()));
 }
 
+/// B01
 #[test]
 fn totals_are_what_was_done_with_one_shard_and_with_four() {
     check_totals(1);

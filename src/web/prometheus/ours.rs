@@ -13,6 +13,9 @@ type Number = (&'static str, &'static str, Kind, fn(&ShardSnapshot) -> u64);
 const NUMBERS: &[Number] = &[
     ("shard_connections", "Connected clients.", Kind::Gauge, |shard| shard.state.metrics.connections.iter().sum()),
     ("shard_subscriptions", "Live subscriptions.", Kind::Gauge, |shard| shard.state.metrics.subscriptions.iter().sum()),
+    ("shard_subscriptions_accepted_total", "Subscriptions that became live.", Kind::Counter, |shard| {
+        shard.state.metrics.subscriptions_accepted.iter().sum()
+    }),
     ("shard_channels", "Channels with subscribers whose home the shard is.", Kind::Gauge, |shard| {
         shard.state.channels as u64
     }),
