@@ -112,7 +112,9 @@ impl Shard {
             (Pings::Frames, _) => &self.pings[2],
         });
         if !self.clients.push_shared(connection.slot, &frame, self.options.client.queue_max_size) {
-            self.close(connection, Disconnect::SLOW);
+            return self.close(connection, Disconnect::SLOW);
         }
+        // The pong is awaited from now on, and the process may be put to sleep.
+        self.clients.hurry(connection);
     }
 }
