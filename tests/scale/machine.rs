@@ -162,7 +162,7 @@ impl Machine {
         for (from, message) in taken {
             station.shard.handle_message(now, ShardId(from as u16), message);
         }
-        let frames = flush(&mut station.shard);
+        let frames = flush(&mut station.shard, self.now);
         while station.shard.take_api_answer().is_some() {
             counts.api_answers += 1;
         }
@@ -224,9 +224,9 @@ impl Machine {
 }
 
 /// Writes to sockets that take everything. Returns the number of frames.
-fn flush(shard: &mut Shard) -> u64 {
+fn flush(shard: &mut Shard, now: Now) -> u64 {
     let mut written = 0;
-    while let Some(connection) = shard.take_dirty() {
+    while let Some(connection) = shard.take_dirty(now) {
         match shard.take_frames(connection) {
             Some(Frames::One(_)) => written += 1,
             Some(Frames::Many(mut frames)) => {

@@ -88,6 +88,12 @@ impl Client {
         }
     }
 
+    /// Whether commands have been waiting for those before them for long: then the pong stands behind them.
+    fn is_backed_up(&self, context: &Context<'_>) -> bool {
+        let pong_timeout = context.scenario.options().client.pong_timeout;
+        self.asked.iter().any(|asked| context.now - asked.at > pong_timeout / 2)
+    }
+
     /// Whether a stream that the client reads may have begun anew.
     fn may_have_lost_a_stream(&self, context: &Context<'_>) -> bool {
         self.subscriptions.keys().any(|channel| context.model.may_have_ended(context.scenario, context.now, channel))
@@ -113,7 +119,7 @@ impl Client {
             3008 => scenario.queue_size_min() < 1 << 20 || scenario.block_one_in > 0,
             3010 if self.asked.iter().any(|asked| matches!(asked.request, Request::Refresh(_))) => true,
             3010 => scenario.has_server_side() && (context.shed > 0 || self.may_have_lost_a_stream(context)),
-            3012 => self.is_deaf || scenario.block_one_in > 0 || scenario.may_time_out(),
+            3012 => self.is_deaf || scenario.block_one_in > 0 || scenario.may_time_out() || self.is_backed_up(context),
             3500 | 3501 => self.asked.iter().any(|asked| self.is_wrong(context, asked, code)),
             3503 | 4001 => scenario.acts_on_users,
             3502 => {

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Namespace of the personal channels.
 pub const PERSONAL: &str = "own";
 
+/// Longest `batch_max_delay`.
+const BATCH_MILLIS_MAX: u64 = 30;
+
 /// All other namespaces.
 pub const NAMESPACES: [&str; 6] = ["stream", "open", "plain", "members", "cache", "private"];
 
@@ -33,11 +36,14 @@ pub fn reloaded(random: &mut Random, before: &Options) -> Options {
     options.client.channel_limit = client.channel_limit;
     options.client.recovery_max_publication_limit = client.recovery_max_publication_limit;
     options.client.queue_max_size = client.queue_max_size;
+    options.client.write_delay = client.write_delay;
+    options.client.reply_without_queue = client.reply_without_queue;
     options.limits.idempotency_ttl = limits.idempotency_ttl;
     for namespace in options.channel.namespaces.values_mut().filter(|namespace| namespace.has_history()) {
         namespace.history_size = history_size(random);
         namespace.history_ttl = history_ttl(random);
     }
+    options.channel.namespaces.values_mut().for_each(|namespace| batches(random, namespace));
     options.channel.history_meta_ttl = meta_ttl(random);
     if random.one_in(2) {
         options.channel.namespaces.remove(*random.pick(&NAMESPACES));
@@ -54,6 +60,8 @@ fn client(random: &mut Random) -> ClientOptions {
         pong_timeout: Duration::from_secs(1),
         channel_limit: *random.pick(&[4, 128, 128]),
         queue_max_size: *random.pick(&[2 << 10, 16 << 10, 1 << 20, 1 << 20]),
+        write_delay: Duration::from_millis(*random.pick(&[0, 0, 1, 20])),
+        reply_without_queue: random.one_in(2),
         concurrency: *random.pick(&[0, 0, 0, 4]),
         user_connection_limit: *random.pick(&[0, 0, 0, 3]),
         connect_include_server_time: random.one_in(4),
@@ -85,6 +93,13 @@ fn history_ttl(random: &mut Random) -> Duration {
 
 fn meta_ttl(random: &mut Random) -> Duration {
     Duration::from_millis(random.scale(1000, 720 * 3_600_000))
+}
+
+/// Batches always end by time, and soon: the world at rest waits for them.
+fn batches(random: &mut Random, options: &mut ChannelOptions) {
+    let delay = if random.one_in(3) { *random.pick(&[1, 5, BATCH_MILLIS_MAX]) } else { 0 };
+    options.batch_max_delay = Duration::from_millis(delay);
+    options.batch_max_size = if delay > 0 { *random.pick(&[0, 1, 2, 10]) } else { 0 };
 }
 
 fn channel(random: &mut Random) -> ChannelConfig {
@@ -137,7 +152,10 @@ fn channel(random: &mut Random) -> ChannelConfig {
         ("private", private),
         (PERSONAL, own),
     ];
-    let namespaces: BTreeMap<String, ChannelOptions> =
-        namespaces.into_iter().map(|(name, options)| (name.to_owned(), options)).collect();
+    let namespaces = namespaces.into_iter().map(|(name, mut options)| {
+        batches(random, &mut options);
+        (name.to_owned(), options)
+    });
+    let namespaces: BTreeMap<String, ChannelOptions> = namespaces.collect();
     ChannelConfig { namespaces, history_meta_ttl: meta_ttl(random), ..ChannelConfig::default() }
 }

@@ -114,6 +114,7 @@ impl World {
         }
         for station in &self.stations {
             assert_eq!(station.shard.next_timeout(), None, "something is left that waits");
+            assert_eq!(station.shard.next_flush(), None, "output is left that waits");
         }
     }
 

@@ -116,6 +116,11 @@ impl Scenario {
         self.options.iter().any(|options| options.channel.resolve(channel).is_none())
     }
 
+    /// Publications of a channel may wait for others, so that the answer to a publisher overtakes them.
+    pub fn may_batch(&self, channel: &str) -> bool {
+        self.of_channel(channel).any(ChannelOptions::has_batches)
+    }
+
     /// Recovery brings the latest publication only.
     pub fn is_cache(&self, channel: &str) -> bool {
         self.channel_options(channel).force_recovery_mode == RecoveryMode::Cache

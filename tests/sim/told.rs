@@ -37,7 +37,9 @@ impl Client {
             (Request::Publish(request), ReplyResult::Publish) => {
                 let id = asked.aim.publication;
                 context.model.answered(context.now, &request.channel, id, Ok(None));
-                if let Some(subscription) = self.subscriptions.get(&request.channel) {
+                if let Some(subscription) = self.subscriptions.get(&request.channel)
+                    && !context.scenario.may_batch(&request.channel)
+                {
                     context.model.check_own(&request.channel, subscription, id);
                 }
             }

@@ -399,7 +399,7 @@ impl World {
                 }
             }
         }
-        while let Some(connection) = station.shard.take_dirty() {
+        while let Some(connection) = station.shard.take_dirty(station.now) {
             is_busy = true;
             let slot = &mut station.slots[connection.slot as usize];
             let Some(link) = slot.link.as_mut().filter(|_| slot.generation == connection.generation) else { continue };
@@ -477,6 +477,7 @@ impl World {
         self.stations.iter_mut().all(|station| {
             let is_still = |link: &Link| link.inbound.is_empty() && link.outbound.is_empty() && link.unsent.is_none();
             station.rings.iter().all(VecDeque::is_empty)
+                && station.shard.next_flush().is_none()
                 && (0..shards).all(|to| station.shard.outbox(ShardId(to)).is_empty())
                 && station
                     .slots

@@ -96,7 +96,7 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Option<(Header, usize)>,
 }
 
 /// The payload length and the length of the header up to the mask.
-fn parse_len(rest: &[u8], short_len: u8) -> Result<Option<(u64, usize)>, ProtocolError> {
+pub(super) fn parse_len(rest: &[u8], short_len: u8) -> Result<Option<(u64, usize)>, ProtocolError> {
     let (payload_len, mask_at, least) = match short_len {
         126 => match rest.first_chunk() {
             Some(bytes) => (u16::from_be_bytes(*bytes).into(), 4, 126),

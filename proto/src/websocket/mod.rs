@@ -4,10 +4,12 @@ mod frame;
 mod handshake;
 mod header;
 mod mask;
+mod merge;
 
 pub use frame::Decoder;
 pub use handshake::{Accepted, HandshakeError, accept, check_response, write_refusal, write_request, write_response};
 pub use header::{Opcode, encode_close, encode_frame, encode_header, encode_masked_close, encode_masked_frame};
+pub use merge::merge_frames;
 
 use std::fmt;
 

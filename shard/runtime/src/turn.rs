@@ -268,7 +268,7 @@ impl ShardLoop {
         while let Some(answer) = io.shard.take_api_answer() {
             self.connections.handle_answer(&mut io, answer);
         }
-        while let Some(connection) = io.shard.take_dirty() {
+        while let Some(connection) = io.shard.take_dirty(now) {
             self.connections.flush(&mut io, connection);
         }
     }
@@ -306,7 +306,8 @@ impl ShardLoop {
     }
 
     fn next_due(&self, now: Now, instant: Instant) -> Option<Instant> {
-        let timers = self.state.next_timeout().into_iter().chain(self.connections.next_timeout());
+        let of_state = [self.state.next_timeout(), self.state.next_flush()];
+        let timers = of_state.into_iter().flatten().chain(self.connections.next_timeout());
         let timers = timers.map(|at| self.clock.instant(at.max(now.at)));
         let retry = self.held_back.then(|| instant + RETRY);
         timers

@@ -111,13 +111,15 @@ impl Hub {
         channel.subscribers.get(place as usize).map(|moved| moved.slot)
     }
 
-    /// Ends what `enter` began.
-    pub(crate) fn exit(&mut self, index: HubIndex) {
+    /// Ends what `enter` began. True when the channel is gone with it.
+    pub(crate) fn exit(&mut self, index: HubIndex) -> bool {
         let channel = &mut self.channels[index.0];
         channel.users -= 1;
-        if channel.users == 0 {
+        let is_last = channel.users == 0;
+        if is_last {
             self.channels.remove(index.0);
         }
+        is_last
     }
 
     pub(crate) fn subscribers(&self, index: HubIndex) -> &[Subscriber] {

@@ -127,6 +127,12 @@ pub struct ChannelOptions {
     /// `None` for the value of the whole group.
     pub publication_data_format: Option<DataFormat>,
     pub subscription_type: SubscriptionType,
+    /// Publications handed to the subscribers of a shard together; 0 for any number.
+    pub batch_max_size: usize,
+    /// How long the first of them waits for the others; zero for no end.
+    pub batch_max_delay: Duration,
+    /// Only the newest of them is handed on.
+    pub batch_flush_latest: bool,
 }
 
 impl ChannelConfig {
@@ -157,6 +163,11 @@ impl ChannelConfig {
             None => channel.is_ascii(),
         };
         if is_valid { Ok(options) } else { Err(ReplyError::BAD_REQUEST) }
+    }
+
+    /// Whether publications of some channel wait for one another.
+    pub(crate) fn uses_batches(&self) -> bool {
+        self.without_namespace.has_batches() || self.namespaces.values().any(ChannelOptions::has_batches)
     }
 
     /// Whether only a subscription token opens the channel.
@@ -238,11 +249,19 @@ impl ChannelOptions {
         channel_regex: None,
         publication_data_format: None,
         subscription_type: SubscriptionType::Stream,
+        batch_max_size: 0,
+        batch_max_delay: Duration::ZERO,
+        batch_flush_latest: false,
     };
 
     /// Whether publications are kept.
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+
+    /// Whether publications wait for one another.
+    pub fn has_batches(&self) -> bool {
+        self.batch_max_size > 1 || self.batch_max_size == 0 && !self.batch_max_delay.is_zero()
     }
 }
 

@@ -74,6 +74,15 @@ pub struct ClientOptions {
     pub channel_limit: usize,
     /// Key `client.queue_max_size`: outgoing bytes per connection. Default 1 MiB.
     pub queue_max_size: usize,
+    /// Key `client.write_delay`: how long output of a connection waits so that more leaves in one write. Counted from the
+    /// first message; a disconnect ends it. Default 0.
+    pub write_delay: Duration,
+    /// Key `client.reply_without_queue`: a reply ends the wait of its connection, so that what waits leaves with it, in
+    /// order. Default false.
+    pub reply_without_queue: bool,
+    /// Key `client.max_messages_in_frame`: messages that share a WebSocket frame where `write_delay` is set; -1 in the
+    /// configuration is no limit. Default 16.
+    pub max_messages_in_frame: usize,
     /// Key `client.concurrency`: commands of one connection served at a time; 0 and 1 mean one. Default 0.
     pub concurrency: usize,
     /// Key `client.user_connection_limit`: connections of one user on this node, 0 for no limit. Default 0.
@@ -115,6 +124,9 @@ impl Default for ClientOptions {
             channel_position_check_delay: Duration::from_secs(40),
             channel_limit: 128,
             queue_max_size: 1 << 20,
+            write_delay: Duration::ZERO,
+            reply_without_queue: false,
+            max_messages_in_frame: 16,
             concurrency: 0,
             user_connection_limit: 0,
             connect_include_server_time: false,

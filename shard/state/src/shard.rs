@@ -3,7 +3,7 @@
 use crate::api::{Acting, Calls, Gathering, Origin};
 use crate::auth::Proofs;
 use crate::channel::{Context, Homes};
-use crate::client::{Client, Clients, Phase, Scratch, Serving, Subscribing};
+use crate::client::{Batches, Client, Clients, Phase, Scratch, Serving, Subscribing, Turn};
 use crate::filters::Filters;
 use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
@@ -134,6 +134,9 @@ pub struct Shard {
     pub(crate) proofs: Proofs,
     /// Of the options in force; looked at with every command.
     pub(crate) uses_public_keys: bool,
+    /// Of the options in force; looked at with every publication.
+    pub(crate) uses_batches: bool,
+    pub(crate) batches: Batches,
     pub(crate) calls: Calls,
     pub(crate) post: Post,
     pub(crate) random: Random,
@@ -211,6 +214,8 @@ impl Shard {
             pending: Pending::new(),
             proofs,
             uses_public_keys: options.uses_public_keys(),
+            uses_batches: options.channel.uses_batches(),
+            batches: Batches::default(),
             calls: Calls::default(),
             post: Post::new(id, shards, options.limits.outbox_max_size),
             random,
@@ -246,7 +251,7 @@ impl Shard {
             user_place: None,
             info: Bytes::new(),
             queue: SendQueue::default(),
-            is_dirty: false,
+            turn: Turn::default(),
             subscriptions: Default::default(),
             in_flight: 0,
             backlog: None,
@@ -282,6 +287,7 @@ impl Shard {
 
     /// Closes all connections, as at shutdown.
     pub fn disconnect_all(&mut self, now: Now, disconnect: Disconnect) {
+        self.flush_batches();
         let connections: Vec<ConnectionId> = self.clients.iter().map(|client| client.connection).collect();
         for connection in connections {
             self.close(connection, disconnect.clone());
@@ -349,7 +355,7 @@ impl Shard {
                 Some(Waiting::ApiHistory { origin }) => self.api_history_is(now, &origin, result),
                 waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
             },
-            Message::Deliver { channel, publication } => self.deliver(now, &channel, &publication),
+            Message::Deliver { channel, publication } => self.deliver(now, &channel, publication),
             Message::Membership { channel, info, joined } => self.deliver_membership(&channel, &info, joined),
             Message::Insufficient { channel } => self.deliver_insufficient(&channel),
 
@@ -410,6 +416,7 @@ impl Shard {
         }
         fired.give_back();
         self.fired = fired;
+        self.flush_due_batches(now.at);
         while let Some((request, waiting)) = self.pending.take_overdue(now.at) {
             self.time_out(now, request, waiting);
         }
@@ -446,7 +453,12 @@ impl Shard {
 
     /// When `handle_timeout` wants to be called next; `None` if nothing is due ever.
     pub fn next_timeout(&self) -> Option<Time> {
-        let timeouts = [self.wheel.next_timeout(), self.pending.next_timeout(), self.proofs.next_timeout()];
+        let timeouts = [
+            self.wheel.next_timeout(),
+            self.pending.next_timeout(),
+            self.proofs.next_timeout(),
+            self.batches.next_timeout(),
+        ];
         timeouts.into_iter().flatten().min()
     }
 
@@ -460,10 +472,23 @@ impl Shard {
         self.answers.pop_front()
     }
 
-    /// A connection that got output since its last `take_frames`; each is named once. When the socket is still busy with
-    /// an earlier flush, skip it and ask `take_frames` again after `handle_flushed`.
-    pub fn take_dirty(&mut self) -> Option<ConnectionId> {
-        self.clients.take_dirty()
+    /// A connection with output that is to be written now; each is named once. When the socket is still busy with an
+    /// earlier flush, skip it and ask `take_frames` again after `handle_flushed`. Ask at the end of each turn until there
+    /// is none, and at `next_flush`.
+    pub fn take_dirty(&mut self, now: Now) -> Option<ConnectionId> {
+        self.clients.take_dirty(now.at, self.options.client.write_delay)
+    }
+
+    /// When `take_dirty` will name a connection whose output waits for `client.write_delay`; `None` if none does.
+    pub fn next_flush(&self) -> Option<Time> {
+        self.clients.next_flush()
+    }
+
+    /// How many messages may share a frame of the transport; at least 1. Only where writes are delayed: without a delay
+    /// messages are few, and stay as they were encoded for all.
+    pub fn messages_in_frame(&self) -> usize {
+        let options = &self.options.client;
+        if options.write_delay.is_zero() { 1 } else { options.max_messages_in_frame.max(1) }
     }
 
     /// All that waits for a connection; nothing when the connection is unknown.
@@ -471,11 +496,12 @@ impl Shard {
         self.clients.get_mut(connection)?.queue.take()
     }
 
-    /// The socket has accepted everything that `take_frames` gave. Returns whether more waits.
+    /// The socket has accepted everything that `take_frames` gave. Returns whether more waits that was due meanwhile; the
+    /// rest `take_dirty` will name.
     pub fn handle_flushed(&mut self, connection: ConnectionId) -> bool {
         let Some(client) = self.clients.get_mut(connection) else { return false };
         client.queue.flushed();
-        !client.queue.is_empty()
+        !client.queue.is_empty() && !client.turn.is_awaited()
     }
 
     /// Takes back the emptied vector of `Frames::Many`.
@@ -508,7 +534,9 @@ impl Shard {
         if endpoint(&self.options) != endpoint(&options) {
             self.proofs.keys.clear();
         }
+        self.flush_batches();
         self.uses_public_keys = options.uses_public_keys();
+        self.uses_batches = options.channel.uses_batches();
         self.options = options;
     }
 

@@ -1,5 +1,5 @@
-//! Keys of Centrifugo PRO that ringcast knows. None works yet; a section whose own keys are
-//! not listed takes any value until it does.
+//! Keys of Centrifugo PRO that ringcast knows. Few work yet; a section whose own keys are not
+//! listed takes any value until it does.
 
 use super::proxy::PROXY;
 use super::shared::TLS;
@@ -35,11 +35,11 @@ keys! {
 keys! {
     /// `client`
     PRO_CLIENT {
-        Later write_delay:           Duration, "",   "Collect messages this long before writing";
-        Later write_with_timer:      Bool,     "",   "Flush by timer";
+        Works write_delay:           Duration, "",   "Collect messages this long before writing";
+        Moot  write_with_timer:      Bool,     "",   "Flush by timer; always so";
         Moot  queue_shrink_delay:    Duration, "",   "Delay of queue shrinking";
-        Later max_messages_in_frame: Int,      "16", "Messages per frame, -1 = unlimited";
-        Moot  reply_without_queue:   Bool,     "",   "Write replies directly";
+        Works max_messages_in_frame: Int,      "16", "Messages per WebSocket frame with write_delay, -1 = unlimited";
+        Works reply_without_queue:   Bool,     "",   "Write replies, and what waits before them, without write_delay";
         Moot  batch_periodic_events: Bool,     "",   "Timer wheel for pings and presence";
         Later rate_limit:            Any,      "",   "Buckets per client and per user";
     }
@@ -90,9 +90,9 @@ keys! {
         Later state_events:                     Texts,    "", "Which of these events";
         Moot  shared_position_sync:             Bool,     "", "Share position checks of a channel";
         Later keep_latest_publication:          Bool,     "", "Deltas without history";
-        Later batch_max_size:                   Int,      "", "Publications collected per channel";
-        Later batch_max_delay:                  Duration, "", "Time to collect them";
-        Later batch_flush_latest:               Bool,     "", "Send only the newest of them";
+        Works batch_max_size:                   Int,      "", "Publications collected per channel";
+        Works batch_max_delay:                  Duration, "", "Time to collect them";
+        Works batch_flush_latest:               Bool,     "", "Send only the newest of them";
         Later allow_channel_compaction:         Bool,     "", "Numbers instead of channel names on the wire";
         Later client_publish_debounce_interval: Duration, "", "Told to the client library";
         Later broker_name:                      Text,     "", "One of `brokers`";

@@ -63,6 +63,7 @@ impl<'a> Rules<'a> {
         check_names(options)?;
         self.check_proxies(options)?;
         self.check_subscription_type(options)?;
+        check_batch(options)?;
         check_map(options)?;
         self.check_presence_prefix(options, "map_clients")?;
         self.check_presence_prefix(options, "map_users")?;
@@ -186,6 +187,14 @@ impl<'a> Rules<'a> {
 pub fn check_data_format(object: View<'_>, key: &str) -> Verdict {
     one_of(object.text("publication_data_format"), &["", "json", "json_object", "binary"])
         .map_err(|name| format!("unknown {key}: \"{name}\""))
+}
+
+/// The newest publication of a batch must be one that every subscriber wants.
+fn check_batch(options: View<'_>) -> Verdict {
+    match options.bool("batch_flush_latest") && options.bool("allow_tags_filter") {
+        true => refuse("batch_flush_latest and allow_tags_filter exclude each other, configure only one of them"),
+        false => Ok(()),
+    }
 }
 
 /// Options that take one of a few words, or a pattern.

@@ -406,6 +406,15 @@ mod tests {
     }
 
     #[test]
+    fn filtered_subscribers_are_not_left_with_the_newest_of_a_batch() {
+        check_options(json!({"batch_flush_latest": true, "batch_max_delay": "200ms"}), "");
+        check_options(
+            json!({"batch_flush_latest": true, "allow_tags_filter": true}),
+            "batch_flush_latest and allow_tags_filter exclude each other, configure only one of them",
+        );
+    }
+
+    #[test]
     fn words_are_of_a_few() {
         check_options(json!({"force_recovery_mode": "all"}), "unknown recovery mode: \"all\"");
         check_options(json!({"publication_data_format": "xml"}), "unknown publication_data_format: \"xml\"");

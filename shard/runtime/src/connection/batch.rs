@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use ringcast_proto::websocket::merge_frames;
 use ringcast_state::Frame;
 
 use crate::uring::SendBytes;
@@ -10,17 +11,21 @@ use crate::uring::SendBytes;
 /// others' instead of being copied.
 pub const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// Joins all frames, if they fit into one write.
-pub fn join(frames: &mut Vec<Frame>, buffer: impl FnOnce() -> Vec<u8>) -> Option<SendBytes> {
+/// Joins all frames, if they fit into one write. With `messages_max` above 1 they are WebSocket frames, and so many
+/// messages share one.
+pub fn join(frames: &mut Vec<Frame>, messages_max: usize, buffer: impl FnOnce() -> Vec<u8>) -> Option<SendBytes> {
     let total: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
     if total > WRITE_BYTES_MAX {
         return None;
     }
     let mut joined = buffer();
     joined.reserve(total);
-    for frame in frames.drain(..) {
-        joined.extend_from_slice(frame.bytes());
+    if messages_max == 1 {
+        frames.iter().for_each(|frame| joined.extend_from_slice(frame.bytes()));
+    } else {
+        merge_frames(frames.iter().map(Frame::bytes), messages_max, &mut joined);
     }
+    frames.clear();
     Some(SendBytes::Owned(joined))
 }
 
@@ -91,10 +96,10 @@ mod tests {
     #[test]
     fn too_much_for_one_write_is_left_alone() {
         let mut small = Vec::from(frames(&[1, 2]));
-        assert_eq!(join(&mut small, Vec::new).map(|write| write.len()), Some(3));
+        assert_eq!(join(&mut small, 1, Vec::new).map(|write| write.len()), Some(3));
         assert!(small.is_empty());
         let mut large = Vec::from(frames(&[WRITE_BYTES_MAX, 1]));
-        assert!(join(&mut large, Vec::new).is_none());
+        assert!(join(&mut large, 1, Vec::new).is_none());
         assert_eq!(large.len(), 2);
     }
 }

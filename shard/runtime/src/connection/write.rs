@@ -61,11 +61,15 @@ impl Connections {
         }
         let frames = io.shard.take_frames(id)?;
         connection.taken = true;
+        let is_websocket = matches!(connection.protocol, Protocol::WebSocket(_));
+        let messages_max = if is_websocket { io.shard.messages_in_frame() } else { 1 };
         let mut frames = match frames {
+            // What is this connection's own may hold several messages.
+            Frames::One(frame @ Frame::Owned(_)) if messages_max > 1 => vec![frame],
             Frames::One(frame) => return Some(frame.into()),
             Frames::Many(frames) => frames,
         };
-        let mut bytes = batch::join(&mut frames, || io.sockets.take_buffer());
+        let mut bytes = batch::join(&mut frames, messages_max, || io.sockets.take_buffer());
         if bytes.is_none() {
             let waiting = connection.output.insert(Box::new(frames.drain(..).collect()));
             bytes = batch::next(waiting, || io.sockets.take_buffer());

@@ -7,10 +7,11 @@ use crate::filters::Verdicts;
 use crate::hub::{HubIndex, Subscriber};
 use crate::metrics::{FrameType, Metrics, micros};
 use crate::shard::Shard;
-use crate::{ConnectionId, Form, Framing, Now, Variant};
+use crate::{ConnectionId, Form, Framing, Now, Time, Variant};
 use ringcast_proto::client::{self as wire, ClientInfo, InvalidJson, Push, PushBody, Reply};
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// One message for many in its forms, each built when the first subscriber needs it.
 #[derive(Default)]
@@ -65,16 +66,31 @@ impl Round {
 
 impl Shard {
     /// A publication came from the home.
-    pub(crate) fn deliver(&mut self, now: Now, channel: &str, publication: &Publication) {
+    pub(crate) fn deliver(&mut self, now: Now, channel: &str, publication: Arc<Publication>) {
         let Some(index) = self.hub.find(channel) else { return };
         self.metrics.home_to_shard.record(micros(publication.ordered_at, now.at));
-        if !self.hub.advance(index, publication) || self.is_late(now, publication) {
+        if !self.hub.advance(index, &publication) || self.is_late(now, &publication) {
             self.end_insufficient(index, |subscriber| subscriber.positioned);
             // The last subscription may have taken the channel with it.
             if self.hub.find(channel) != Some(index) {
                 return;
             }
         }
+        if !self.uses_batches || !self.collect(now, index, channel, &publication) {
+            self.hand_out(now.at, index, channel, &publication, false);
+        }
+    }
+
+    /// Queues a publication, which came at `came_at`, for the subscribers. `is_apart`: those before it were left out, so that
+    /// no patch fits.
+    pub(super) fn hand_out(
+        &mut self,
+        came_at: Time,
+        index: HubIndex,
+        channel: &str,
+        publication: &Publication,
+        is_apart: bool,
+    ) {
         let Shard { hub, filters, clients, scratch, options, metrics, unwritten, .. } = self;
         let bytes_max = options.client.queue_max_size;
         let mut verdicts = Verdicts::new(filters, &publication.content().tags);
@@ -88,12 +104,12 @@ impl Shard {
                 continue;
             }
             round.any_delta |= is_delta;
-            let form = publication.form_for(subscriber.variant, subscriber.has_base);
+            let form = publication.form_for(subscriber.variant, subscriber.has_base && !is_apart);
             let build = || share(scratch, form, |out| encode(form, channel, publication, out));
             round.hand_over(clients, subscriber.slot, shared.get(form, build), bytes_max);
         }
         let deliveries = shared.count(metrics, FrameType::PushPublication);
-        unwritten.fan_out(metrics, publication.accepted_at, now.at, deliveries);
+        unwritten.fan_out(metrics, publication.accepted_at, came_at, deliveries);
         if round.any_delta {
             self.hub.give_base(index);
         }
@@ -108,7 +124,7 @@ impl Shard {
 
     /// Somebody joined or left.
     pub(crate) fn deliver_membership(&mut self, channel: &str, info: &ClientInfo, joined: bool) {
-        let Some(index) = self.hub.find(channel) else { return };
+        let Some(index) = self.find_level(channel) else { return };
         let info = Some(info.clone());
         let body = if joined { PushBody::Join(wire::Join { info }) } else { PushBody::Leave(wire::Leave { info }) };
         let push = Reply::Push(Push { channel: channel.to_owned(), body, id: 0 });

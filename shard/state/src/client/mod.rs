@@ -1,11 +1,13 @@
 //! One connection of a client: its phase, what it may do, what waits for it.
 
 mod backlog;
+mod batch;
 mod close;
 mod command;
 mod connect;
 mod deliver;
 mod keep_alive;
+mod outgoing;
 mod prove;
 mod publish;
 mod query;
@@ -17,7 +19,9 @@ mod timer;
 mod unsubscribe;
 mod write;
 
+pub(crate) use batch::Batches;
 pub(crate) use command::Serving;
+pub(crate) use outgoing::Turn;
 pub(crate) use query::count;
 pub(crate) use subscribe::{SubscribeReply, Subscribing};
 pub(crate) use subscription::Grant;
@@ -30,6 +34,7 @@ use backlog::Backlog;
 use bytes::Bytes;
 use connect::Connecting;
 use keep_alive::KeepAlive;
+use outgoing::Outgoing;
 use ringcast_proto::client::{ClientInfo, Encoding};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::rc::Rc;
@@ -53,8 +58,7 @@ pub(crate) struct Client {
     /// Connection info that others see.
     pub(crate) info: Bytes,
     pub(crate) queue: SendQueue,
-    /// Named in the dirty list.
-    pub(crate) is_dirty: bool,
+    pub(crate) turn: Turn,
     pub(crate) subscriptions: Subscriptions,
     /// Commands being served.
     pub(crate) in_flight: u32,
@@ -168,8 +172,7 @@ impl Client {
 pub(crate) struct Clients {
     slots: Vec<Option<Box<Client>>>,
     open: usize,
-    /// Connections with output, each once.
-    dirty: Vec<ConnectionId>,
+    outgoing: Outgoing,
     /// Emptied vectors of earlier flushes.
     spare: Vec<Vec<Frame>>,
 }
@@ -226,7 +229,7 @@ impl Clients {
     pub(crate) fn push_shared(&mut self, slot: u32, bytes: &Rc<[u8]>, bytes_max: usize) -> bool {
         let client = self.slots[slot as usize].as_deref_mut().expect("a subscribed client is open");
         client.push_shared(bytes, &mut self.spare);
-        mark_dirty(client, &mut self.dirty);
+        self.outgoing.mark(client);
         client.queued_bytes() <= bytes_max
     }
 
@@ -236,18 +239,8 @@ impl Clients {
             return true;
         };
         client.queue.push_owned(bytes[0], bytes[1], &mut self.spare);
-        mark_dirty(client, &mut self.dirty);
+        self.outgoing.mark(client);
         client.queued_bytes() <= bytes_max
-    }
-
-    pub(crate) fn take_dirty(&mut self) -> Option<ConnectionId> {
-        while let Some(connection) = self.dirty.pop() {
-            if let Some(client) = self.get_mut(connection) {
-                client.is_dirty = false;
-                return Some(connection);
-            }
-        }
-        None
     }
 
     pub(crate) fn recycle(&mut self, mut frames: Vec<Frame>) {
@@ -255,13 +248,5 @@ impl Clients {
         if self.spare.len() < SPARE_MAX {
             self.spare.push(frames);
         }
-    }
-}
-
-#[inline]
-fn mark_dirty(client: &mut Client, dirty: &mut Vec<ConnectionId>) {
-    if !client.is_dirty {
-        client.is_dirty = true;
-        dirty.push(client.connection);
     }
 }

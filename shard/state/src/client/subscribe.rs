@@ -341,6 +341,8 @@ impl Shard {
     }
 
     fn go_live(&mut self, connection: ConnectionId, index: HubIndex, subscribing: &Subscribing, answer: &Subscribed) {
+        // Of what waits the answer has told already.
+        self.flush_batch(index);
         let Some(client) = self.clients.get_mut(connection) else { return };
         let Some(subscription) = client.subscriptions.get_mut(index) else { return };
         let subscriber = Subscriber {

@@ -115,9 +115,12 @@ impl Shard {
             (Pings::Frames, _) => &self.pings[2],
         });
         if !self.clients.push_shared(connection.slot, &frame, self.options.client.queue_max_size) {
-            self.close(connection, Disconnect::SLOW);
-        } else if is_message {
+            return self.close(connection, Disconnect::SLOW);
+        }
+        if is_message {
             self.metrics.sent(FrameType::ServerPing, 1, payload_len(&frame));
         }
+        // The pong is awaited from now on, and the process may be put to sleep.
+        self.clients.hurry(connection);
     }
 }

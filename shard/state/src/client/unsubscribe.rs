@@ -27,7 +27,10 @@ impl Shard {
         if !client.subscriptions.get(index).is_some_and(|s| matches!(s.state, State::Live(_))) {
             return false;
         }
-        let Some(subscription) = client.subscriptions.remove(index) else { return false };
+        // Closes the client, too, if that is too much for it.
+        self.flush_batch(index);
+        let client = self.clients.get_mut(connection);
+        let Some(subscription) = client.and_then(|client| client.subscriptions.remove(index)) else { return false };
         self.give_up(&subscription);
         true
     }
@@ -84,6 +87,8 @@ impl Shard {
         let positioned = subscription.is_positioned;
         let unsubscribe = message::Unsubscribe { channel, variant, positioned, member };
         self.post.send(home, Message::Unsubscribe(Box::new(unsubscribe)));
-        self.hub.exit(index);
+        if self.hub.exit(index) {
+            self.batches.forget(index);
+        }
     }
 }

@@ -45,8 +45,20 @@ impl Scratch {
 }
 
 impl Shard {
-    /// Queues a message for one connection; a payload that its encoding cannot carry closes it.
+    /// Queues a reply for one connection; a payload that its encoding cannot carry closes it.
     pub(crate) fn write_with<E>(
+        &mut self,
+        connection: ConnectionId,
+        frame: FrameType,
+        encode: impl FnOnce(Encoding, &mut Vec<u8>) -> Result<(), E>,
+    ) {
+        self.queue_with(connection, frame, encode);
+        if self.options.client.reply_without_queue {
+            self.clients.hurry(connection);
+        }
+    }
+
+    fn queue_with<E>(
         &mut self,
         connection: ConnectionId,
         frame: FrameType,
@@ -84,7 +96,10 @@ impl Shard {
     }
 
     pub(crate) fn write_push(&mut self, connection: ConnectionId, channel: &str, body: PushBody) {
-        self.write(connection, &Reply::Push(Push { channel: channel.to_owned(), body, id: 0 }));
+        let push = Reply::Push(Push { channel: channel.to_owned(), body, id: 0 });
+        self.queue_with(connection, FrameType::of_reply(&push), |encoding, out| {
+            wire::encode_reply(encoding, &push, out)
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What channels do: history, recovery, presence, deltas, filters, subscriptions of the server; and what the server API
 //! and the connect command do beside. The answers are those recorded from the reference.
 
+mod batch;
 mod calls;
 mod connect;
 mod delta;

@@ -162,6 +162,44 @@ impl Room {
         self.shard.snapshot()
     }
 
+    /// Says a command and looks at nothing.
+    pub fn tell(&mut self, name: &str, command: &str) {
+        let slot = self.slot(name);
+        self.shard.handle_frame(self.now, connection(slot), format!(r#"{{"id":9,{command}}}"#).as_bytes());
+    }
+
+    /// After this span: who has output that is due, by name. It is taken, and not looked at.
+    pub fn flush(&mut self, span: Duration) -> Vec<String> {
+        let due = self.due(span);
+        for name in &due {
+            let slot = self.slot(name);
+            let frames = self.shard.take_frames(connection(slot));
+            assert!(frames.is_some(), "who is named has output");
+            self.shard.handle_flushed(connection(slot));
+        }
+        due
+    }
+
+    /// After this span: who has output that is due, by name.
+    pub fn due(&mut self, span: Duration) -> Vec<String> {
+        self.now.at = self.now.at + span;
+        let dirty = std::iter::from_fn(|| self.shard.take_dirty(self.now));
+        let mut due = dirty.map(|connection| self.names[connection.slot as usize].clone()).collect::<Vec<_>>();
+        due.sort();
+        due
+    }
+
+    /// The socket of a user has taken all; whether more is due.
+    pub fn flushed(&mut self, name: &str) -> bool {
+        let slot = self.slot(name);
+        self.shard.handle_flushed(connection(slot))
+    }
+
+    /// Other options are loaded.
+    pub fn reload(&mut self, options: Options) {
+        self.shard.set_options(Arc::new(options));
+    }
+
     /// The socket of a user is gone.
     pub fn lose(&mut self, name: &str) {
         let slot = self.slot(name);
