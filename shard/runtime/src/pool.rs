@@ -301,7 +301,8 @@ fn bind_all(options: &Options, handed: &[Vec<TcpListener>], places: &Places) -> 
         let address = listen::local_address(&sockets[0].socket);
         bound.addresses.push(address.map_err(|source| StartError::Shard { shard: 0, source })?);
         for (shard, socket) in sockets.into_iter().enumerate() {
-            if options.shard_placement.follow_interrupts {
+            // A socket that all shards accept from has no CPU of its own.
+            if options.shard_placement.follow_interrupts && !socket.shared {
                 listen::follow_interrupts(&socket.socket, places.shards[shard])?;
             }
             bound.sockets[shard].push(socket);
