@@ -39,6 +39,8 @@ pub struct Channel {
     pub(super) sent: BTreeMap<PublicationId, Sent>,
     /// Epochs in the order in which they became known.
     pub(super) epochs: Vec<String>,
+    /// When the last of them was told first.
+    pub(super) epoch_seen_at: Time,
     /// Which id has which place.
     pub(super) order: BTreeMap<(usize, u64), PublicationId>,
     /// Which id came right behind which, and the other way round.
@@ -66,13 +68,23 @@ impl Channel {
         self.epochs.len() - 1
     }
 
-    /// A reader was told the epoch: a new one is right only when nobody used the stream for `meta_ttl`.
+    /// Somebody was told the epoch.
+    pub(super) fn epoch_told(&mut self, epoch: &str, now: Time) {
+        let known = self.epochs.len();
+        self.epoch_number(epoch);
+        if self.epochs.len() > known {
+            self.epoch_seen_at = now;
+        }
+    }
+
+    /// A reader was told the epoch: a new one is right only when nobody used the stream for `meta_ttl`. Of two that were asked
+    /// for at the same time nobody knows which came first: answers that wait to be written change places.
     pub(super) fn epoch_seen(&mut self, name: &str, epoch: &str, asked_at: Time, now: Time, meta_ttl: Duration) {
         let is_new = !self.epochs.iter().any(|known| known == epoch);
-        if is_new && !self.epochs.is_empty() {
+        if is_new && !self.epochs.is_empty() && asked_at >= self.epoch_seen_at {
             assert!(self.touched_at + meta_ttl <= now, "{name}: a new epoch {epoch} before its time");
         }
-        self.epoch_number(epoch);
+        self.epoch_told(epoch, now);
         self.touched_at = self.touched_at.max(asked_at);
     }
 

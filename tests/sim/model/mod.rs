@@ -78,11 +78,13 @@ impl Model {
             return;
         };
         channel.touched_at = channel.touched_at.max(at);
-        if sent.publish.version > 0 {
+        let is_versioned = sent.publish.version > 0;
+        channel.epoch_told(epoch, now);
+        if is_versioned {
             let epoch = channel.epoch_number(epoch);
             return channel.versions.answered(id, epoch, offset);
         }
-        sent.acknowledged = true;
+        channel.sent.get_mut(&id).expect("found above").acknowledged = true;
         channel.place(name, id, offset, epoch);
     }
 
