@@ -100,7 +100,8 @@ pub struct Metrics {
     /// Questions to all shards for the `channels` method.
     pub surveys: Histogram,
     /// From the turn that accepted a publication to the write of the turn that fanned it out; one value per delivery. What waits
-    /// for a socket whose peer does not read counts as written, for it waits for the peer.
+    /// for a socket whose peer does not read counts as written, for it waits for the peer, and so does what `client.write_delay`
+    /// holds back: the delay is not in it.
     pub publish_to_write: Histogram,
     /// From the turn that accepted a publication to its home; one value per publication, recorded by the home.
     pub accept_to_home: Histogram,
