@@ -101,6 +101,15 @@ impl Client {
         }
     }
 
+    /// The next text frame as it came.
+    #[track_caller]
+    pub fn frame(&mut self) -> String {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => text.as_str().to_owned(),
+            other => panic!("not a text frame: {other:?}"),
+        }
+    }
+
     /// The next publication.
     #[track_caller]
     pub fn publication(&mut self) -> Value {

@@ -12,6 +12,7 @@ mod client;
 mod cut;
 mod http;
 mod key_server;
+mod late;
 mod lifecycle;
 mod metrics;
 mod sdk;
