@@ -250,3 +250,16 @@ impl Clients {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Subscriber;
+
+    /// What every idle client costs on its shard; its subscription stands in both lists.
+    #[test]
+    fn idle_client_is_small() {
+        let sizes = [size_of::<Client>(), size_of::<subscription::Subscription>(), size_of::<Subscriber>()];
+        assert!(sizes.iter().zip([240, 32, 12]).all(|(size, budget)| *size <= budget), "{sizes:?}");
+    }
+}
