@@ -5,6 +5,7 @@ use super::settings::{Settings, View};
 use crate::cli::VERSION;
 use crate::web::PrometheusOptions;
 use regex::Regex;
+use ringcast_proto::codes::Disconnect;
 use ringcast_runtime::balance::BalanceOptions;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
@@ -49,6 +50,21 @@ fn prometheus(prometheus: View<'_>) -> PrometheusOptions {
         native_histograms: prometheus.bool("native_histograms"),
         version: VERSION.to_owned(),
     }
+}
+
+/// Disconnects by the code of an error.
+fn disconnects(mapping: View<'_>) -> Vec<(u32, Disconnect)> {
+    let transforms = mapping.list("transforms").filter(|_| mapping.bool("enabled"));
+    let pairs = transforms.map(|transform| {
+        let to = transform.object("to");
+        let reason = to.text("reason").to_owned().into();
+        (code(transform), Disconnect { code: code(to), reason })
+    });
+    pairs.collect()
+}
+
+fn code(object: View<'_>) -> u32 {
+    u32::try_from(object.int("code")).expect("validated")
 }
 
 fn personal_channel(personal: View<'_>) -> Option<PersonalChannel> {
@@ -214,6 +230,9 @@ fn client_options(client: View<'_>) -> ClientOptions {
         concurrency: client.count("concurrency"),
         user_connection_limit: client.count("user_connection_limit"),
         connect_include_server_time: client.bool("connect_include_server_time"),
+        connect_code_to_unidirectional_disconnect: disconnects(
+            client.object("connect_code_to_unidirectional_disconnect"),
+        ),
         subscribe_to_user_personal_channel: personal_channel(client.object("subscribe_to_user_personal_channel")),
         history_max_publication_limit: client.count("history_max_publication_limit"),
         recovery_max_publication_limit: client.count("recovery_max_publication_limit"),

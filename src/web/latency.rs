@@ -3,6 +3,7 @@
 use super::{Scrape, hdr};
 use ringcast_proto::api::Method;
 use ringcast_runtime::metrics::ShardSnapshot;
+use ringcast_state::TransportKind;
 use ringcast_state::metrics::{FrameType, Histogram};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -34,16 +35,17 @@ fn histograms(shard: &ShardSnapshot) -> BTreeMap<String, &Histogram> {
         ("accept_to_home", &metrics.accept_to_home),
         ("home_to_shard", &metrics.home_to_shard),
         ("shard_to_socket", &metrics.shard_to_socket),
-        ("ping_pong", &metrics.ping_pong),
         ("turn", &shard.runtime.turns),
         ("timer_lag", &shard.runtime.timer_lag),
     ];
     let named = named.map(|(name, histogram)| (name.to_owned(), histogram));
     let commands = FrameType::METHODS.iter();
     let commands = commands.map(|frame| (format!("command.{}", frame.as_str()), &metrics.commands[*frame as usize]));
+    let pongs = TransportKind::ALL.into_iter();
+    let pongs = pongs.map(|kind| (format!("ping_pong.{}", kind.as_str()), &metrics.of(kind).ping_pong));
     let calls = Method::ALL.iter();
     let calls = calls.map(|method| (format!("api.{}", method.as_str()), &metrics.api_calls[*method as usize]));
-    named.into_iter().chain(commands).chain(calls).filter(|(_, histogram)| histogram.count() > 0).collect()
+    named.into_iter().chain(commands).chain(pongs).chain(calls).filter(|(_, histogram)| histogram.count() > 0).collect()
 }
 
 fn show<'a>(histograms: impl Iterator<Item = (&'a String, &'a Histogram)>) -> Map<String, Value> {

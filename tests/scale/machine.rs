@@ -8,8 +8,8 @@ use ringcast_proto::client::Encoding;
 use ringcast_runtime::ring::ring_messages;
 use ringcast_state::options::ClientOptions;
 use ringcast_state::{
-    ApiCallId, ConnectionId, Frames, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    ApiCallId, ConnectionId, Farewell, Frames, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time,
+    Transport, TransportKind,
 };
 
 /// Messages taken of each ring per turn, as the runtime does.
@@ -105,6 +105,7 @@ impl Machine {
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
             user: None,
+            farewell: Farewell::Push,
         };
         station.shard.handle_open(self.now, connection, transport);
         station.shard.handle_frame(self.now, connection, br#"{"id":1,"connect":{}}"#);

@@ -9,7 +9,8 @@ use crate::token;
 use crate::trace::{Detail, Trace};
 use ringcast_proto::client::Encoding;
 use ringcast_state::{
-    Action, ConnectionId, Frames, Framing, Message, Now, Options, Pings, Shard, ShardId, Time, Transport, TransportKind,
+    Action, ConnectionId, Farewell, Frames, Framing, Message, Now, Options, Pings, Shard, ShardId, Time, Transport,
+    TransportKind,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -298,6 +299,7 @@ impl World {
                     kind: TransportKind::WebSocket,
                     pings: Pings::Messages,
                     user: None,
+                    farewell: Farewell::Push,
                 };
                 station.shard.handle_open(now, connection, transport);
             }

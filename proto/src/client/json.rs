@@ -270,11 +270,17 @@ pub(super) fn encode_reply(reply: &Reply, out: &mut Vec<u8>) -> Result<(), Inval
                 write_id(*id, writer)?;
                 result.write(writer)?;
             }
-            Reply::Push(push) => {
-                writer.key("\"push\":");
-                write_push(push, writer)?;
-            }
+            Reply::Push(push) => write_push_entry(push, writer)?,
         }
+        writer.text(b"}");
+        Ok(())
+    })
+}
+
+pub(super) fn encode_push(push: &Push, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
+    write_or_truncate(out, |writer| {
+        writer.text(b"{");
+        write_push_entry(push, writer)?;
         writer.text(b"}");
         Ok(())
     })
@@ -285,6 +291,11 @@ pub(super) fn encode_uni_push(push: Option<&Push>, out: &mut Vec<u8>) -> Result<
         Some(push) => write_push(push, writer),
         None => Empty {}.encode(writer),
     })
+}
+
+fn write_push_entry(push: &Push, writer: &mut Writer<'_>) -> Result<(), InvalidJson> {
+    writer.key("\"push\":");
+    write_push(push, writer)
 }
 
 fn write_push(push: &Push, writer: &mut Writer<'_>) -> Result<(), InvalidJson> {

@@ -264,6 +264,17 @@ pub fn encode_reply(encoding: Encoding, reply: &Reply, out: &mut Vec<u8>) -> Res
     }
 }
 
+/// Appends one push. Equal to [`encode_reply`] of it.
+pub fn encode_push(encoding: Encoding, push: &Push, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
+    match encoding {
+        Encoding::Json => json::encode_push(push, out),
+        Encoding::Protobuf => {
+            protobuf::encode_push(push, out);
+            Ok(())
+        }
+    }
+}
+
 /// Appends one push without the reply around it, as unidirectional transports send them; `None` is a ping. Framed as by
 /// [`encode_reply`]. On an error `out` is as before.
 pub fn encode_uni_push(encoding: Encoding, push: Option<&Push>, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
@@ -349,6 +360,24 @@ pub fn encode_connect_result(
         Encoding::Json => json::encode_connect_result(id, result, subs, out),
         Encoding::Protobuf => {
             protobuf::encode_connect_result(id, result, subs, out);
+            Ok(())
+        }
+    }
+}
+
+/// Appends the push that tells a unidirectional client that it is connected, with subscriptions encoded by [`encode_subscription`],
+/// which stand in for `result.subs`. On an error `out` is as before.
+pub fn encode_uni_connect_push(
+    encoding: Encoding,
+    result: &ConnectResult,
+    subs: &BTreeMap<String, Vec<u8>>,
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidJson> {
+    match encoding {
+        // Both schemas have the same keys.
+        Encoding::Json => json::encode_connect_result(0, result, subs, out),
+        Encoding::Protobuf => {
+            protobuf::encode_uni_connect_push(result, subs, out);
             Ok(())
         }
     }

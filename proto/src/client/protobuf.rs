@@ -1,8 +1,8 @@
 //! Envelopes of the client protocol in Protobuf.
 
 use super::{
-    Command, ConnectResult, Empty, Error, HistoryResult, Push, PushBody, Reply, ReplyResult, Request, SubscribeResult,
-    match_body, match_request, match_result, merge_request,
+    Command, Connect, ConnectResult, Empty, Error, HistoryResult, Push, PushBody, Reply, ReplyResult, Request,
+    SubscribeResult, match_body, match_request, match_result, merge_request,
 };
 use crate::DecodeError;
 use bytes::Bytes;
@@ -25,11 +25,13 @@ const HISTORY_RESULT: u32 = 11;
 const PUSH_ID: u32 = 1;
 const PUSH_CHANNEL: u32 = 2;
 const PUSH_PUB: u32 = 4;
+const PUSH_CONNECT: u32 = 10;
 /// `publications` of `SubscribeResult` and of `HistoryResult`.
 const SUBSCRIBE_PUBLICATIONS: u32 = 7;
 const HISTORY_PUBLICATIONS: u32 = 1;
-/// `subs` of `ConnectResult`.
+/// `subs` of `ConnectResult`, and of the push `Connect`.
 const CONNECT_SUBS: u32 = 6;
+const PUSH_CONNECT_SUBS: u32 = 4;
 
 impl Request {
     fn from_tag(tag: u32) -> Option<Self> {
@@ -127,7 +129,7 @@ impl PushBody {
             Self::Unsubscribe(_) => 7,
             Self::Message(_) => 8,
             Self::Subscribe(_) => 9,
-            Self::Connect(_) => 10,
+            Self::Connect(_) => PUSH_CONNECT,
             Self::Disconnect(_) => 11,
             Self::Refresh(_) => 12,
         }
@@ -274,11 +276,13 @@ pub(super) fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
         Reply::Result { id, result } => {
             match_result!(result, message => write_envelope(*id, result.tag(), message, out))
         }
-        Reply::Push(push) => {
-            write_envelope_head(0, PUSH, push_len(push), out);
-            write_push(push, out);
-        }
+        Reply::Push(push) => encode_push(push, out),
     }
+}
+
+pub(super) fn encode_push(push: &Push, out: &mut Vec<u8>) {
+    write_envelope_head(0, PUSH, push_len(push), out);
+    write_push(push, out);
 }
 
 pub(super) fn encode_uni_push(push: Option<&Push>, out: &mut Vec<u8>) {
@@ -420,18 +424,51 @@ pub(super) fn encode_connect_result(
         subs: BTreeMap::new(),
         ..result.clone()
     };
-    let subs_len: usize = subs.iter().map(|entry| delimited_len(CONNECT_SUBS, entry_len(entry))).sum();
-    let length = before.encoded_len() + subs_len + behind.encoded_len();
+    let length = before.encoded_len() + entries_len(CONNECT_SUBS, subs) + behind.encoded_len();
     write_envelope_head(id, CONNECT_RESULT, length, out);
     before.encode_raw(out);
-    for entry in subs {
-        write_delimited_head(CONNECT_SUBS, entry_len(entry), out);
+    write_entries(CONNECT_SUBS, subs, out);
+    behind.encode_raw(out);
+}
+
+/// Likewise.
+pub(super) fn encode_uni_connect_push(result: &ConnectResult, subs: &BTreeMap<String, Vec<u8>>, out: &mut Vec<u8>) {
+    let before = Connect {
+        client: result.client.clone(),
+        version: result.version.clone(),
+        data: result.data.clone(),
+        ..Default::default()
+    };
+    let behind = Connect {
+        expires: result.expires,
+        ttl: result.ttl,
+        ping: result.ping,
+        pong: result.pong,
+        session: result.session.clone(),
+        node: result.node.clone(),
+        time: result.time,
+        ..Default::default()
+    };
+    let length = before.encoded_len() + entries_len(PUSH_CONNECT_SUBS, subs) + behind.encoded_len();
+    encode_varint(delimited_len(PUSH_CONNECT, length) as u64, out);
+    write_delimited_head(PUSH_CONNECT, length, out);
+    before.encode_raw(out);
+    write_entries(PUSH_CONNECT_SUBS, subs, out);
+    behind.encode_raw(out);
+}
+
+fn entries_len(tag: u32, entries: &BTreeMap<String, Vec<u8>>) -> usize {
+    entries.iter().map(|entry| delimited_len(tag, entry_len(entry))).sum()
+}
+
+fn write_entries(tag: u32, entries: &BTreeMap<String, Vec<u8>>, out: &mut Vec<u8>) {
+    for entry in entries {
+        write_delimited_head(tag, entry_len(entry), out);
         for (tag, bytes) in entry_fields(entry) {
             write_delimited_head(tag, bytes.len(), out);
             out.extend_from_slice(bytes);
         }
     }
-    behind.encode_raw(out);
 }
 
 /// Key and value of an entry of a map; empty ones are left out.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
-use ringcast_state::ShardId;
 use ringcast_state::metrics::{Histogram, Snapshot, Tally};
+use ringcast_state::{ShardId, TransportKind};
 
 use crate::pool::{Control, Counters, Line};
 
@@ -39,8 +39,8 @@ pub struct LoopMetrics {
     pub timer_lag: Histogram,
     /// Messages that other shards sent.
     pub messages: u64,
-    /// Close frames of WebSocket by code, but for those that echo the peer's.
-    pub closes: Tally<u32>,
+    /// Close frames of WebSocket by transport and code, but for those that echo the peer's.
+    pub closes: Tally<(TransportKind, u32)>,
     /// Requests answered.
     pub requests: Tally<Request>,
     /// See [`RingCounters`].

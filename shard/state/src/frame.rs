@@ -68,21 +68,20 @@ impl SendQueue {
     }
 
     /// Appends bytes of this connection alone, to the frame before when that is its own as well.
-    pub(crate) fn push_owned(&mut self, header: &[u8], payload: &[u8], spare: &mut Vec<Vec<Frame>>) {
-        self.waiting_bytes += (header.len() + payload.len()) as u32;
+    pub(crate) fn push_owned(&mut self, pieces: [&[u8]; 3], spare: &mut Vec<Vec<Frame>>) {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        self.waiting_bytes += length as u32;
         let last = match &mut self.waiting {
             Waiting::Nothing => None,
             Waiting::One(frame) => Some(frame),
             Waiting::Many(frames) => frames.last_mut(),
         };
         if let Some(Frame::Owned(bytes)) = last {
-            bytes.extend_from_slice(header);
-            bytes.extend_from_slice(payload);
+            pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
             return;
         }
-        let mut bytes = Vec::with_capacity(header.len() + payload.len());
-        bytes.extend_from_slice(header);
-        bytes.extend_from_slice(payload);
+        let mut bytes = Vec::with_capacity(length);
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
         self.push(Frame::Owned(bytes), spare);
     }
 
@@ -143,7 +142,7 @@ mod tests {
         for frame in push.split(' ') {
             match frame.strip_prefix('=') {
                 Some(shared) => queue.push_shared(&Rc::from(shared.as_bytes()), &mut spare),
-                None => queue.push_owned(&frame.as_bytes()[..1], &frame.as_bytes()[1..], &mut spare),
+                None => queue.push_owned([&frame.as_bytes()[..1], &frame.as_bytes()[1..], b""], &mut spare),
             }
         }
         let want = push.replace([' ', '='], "");
@@ -174,10 +173,10 @@ mod tests {
     #[test]
     fn bytes_count_until_the_socket_has_accepted_them() {
         let (mut queue, mut spare) = (SendQueue::default(), Vec::new());
-        queue.push_owned(b"ab", b"cd", &mut spare);
+        queue.push_owned([b"ab", b"c", b"d"], &mut spare);
         taken(&mut queue);
         assert_eq!(queue.bytes(), 4);
-        queue.push_owned(b"e", b"f", &mut spare);
+        queue.push_owned([b"e", b"f", b""], &mut spare);
         assert_eq!(queue.bytes(), 6);
         queue.flushed();
         assert_eq!(queue.bytes(), 2);
@@ -187,9 +186,9 @@ mod tests {
     #[test]
     fn cleared_queue_keeps_counting_what_the_socket_holds() {
         let (mut queue, mut spare) = (SendQueue::default(), Vec::new());
-        queue.push_owned(b"ab", b"", &mut spare);
+        queue.push_owned([b"ab", b"", b""], &mut spare);
         taken(&mut queue);
-        queue.push_owned(b"cde", b"", &mut spare);
+        queue.push_owned([b"cde", b"", b""], &mut spare);
         queue.clear();
         assert_eq!(queue.bytes(), 2);
         assert!(queue.take().is_none());

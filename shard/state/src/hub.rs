@@ -6,6 +6,7 @@ use crate::filters::FilterId;
 use crate::message::ChannelName;
 use crate::registry::{Named, Registry};
 use crate::sparse::GiveBack;
+use crate::transport::Shape;
 
 /// Place of a channel in the hub; valid while some client of the shard is subscribed or subscribing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,12 +33,13 @@ pub(crate) struct HubChannel {
     top: Position,
 }
 
-/// A live subscription, as fan-out sees it: 12 bytes, for channels are walked from end to end.
+/// A live subscription, as fan-out sees it: 16 bytes, for channels are walked from end to end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscriber {
     pub(crate) slot: u32,
     pub(crate) filter: Option<FilterId>,
     pub(crate) variant: Variant,
+    pub(crate) shape: Shape,
     pub(crate) positioned: bool,
     pub(crate) join_leave: bool,
     /// It holds the payload before the next one, so that it can use a patch.

@@ -82,6 +82,16 @@ pub enum Message {
         channel: ChannelName,
     },
 
+    /// To the shard that owns a connection: commands that came by a request of their own.
+    Emulate {
+        /// Slot that the session names.
+        slot: u32,
+        /// The session, which must be that of the connection.
+        session: ClientId,
+        /// A frame of commands.
+        data: Bytes,
+    },
+
     /// To the home of a user: a connection of the sending shard is authenticated as that user.
     UserConnect(Box<UserConnect>),
     /// To the home of a user: that connection is gone, or was refused.
@@ -390,6 +400,7 @@ impl Message {
         const BASE: usize = 96;
         BASE + match self {
             Message::Publish(publish) => publish.data.len(),
+            Message::Emulate { data, .. } => data.len(),
             Message::Deliver { publication, .. } => publication.weight(),
             Message::Subscribed(subscribed) => {
                 let held = subscribed.recovery.as_ref().map_or(0, |r| r.publications.len());

@@ -5,6 +5,7 @@
 use crate::auth::{Endpoint, Proof, PublicKey};
 use crate::namespace::ChannelConfig;
 use regex::Regex;
+use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,9 @@ pub struct ClientOptions {
     pub connect_include_server_time: bool,
     /// Key `client.subscribe_to_user_personal_channel`, present when enabled.
     pub subscribe_to_user_personal_channel: Option<PersonalChannel>,
+    /// Key `client.connect_code_to_unidirectional_disconnect`: disconnects for errors of connect requests, by error code; empty, the
+    /// default, for the usual ones.
+    pub connect_code_to_unidirectional_disconnect: Vec<(u32, Disconnect)>,
     /// Key `client.history_max_publication_limit`. Default 300.
     pub history_max_publication_limit: usize,
     /// Key `client.recovery_max_publication_limit`, 0 for no limit. Default 300.
@@ -131,6 +135,7 @@ impl Default for ClientOptions {
             user_connection_limit: 0,
             connect_include_server_time: false,
             subscribe_to_user_personal_channel: None,
+            connect_code_to_unidirectional_disconnect: Vec::new(),
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
         }
@@ -141,6 +146,22 @@ impl ClientOptions {
     /// A proof counts as given where the operator asks for none.
     pub(crate) fn proof(&self, proof: Proof) -> Proof {
         if self.insecure_skip_token_signature_verify { Proof::Right } else { proof }
+    }
+}
+
+impl ClientOptions {
+    /// How a unidirectional client is closed over an error of its connect request. Source: protocol §13.3.
+    pub(crate) fn unidirectional_disconnect(&self, error: &ReplyError) -> Disconnect {
+        let mut configured = self.connect_code_to_unidirectional_disconnect.iter();
+        if let Some((_, disconnect)) = configured.find(|(code, _)| *code == error.code) {
+            return disconnect.clone();
+        }
+        match error.code {
+            code if code == ReplyError::EXPIRED.code || code == ReplyError::TOKEN_EXPIRED.code => Disconnect::EXPIRED,
+            code if code == ReplyError::TOO_MANY_REQUESTS.code => Disconnect::TOO_MANY_REQUESTS,
+            code if code == ReplyError::PERMISSION_DENIED.code => Disconnect::PERMISSION_DENIED,
+            _ => Disconnect::SERVER_ERROR,
+        }
     }
 }
 

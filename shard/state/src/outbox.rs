@@ -43,7 +43,8 @@ impl Outbox {
         self.queue.push_back(message);
     }
 
-    fn is_full(&self) -> bool {
+    /// More waits than its bound.
+    pub(crate) fn is_full(&self) -> bool {
         self.bytes > self.bytes_max
     }
 

@@ -19,6 +19,13 @@ impl Random {
         self.0.next_u32()
     }
 
+    /// A key.
+    pub(crate) fn secret(&mut self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        self.0.fill_bytes(&mut secret);
+        secret
+    }
+
     /// A version 4 UUID.
     pub(crate) fn client_id(&mut self) -> ClientId {
         let bits = u128::from(self.0.next_u64()) << 64 | u128::from(self.0.next_u64());

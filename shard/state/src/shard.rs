@@ -3,7 +3,7 @@
 use crate::api::{Acting, Calls, Gathering, Origin};
 use crate::auth::Proofs;
 use crate::channel::{Context, Homes};
-use crate::client::{Batches, Client, Clients, Phase, Scratch, Serving, Subscribing, Turn};
+use crate::client::{Batches, Client, Clients, Phase, PingFrames, Scratch, Serving, Subscribing, Turn};
 use crate::filters::Filters;
 use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
@@ -13,18 +13,17 @@ use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
 use crate::random::Random;
+use crate::session::Sessions;
 use crate::sparse::GiveBack;
+use crate::transport::{Shape, Transport};
 use crate::users::Users;
 use crate::wheel::{Timer, Wheel};
 use crate::{ConnectionId, Now, Options, RequestId, ShardId, Time};
 use bytes::Bytes;
-use ringcast_proto::client::{self as wire, Encoding, Reply};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use ringcast_proto::delta;
-use ringcast_proto::websocket::{Opcode, encode_frame};
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// Randomness as an input: fixed in simulation, from the system in the server.
@@ -34,44 +33,6 @@ pub struct Seeds {
     pub home: u64,
     /// Client ids, epochs and jitter of this shard; different for each.
     pub shard: [u8; 32],
-}
-
-/// What a transport brings with it when a connection opens.
-#[derive(Clone, Debug)]
-pub struct Transport {
-    /// How commands and replies are encoded.
-    pub encoding: Encoding,
-    /// How a message becomes bytes of the transport.
-    pub framing: Framing,
-    /// Shown in metrics and to backends.
-    pub kind: TransportKind,
-    /// How silence is noticed.
-    pub pings: Pings,
-    /// User id that a reverse proxy vouches for (`client.user_id_http_header`).
-    pub user: Option<String>,
-}
-
-/// How silence of a connection is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pings {
-    /// Empty replies, answered by empty commands.
-    Messages,
-    /// Native ping frames of WebSocket (`cf_ws_frame_ping_pong=true`); tell `Shard::handle_pong` of the answers.
-    Frames,
-}
-
-/// How a message becomes bytes of the transport; frames that leave the shard carry it already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// One WebSocket message each: text for JSON, binary for Protobuf.
-    WebSocket,
-}
-
-/// Name of a transport in metrics and proxy requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransportKind {
-    /// `websocket`
-    WebSocket,
 }
 
 /// One call of the server API over HTTP, named by the runtime.
@@ -146,8 +107,8 @@ pub struct Shard {
     pub(crate) scratch: Scratch,
     pub(crate) metrics: Metrics,
     pub(crate) unwritten: Unwritten,
-    /// The pings: JSON, Protobuf, native WebSocket.
-    pub(crate) pings: [Rc<[u8]>; 3],
+    pub(crate) pings: PingFrames,
+    pub(crate) sessions: Sessions,
     /// Since `take_pings`.
     pub(crate) pings_sent: usize,
     pub(crate) started_at: Time,
@@ -197,14 +158,7 @@ impl Shard {
         let (hub, homes) = (Hub::new(hash_seed()), Homes::new(hash_seed()));
         let (users, filters) = (Users::new(hash_seed()), Filters::new(hash_seed()));
         let proofs = Proofs::new(hash_seed());
-        let mut scratch = Scratch::default();
-        let mut ping = |encoding| {
-            let encode = |out: &mut Vec<u8>| wire::encode_reply(encoding, &Reply::Ping, out);
-            scratch.share(Framing::WebSocket, encoding, encode).expect("a ping has no payload")
-        };
-        let mut frame = Vec::new();
-        encode_frame(&mut frame, Opcode::Ping, &[]);
-        let pings = [ping(Encoding::Json), ping(Encoding::Protobuf), frame.into()];
+        let sessions = random.secret();
         Shard {
             clients: Clients::default(),
             hub,
@@ -222,10 +176,11 @@ impl Shard {
             wheel: Wheel::new(now.at),
             actions: VecDeque::new(),
             answers: VecDeque::new(),
-            scratch,
+            scratch: Scratch::default(),
             metrics: Metrics::default(),
             unwritten: Unwritten::default(),
-            pings,
+            pings: PingFrames::default(),
+            sessions: Sessions::new(sessions),
             pings_sent: 0,
             started_at: now.at,
             home_hasher: foldhash::fast::FixedState::with_seed(seeds.home),
@@ -243,8 +198,9 @@ impl Shard {
             connection,
             id: self.random.client_id(),
             encoding: transport.encoding,
-            framing: transport.framing,
+            shape: Shape { kind: transport.kind, framing: transport.framing },
             pings: transport.pings,
+            farewell: transport.farewell,
             phase: Phase::Fresh,
             program: Default::default(),
             user: transport.user.map_or_else(|| "".into(), Into::into),
@@ -358,6 +314,8 @@ impl Shard {
             Message::Deliver { channel, publication } => self.deliver(now, &channel, publication),
             Message::Membership { channel, info, joined } => self.deliver_membership(&channel, &info, joined),
             Message::Insufficient { channel } => self.deliver_insufficient(&channel),
+
+            Message::Emulate { slot, session, data } => self.emulate(now, slot, session, &data),
 
             Message::UserConnect(connect) => self.user_connect(from, *connect),
             Message::UserDisconnect { user } => self.users.disconnect(&user, from),
@@ -547,7 +505,7 @@ impl Shard {
 
     /// Connections that are connected.
     pub(crate) fn live_clients(&self) -> usize {
-        self.metrics.connections.iter().sum::<u64>() as usize
+        self.metrics.num_clients() as usize
     }
 
     /// Something waits for `handle_written`.

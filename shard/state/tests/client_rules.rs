@@ -10,8 +10,8 @@ use ringcast_proto::websocket::{Decoder, Event, Role};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
-    Action, ApiCallId, ConnectionId, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    Action, ApiCallId, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time,
+    Transport, TransportKind,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ impl Talk {
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
             user: user.map(Into::into),
+            farewell: Farewell::Push,
         };
         shard.handle_open(now, CONNECTION, transport);
         Talk { shard, now, heard: Vec::new() }

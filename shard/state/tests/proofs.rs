@@ -9,8 +9,8 @@ use ringcast_state::auth::{Endpoint, KeyAnswer, KeyQuestion, PublicKey};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
-    Action, ConnectionId, Frames, Framing, Now, Options, Pings, RequestId, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    Action, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, RequestId, Seeds, Shard, ShardId, Time,
+    Transport, TransportKind,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ impl House {
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
             user: None,
+            farewell: Farewell::Push,
         };
         self.shard.handle_open(self.now, connection, transport);
     }

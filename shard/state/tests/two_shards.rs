@@ -8,8 +8,8 @@ use ringcast_proto::codes::Disconnect;
 use ringcast_state::message::{Subscribed, UserAct, UserCommand};
 use ringcast_state::options::TokenOptions;
 use ringcast_state::{
-    Action, ApiCallId, ConnectionId, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    Action, ApiCallId, ConnectionId, Farewell, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time,
+    Transport, TransportKind,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ fn connect(shard: &mut Shard, connection: ConnectionId, user: &str) {
         kind: TransportKind::WebSocket,
         pings: Pings::Messages,
         user: None,
+        farewell: Farewell::Push,
     };
     shard.handle_open(NOW, connection, transport);
     let (header, claims) = (r#"{"alg":"HS256"}"#, format!(r#"{{"sub":"{user}"}}"#));

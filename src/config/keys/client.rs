@@ -34,7 +34,7 @@ keys! {
         Works insecure:                                  Bool,                                            "",        "No auth, all permissions";
         Later proxy:                                     Object(&[CLIENT_PROXY]),                         "",        "Backend asked about connections";
         Works subscribe_to_user_personal_channel:        Object(&[PERSONAL_CHANNEL]),                     "",        "Subscribe users to their own channel at connect";
-        Later connect_code_to_unidirectional_disconnect: Object(&[UNI_DISCONNECT]),                       "",        "Other disconnect codes for unidirectional clients";
+        Works connect_code_to_unidirectional_disconnect: Object(&[UNI_DISCONNECT]),                       "",        "Other disconnect codes for unidirectional clients";
     }
 }
 

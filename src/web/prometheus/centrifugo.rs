@@ -7,8 +7,10 @@ use super::model::{Families, Labels, Unit};
 use super::window::Recent;
 use ringcast_proto::api::Method;
 use ringcast_runtime::metrics::Request;
+use ringcast_state::TransportKind;
 use ringcast_state::metrics::{
     Action, BrokerMessage, FrameType, Histogram, Metrics, Program, Snapshot, Suppressed, Tally, Traffic,
+    TransportMetrics,
 };
 
 /// Buckets of surveys, microseconds; B1 of the specification.
@@ -39,7 +41,6 @@ const CALL: &[u64] =
     &[5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
 /// Every connection is one of these so far.
-const TRANSPORT: &str = "websocket";
 
 /// Adds them all. `recent` is what quantiles are made of.
 pub fn add(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape, node: &Snapshot, recent: &Recent) {
@@ -55,7 +56,7 @@ pub fn add(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape
 fn add_node(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape, node: &Snapshot) {
     let metrics = &node.metrics;
     families.gauge("centrifugo_node_build", "Node build info.", [(label("version", &options.version), 1.0)]);
-    let clients = metrics.connections.iter().sum::<u64>();
+    let clients = metrics.num_clients();
     families.level("centrifugo_node_num_clients", "Number of clients connected.", clients as f64);
     families.level("centrifugo_node_num_users", "Number of unique users connected.", node.num_users() as f64);
     let subscriptions = metrics.subscriptions.iter().sum::<u64>();
@@ -123,13 +124,17 @@ fn add_broker(families: &mut Families, metrics: &Metrics) {
 
 fn add_clients(families: &mut Families, options: &PrometheusOptions, metrics: &Metrics) {
     let programs = || {
-        let known = Program::ALL.iter().zip(&metrics.connections_accepted).zip(&metrics.connections);
-        known.filter(|((_, accepted), _)| **accepted > 0).map(|((program, accepted), inflight)| {
+        let known = TransportKind::ALL.into_iter().flat_map(|kind| {
+            let transport = metrics.of(kind);
+            let counts = transport.connections_accepted.iter().zip(&transport.connections);
+            Program::ALL.iter().zip(counts).map(move |(program, counts)| (kind, program, counts))
+        });
+        known.filter(|(_, _, (accepted, _))| **accepted > 0).map(|(kind, program, (accepted, inflight))| {
             let named = [
                 ("accept_protocol", ""),
                 ("client_name", name(program.is_named)),
                 ("client_version", if program.is_versioned { "unregistered" } else { "unversioned" }),
-                ("transport", TRANSPORT),
+                ("transport", kind.as_str()),
             ];
             (labels(&named), *accepted, *inflight as f64)
         })
@@ -169,7 +174,9 @@ fn add_clients(families: &mut Families, options: &PrometheusOptions, metrics: &M
         let help = "Number of publications recovered during subscription recovery.";
         families.histogram("centrifugo_client_recovered_publications", help, Unit::Number, PUBLICATIONS, brought);
     }
-    let pongs = some(&metrics.ping_pong, || label("transport", TRANSPORT));
+    let pongs = TransportKind::ALL.into_iter().map(|kind| (kind, &metrics.of(kind).ping_pong));
+    let pongs = pongs.filter(|(_, pongs)| pongs.count() > 0);
+    let pongs = pongs.map(|(kind, pongs)| (label("transport", kind.as_str()), pongs));
     let help = "Ping/Pong duration in seconds";
     families.histogram("centrifugo_client_ping_pong_duration_seconds", help, Unit::Time, COMMAND, pongs);
 }
@@ -198,39 +205,44 @@ fn add_commands(families: &mut Families, metrics: &Metrics, recent: &Recent, has
 
 fn add_transport(families: &mut Families, scrape: &Scrape, metrics: &Metrics) {
     type Part = fn(&Traffic) -> u64;
+    type Way = fn(&TransportMetrics) -> &[Traffic];
     let (messages, bytes): (Part, Part) = (|traffic| traffic.messages, |traffic| traffic.bytes);
-    for (name, help, traffic, part) in [
-        ("sent", "Number of messages sent to client connections over specific transport.", &metrics.sent, messages),
+    let (sent, received): (Way, Way) = (|transport| &transport.sent, |transport| &transport.received);
+    for (name, help, way, part) in [
+        ("sent", "Number of messages sent to client connections over specific transport.", sent, messages),
         (
             "sent_size",
             "MaxSize in bytes of messages sent to client connections over specific transport (uncompressed and does not include framing overhead).",
-            &metrics.sent,
+            sent,
             bytes,
         ),
         (
             "received",
             "Number of messages received from client connections over specific transport.",
-            &metrics.received,
+            received,
             messages,
         ),
         (
             "received_size",
             "MaxSize in bytes of messages received from client connections over specific transport (uncompressed and does not include framing overhead).",
-            &metrics.received,
+            received,
             bytes,
         ),
     ] {
-        let frames = FrameType::ALL.iter().filter(|frame| traffic[**frame as usize].messages > 0);
-        let frames = frames.map(|frame| {
-            let named = [("channel_namespace", ""), ("frame_type", frame.as_str()), ("transport", TRANSPORT)];
-            (labels(&named), part(&traffic[*frame as usize]))
+        let all = TransportKind::ALL.into_iter().flat_map(|kind| {
+            FrameType::ALL.iter().zip(way(metrics.of(kind))).map(move |(frame, traffic)| (kind, frame, traffic))
+        });
+        let frames = all.filter(|(_, _, traffic)| traffic.messages > 0).map(|(kind, frame, traffic)| {
+            let named = [("channel_namespace", ""), ("frame_type", frame.as_str()), ("transport", kind.as_str())];
+            (labels(&named), part(traffic))
         });
         families.counter(&format!("centrifugo_transport_messages_{name}"), help, frames);
     }
     let mut closes = Tally::default();
     scrape.shards.iter().flatten().for_each(|shard| closes.add(&shard.runtime.closes));
-    let closes =
-        closes.iter().map(|(code, count)| (labels(&[("code", &code.to_string()), ("transport", TRANSPORT)]), count));
+    let closes = closes
+        .iter()
+        .map(|((kind, code), count)| (labels(&[("code", &code.to_string()), ("transport", kind.as_str())]), count));
     let help = "Number of close frames sent to clients, by transport and code.";
     families.counter("centrifugo_transport_outgoing_close_count", help, closes);
 }

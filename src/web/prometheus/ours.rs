@@ -11,7 +11,7 @@ use ringcast_state::metrics::Histogram;
 type Number = (&'static str, &'static str, Kind, fn(&ShardSnapshot) -> u64);
 
 const NUMBERS: &[Number] = &[
-    ("shard_connections", "Connected clients.", Kind::Gauge, |shard| shard.state.metrics.connections.iter().sum()),
+    ("shard_connections", "Connected clients.", Kind::Gauge, |shard| shard.state.metrics.num_clients()),
     ("shard_subscriptions", "Live subscriptions.", Kind::Gauge, |shard| shard.state.metrics.subscriptions.iter().sum()),
     ("shard_subscriptions_accepted_total", "Subscriptions that became live.", Kind::Counter, |shard| {
         shard.state.metrics.subscriptions_accepted.iter().sum()

@@ -19,10 +19,10 @@ fn shard(number: u16, metrics: &Metrics) -> Option<Box<ShardSnapshot>> {
 
 fn busy() -> Metrics {
     let mut metrics = Metrics::default();
-    metrics.sent[FrameType::PushPublication as usize] = Traffic { messages: 3, bytes: 90 };
+    metrics.transports[0].sent[FrameType::PushPublication as usize] = Traffic { messages: 3, bytes: 90 };
     metrics.actions[Action::AddClient as usize] = 2;
-    metrics.connections[0] = 1;
-    metrics.connections_accepted = [2, 1, 0, 0];
+    metrics.transports[0].connections[0] = 1;
+    metrics.transports[0].connections_accepted = [2, 1, 0, 0];
     metrics.disconnects.count(3008);
     metrics.commands[FrameType::Publish as usize].record(240);
     metrics.commands[FrameType::Publish as usize].record(7_000);
@@ -109,9 +109,9 @@ fn recovered_publications_are_shown_when_asked_for() {
 #[test]
 fn page_is_well_formed() {
     let mut metrics = busy();
-    Program::ALL.iter().zip(&mut metrics.connections_accepted).for_each(|(_, accepted)| *accepted = 1);
+    Program::ALL.iter().zip(&mut metrics.transports[0].connections_accepted).for_each(|(_, accepted)| *accepted = 1);
     for frame in FrameType::ALL {
-        metrics.sent[*frame as usize] = Traffic { messages: 1, bytes: 1 };
+        metrics.transports[0].sent[*frame as usize] = Traffic { messages: 1, bytes: 1 };
         metrics.commands[*frame as usize].record(1 << (*frame as u64));
     }
     let mut scrape = scrape(&metrics);

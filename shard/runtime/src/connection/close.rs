@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket;
-use ringcast_state::{ConnectionId, Frame, Frames};
+use ringcast_state::{ConnectionId, Frame, Frames, TransportKind};
 
 use super::{Connections, Io, Phase, Protocol};
 use crate::uring::Closing;
@@ -40,7 +40,7 @@ impl Connections {
         }
         let close = close_frame(why);
         if close.is_some() {
-            self.metrics.closes.count(why.code);
+            self.metrics.closes.count((TransportKind::WebSocket, why.code));
         }
         self.leave(io, id, close);
         if !flush {

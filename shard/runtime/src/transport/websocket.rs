@@ -3,7 +3,7 @@
 use ringcast_proto::client::Encoding;
 use ringcast_proto::http::Head;
 use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
-use ringcast_state::{Framing, Pings, Transport, TransportKind};
+use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
 
 use crate::http::Site;
 use crate::http::exchange::{Gate, Reply, Step};
@@ -57,6 +57,7 @@ pub fn upgrade(site: &Site, head: &Head<'_>, reply: &mut Reply<'_, '_>, gate: Ga
         kind: TransportKind::WebSocket,
         pings: pings(head),
         user: user(site, head),
+        farewell: Farewell::Push,
     };
     Step::Upgrade(Upgrade { decoder, transport })
 }

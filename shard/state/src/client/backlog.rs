@@ -61,6 +61,11 @@ impl Backlog {
         may_resume
     }
 
+    /// More waits than may.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

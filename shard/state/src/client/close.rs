@@ -1,9 +1,12 @@
 //! The end of a connection, whoever wants it.
 
 use super::Phase;
-use crate::ConnectionId;
+use super::write::encode_push;
 use crate::message::Message;
+use crate::metrics::FrameType;
 use crate::shard::{Action, Shard};
+use crate::{ConnectionId, Farewell};
+use ringcast_proto::client::{self as wire, Push, PushBody};
 use ringcast_proto::codes::Disconnect;
 
 impl Shard {
@@ -23,7 +26,27 @@ impl Shard {
         if let Some(client) = self.clients.get_mut(connection).filter(|_| !flush) {
             client.queue.clear();
         }
+        self.push_disconnect(connection, &disconnect);
         self.actions.push_back(Action::Disconnect { connection, disconnect, flush });
+    }
+
+    /// Tells the client why it is closed, where the transport cannot.
+    fn push_disconnect(&mut self, connection: ConnectionId, why: &Disconnect) {
+        let Some(client) = self.clients.get(connection) else { return };
+        let kind = client.shape.kind;
+        let is_told = kind.needs_disconnect_push() && client.farewell != Farewell::None;
+        if !is_told || why.code == Disconnect::CONNECTION_CLOSED.code {
+            return;
+        }
+        let body = PushBody::Disconnect(wire::Disconnect {
+            code: why.code,
+            reason: why.reason.to_string(),
+            ..Default::default()
+        });
+        let push = Push { channel: String::new(), body, id: 0 };
+        // Where there is no room for it, it is not told.
+        let _ =
+            self.append(connection, FrameType::PushDisconnect, |encoding, out| encode_push(kind, encoding, &push, out));
     }
 
     /// The socket is gone.
@@ -36,7 +59,7 @@ impl Shard {
     fn release(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get_mut(connection) else { return };
         if client.is_live() {
-            self.metrics.disconnected(client.program);
+            self.metrics.disconnected(client.shape.kind, client.program);
         }
         client.phase = Phase::Closed;
         client.backlog = None;

@@ -5,7 +5,7 @@ use crate::auth::Proof;
 use crate::metrics::{FrameType, micros};
 use crate::shard::{Action, Shard};
 use crate::{ConnectionId, Now, Pings, Time};
-use ringcast_proto::client::{Command, Encoding, ReplyResult, Request, decode_commands};
+use ringcast_proto::client::{self as wire, Command, Encoding, ReplyResult, Request, decode_commands};
 use ringcast_proto::codes::Disconnect;
 
 /// Stands for what could not be decoded. Served in its turn, it closes the connection as an unknown command does, behind
@@ -39,6 +39,9 @@ impl Shard {
     pub(crate) fn serve_frame(&mut self, now: Now, connection: ConnectionId, frame: &[u8]) {
         let Some(client) = self.clients.get(connection) else { return };
         let encoding = client.encoding;
+        if client.is_unidirectional() {
+            return self.serve_connect_request(now, connection, frame);
+        }
         // A pong asks for nothing and overtakes what waits.
         if self.must_wait(connection) && !(client.is_live() && is_pong(encoding, frame)) {
             return self.put_back(connection, frame);
@@ -53,6 +56,20 @@ impl Shard {
             {
                 return self.put_back(connection, rest);
             }
+        }
+    }
+
+    /// The one message of a unidirectional client; what follows it means nothing.
+    fn serve_connect_request(&mut self, now: Now, connection: ConnectionId, body: &[u8]) {
+        let Some(client) = self.clients.get(connection).filter(|client| client.is_untouched()) else { return };
+        match wire::decode_connect_request(client.encoding, body) {
+            Ok(request) => {
+                let command = Command { id: 1, request: Some(Request::Connect(Box::new(request))) };
+                self.is_changing = true;
+                self.serve(now, connection, command, body.len());
+                self.is_changing = false;
+            }
+            Err(_) => self.close(connection, Disconnect::BAD_REQUEST),
         }
     }
 
@@ -113,7 +130,7 @@ impl Shard {
             client.in_flight += 1;
             // As the reference: what comes before connect is not counted.
             if client.is_live() || frame == FrameType::Connect {
-                self.metrics.received(frame, size);
+                self.metrics.received(client.shape.kind, frame, size);
             }
         }
         if let Some(command) = self.set_aside(now, connection, command) {
@@ -138,7 +155,7 @@ impl Shard {
             Ok(Served::Ignored) => is_counted = false,
             Err(Refusal::Close(disconnect)) => self.close(connection, disconnect),
             Err(Refusal::Error(error)) => {
-                self.write_error(connection, serving, error);
+                self.refuse(connection, serving, error);
                 let is_connect = serving.frame == FrameType::Connect;
                 if let Some(client) = self.clients.get_mut(connection).filter(|_| is_connect) {
                     client.phase = Phase::Unusable;
@@ -172,10 +189,11 @@ impl Shard {
         }
         if serving.frame == FrameType::ClientPong {
             let options = client.keep_alive_options(&self.options.client);
+            let kind = client.shape.kind;
             let pinged_at = Some(client).filter(|client| client.pings == Pings::Messages);
             let pinged_at = pinged_at.and_then(|client| client.keep_alive.handle_pong(&options));
             let Some(pinged_at) = pinged_at else { return Err(Disconnect::BAD_REQUEST.into()) };
-            self.metrics.ping_pong.record(micros(pinged_at, now.at));
+            self.metrics.of_mut(kind).ping_pong.record(micros(pinged_at, now.at));
             return Ok(Served::Ignored);
         }
         match command.request {

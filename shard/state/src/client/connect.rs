@@ -101,9 +101,14 @@ impl Shard {
         client.info = credentials.info;
         client.program = Program { is_named: !request.name.is_empty(), is_versioned: !request.version.is_empty() };
         client.close_at = close_at;
+        let kind = client.shape.kind;
         let ping_interval = match client.pings {
-            Pings::Messages => self.options.client.ping_interval,
+            Pings::Messages | Pings::Both => self.options.client.ping_interval,
             Pings::Frames => Duration::ZERO,
+        };
+        let session = match kind.is_emulated() || kind.is_unidirectional() {
+            true => self.sessions.name(self.post.own(), connection).to_string(),
+            false => String::new(),
         };
         let result = ConnectResult {
             client: client.id.to_string(),
@@ -111,7 +116,9 @@ impl Shard {
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or(0),
             ping: ping_interval.as_secs() as u32,
-            pong: !ping_interval.is_zero() && !self.options.client.pong_timeout.is_zero(),
+            pong: !kind.is_unidirectional() && !ping_interval.is_zero() && !self.options.client.pong_timeout.is_zero(),
+            session,
+            node: if kind.is_emulated() { self.options.node.uid.clone() } else { String::new() },
             time: if self.options.client.connect_include_server_time { now.unix_ms as i64 } else { 0 },
             ..ConnectResult::default()
         };
@@ -284,12 +291,15 @@ impl Shard {
         let live = std::mem::take(&mut connecting.live);
         let held = std::mem::take(&mut connecting.held);
         client.phase = Phase::Live;
-        self.metrics.connected(client.program);
+        let kind = client.shape.kind;
+        self.metrics.connected(kind, client.program);
         if !ping_interval.is_zero() {
             client.keep_alive = KeepAlive::Quiet { ping_at: first_ping(wanted, ping_interval, connections) };
         }
-        self.write_with(connection, FrameType::Connect, |encoding, out| {
-            wire::encode_connect_result(encoding, serving.id, &result, &live, out)
+        let frame = if kind.is_unidirectional() { FrameType::PushConnect } else { FrameType::Connect };
+        self.write_with(connection, frame, |encoding, out| match kind.is_unidirectional() {
+            true => wire::encode_uni_connect_push(encoding, &result, &live, out),
+            false => wire::encode_connect_result(encoding, serving.id, &result, &live, out),
         });
         for frame in held {
             self.clients.push_shared(connection.slot, &frame, usize::MAX);

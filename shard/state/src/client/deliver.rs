@@ -1,42 +1,62 @@
 //! Handing what the home sent to the subscribers on this shard: encoded once per form, queued for each.
 
 use super::Clients;
-use super::write::{Scratch, payload_len};
+use super::write::{SharedFrame, encode_push};
 use crate::channel::{Encoded, Publication};
 use crate::filters::Verdicts;
 use crate::hub::{HubIndex, Subscriber};
 use crate::metrics::{FrameType, Metrics, micros};
 use crate::shard::Shard;
-use crate::{ConnectionId, Form, Framing, Now, Time, Variant};
-use ringcast_proto::client::{self as wire, ClientInfo, InvalidJson, Push, PushBody, Reply};
+use crate::transport::Shape;
+use crate::{ConnectionId, Form, Now, Time, TransportKind, Variant};
+use ringcast_proto::client::{self as wire, ClientInfo, InvalidJson, Push, PushBody};
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// One message for many in its forms, each built when the first subscriber needs it.
 #[derive(Default)]
-struct Shared([Option<Copies>; Form::COUNT]);
+struct Shared {
+    /// For the shape that nearly all clients have.
+    usual: [Option<Copies>; Form::COUNT],
+    /// For the others; few, so that they are searched from the start.
+    others: Vec<(Shape, Form, Copies)>,
+}
 
 /// A form, and how many subscribers have got it.
 struct Copies {
     /// `None` when the encoding cannot carry the message.
-    frame: Option<Rc<[u8]>>,
+    frame: Option<SharedFrame>,
     handed: u32,
+}
+
+impl Copies {
+    fn new(frame: Option<SharedFrame>) -> Self {
+        Copies { frame, handed: 0 }
+    }
 }
 
 impl Shared {
     #[inline]
-    fn get(&mut self, form: Form, build: impl FnOnce() -> Option<Rc<[u8]>>) -> &mut Copies {
-        self.0[form as usize].get_or_insert_with(|| Copies { frame: build(), handed: 0 })
+    fn get(&mut self, shape: Shape, form: Form, build: impl FnOnce() -> Option<SharedFrame>) -> &mut Copies {
+        if shape == Shape::WEBSOCKET {
+            return self.usual[form as usize].get_or_insert_with(|| Copies::new(build()));
+        }
+        let known = self.others.iter().position(|(known, of, _)| *known == shape && *of == form);
+        let place = known.unwrap_or_else(|| {
+            self.others.push((shape, form, Copies::new(build())));
+            self.others.len() - 1
+        });
+        &mut self.others[place].2
     }
 
     /// Counts what was handed over, once per form. Returns how many subscribers have got it.
     fn count(&self, metrics: &mut Metrics, frame_type: FrameType) -> u32 {
-        let copies = self.0.iter().flatten();
-        let handed = copies.filter_map(|copies| Some((copies.frame.as_ref()?, copies.handed)));
-        handed
-            .map(|(frame, handed)| {
-                metrics.sent(frame_type, handed.into(), payload_len(frame));
+        let usual = self.usual.iter().flatten().map(|copies| (Shape::WEBSOCKET, copies));
+        let copies = usual.chain(self.others.iter().map(|(shape, _, copies)| (*shape, copies)));
+        copies
+            .filter_map(|(shape, copies)| Some((shape, copies.frame.as_ref()?, copies.handed)))
+            .map(|(shape, frame, handed)| {
+                metrics.sent(shape.kind, frame_type, handed.into(), frame.message_len);
                 handed
             })
             .sum()
@@ -57,7 +77,7 @@ impl Round {
     #[inline]
     fn hand_over(&mut self, clients: &mut Clients, slot: u32, copies: &mut Copies, bytes_max: usize) {
         match &copies.frame {
-            Some(frame) if clients.push_shared(slot, frame, bytes_max) => copies.handed += 1,
+            Some(frame) if clients.push_shared(slot, &frame.bytes, bytes_max) => copies.handed += 1,
             Some(_) => self.failed.push((slot, Disconnect::SLOW)),
             None => self.failed.push((slot, Disconnect::INAPPROPRIATE_PROTOCOL)),
         }
@@ -105,8 +125,10 @@ impl Shard {
             }
             round.any_delta |= is_delta;
             let form = publication.form_for(subscriber.variant, subscriber.has_base && !is_apart);
-            let build = || share(scratch, form, |out| encode(form, channel, publication, out));
-            round.hand_over(clients, subscriber.slot, shared.get(form, build), bytes_max);
+            let shape = subscriber.shape;
+            let encode = |out: &mut Vec<u8>| encode(shape.kind, form, channel, publication, out);
+            let build = || scratch.share(shape.framing, form.encoding(), encode);
+            round.hand_over(clients, subscriber.slot, shared.get(shape, form, build), bytes_max);
         }
         let deliveries = shared.count(metrics, FrameType::PushPublication);
         unwritten.fan_out(metrics, publication.accepted_at, came_at, deliveries);
@@ -127,15 +149,17 @@ impl Shard {
         let Some(index) = self.find_level(channel) else { return };
         let info = Some(info.clone());
         let body = if joined { PushBody::Join(wire::Join { info }) } else { PushBody::Leave(wire::Leave { info }) };
-        let push = Reply::Push(Push { channel: channel.to_owned(), body, id: 0 });
+        let push = Push { channel: channel.to_owned(), body, id: 0 };
         let Shard { hub, clients, scratch, options, metrics, .. } = self;
         let mut shared = Shared::default();
         let mut round = Round::default();
         for subscriber in hub.subscribers(index).iter().filter(|subscriber| subscriber.join_leave) {
             let encoding = subscriber.variant.encoding();
             let form = Variant::new(encoding, false).whole();
-            let build = || share(scratch, form, |out| wire::encode_reply(encoding, &push, out));
-            round.hand_over(clients, subscriber.slot, shared.get(form, build), options.client.queue_max_size);
+            let shape = subscriber.shape;
+            let encode = |out: &mut Vec<u8>| encode_push(shape.kind, encoding, &push, out);
+            let build = || scratch.share(shape.framing, encoding, encode);
+            round.hand_over(clients, subscriber.slot, shared.get(shape, form, build), options.client.queue_max_size);
         }
         shared.count(metrics, if joined { FrameType::PushJoin } else { FrameType::PushLeave });
         self.close_failed(round);
@@ -165,24 +189,26 @@ impl Shard {
     }
 }
 
-fn share(
-    scratch: &mut Scratch,
-    form: Form,
-    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), InvalidJson>,
-) -> Option<Rc<[u8]>> {
-    scratch.share(Framing::WebSocket, form.encoding(), encode)
-}
-
 /// The push of a publication. The first of a stream names the epoch, for subscribers that began without one.
-fn encode(form: Form, channel: &str, publication: &Publication, out: &mut Vec<u8>) -> Result<(), InvalidJson> {
+fn encode(
+    kind: TransportKind,
+    form: Form,
+    channel: &str,
+    publication: &Publication,
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidJson> {
     let encoding = form.encoding();
     if publication.offset == 1 && matches!(form, Form::Json | Form::Protobuf) {
         let mut content = publication.content().clone();
         content.epoch = publication.epoch.to_string();
         let push = Push { channel: channel.to_owned(), body: PushBody::Pub(content), id: 0 };
-        return wire::encode_reply(encoding, &Reply::Push(push), out);
+        return encode_push(kind, encoding, &push, out);
     }
     match publication.encoded(form) {
+        Encoded::Body(body) if kind.is_unidirectional() => {
+            wire::encode_uni_publication_push(encoding, channel, body, out);
+            Ok(())
+        }
         Encoded::Body(body) => {
             wire::encode_publication_push(encoding, channel, body, out);
             Ok(())

@@ -6,6 +6,7 @@ mod close;
 mod command;
 mod connect;
 mod deliver;
+mod emulation;
 mod keep_alive;
 mod outgoing;
 mod prove;
@@ -21,15 +22,18 @@ mod write;
 
 pub(crate) use batch::Batches;
 pub(crate) use command::Serving;
+pub use emulation::EmulationError;
 pub(crate) use outgoing::Turn;
 pub(crate) use query::count;
 pub(crate) use subscribe::{SubscribeReply, Subscribing};
 pub(crate) use subscription::Grant;
+pub(crate) use timer::PingFrames;
 pub(crate) use write::Scratch;
 
 use crate::frame::{Frame, SendQueue};
 use crate::metrics::Program;
-use crate::{ClientId, ConnectionId, Framing, Pings, Time};
+use crate::transport::{Farewell, Shape};
+use crate::{ClientId, ConnectionId, Pings, Time};
 use backlog::Backlog;
 use bytes::Bytes;
 use connect::Connecting;
@@ -47,8 +51,9 @@ pub(crate) struct Client {
     pub(crate) connection: ConnectionId,
     pub(crate) id: ClientId,
     pub(crate) encoding: Encoding,
-    pub(crate) framing: Framing,
+    pub(crate) shape: Shape,
     pub(crate) pings: Pings,
+    pub(crate) farewell: Farewell,
     pub(crate) phase: Phase,
     pub(crate) program: Program,
     /// Empty for an anonymous user. Before connect: the user that the transport vouches for.
@@ -139,6 +144,16 @@ impl Client {
         }
     }
 
+    /// It only listens.
+    pub(crate) fn is_unidirectional(&self) -> bool {
+        self.shape.kind.is_unidirectional()
+    }
+
+    /// Nothing has come of it yet.
+    fn is_untouched(&self) -> bool {
+        matches!(self.phase, Phase::Fresh) && self.in_flight == 0
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live)
     }
@@ -207,6 +222,11 @@ impl Clients {
         Some(client).filter(|client| client.connection == connection)
     }
 
+    /// Whoever has the slot now.
+    pub(crate) fn in_slot(&self, slot: u32) -> Option<&Client> {
+        self.slots.get(slot as usize)?.as_deref()
+    }
+
     /// The client that the hub or the user list names.
     pub(crate) fn at(&self, slot: u32) -> &Client {
         self.slots[slot as usize].as_deref().expect("a subscribed client is open")
@@ -234,11 +254,11 @@ impl Clients {
     }
 
     /// Queues bytes of one connection alone. False when its queue is over `bytes_max` now.
-    pub(crate) fn push_owned(&mut self, connection: ConnectionId, bytes: [&[u8]; 2], bytes_max: usize) -> bool {
+    pub(crate) fn push_owned(&mut self, connection: ConnectionId, bytes: [&[u8]; 3], bytes_max: usize) -> bool {
         let Some(client) = self.slots.get_mut(connection.slot as usize).and_then(Option::as_deref_mut) else {
             return true;
         };
-        client.queue.push_owned(bytes[0], bytes[1], &mut self.spare);
+        client.queue.push_owned(bytes, &mut self.spare);
         self.outgoing.mark(client);
         client.queued_bytes() <= bytes_max
     }
@@ -260,6 +280,6 @@ mod tests {
     #[test]
     fn idle_client_is_small() {
         let sizes = [size_of::<Client>(), size_of::<subscription::Subscription>(), size_of::<Subscriber>()];
-        assert!(sizes.iter().zip([240, 32, 12]).all(|(size, budget)| *size <= budget), "{sizes:?}");
+        assert!(sizes.iter().zip([240, 32, 16]).all(|(size, budget)| *size <= budget), "{sizes:?}");
     }
 }

@@ -349,6 +349,7 @@ impl Shard {
             slot: connection.slot,
             filter: subscription.filter(),
             variant: subscription.variant,
+            shape: client.shape,
             positioned: answer.top.is_some(),
             join_leave: subscribing.push_join_leave,
             has_base: brings_base(answer),

@@ -3,25 +3,65 @@
 use super::Client;
 use super::keep_alive::{Due, KeepAliveOptions};
 use super::subscription::State;
-use super::write::payload_len;
+use super::write::{Scratch, SharedFrame};
 use crate::hub::HubIndex;
 use crate::message::{Message, Renew};
 use crate::metrics::FrameType;
 use crate::options::ClientOptions;
 use crate::shard::Shard;
+use crate::transport::Shape;
 use crate::wheel::Timer;
 use crate::{ConnectionId, Now, Pings, Time};
-use ringcast_proto::client::Encoding;
+use ringcast_proto::client::{self as wire, Encoding, Reply};
 use ringcast_proto::codes::Disconnect;
-use std::rc::Rc;
+use ringcast_proto::websocket::{Opcode, encode_frame};
 use std::time::Duration;
+
+/// Wait for the pong of a native ping of WebSocket. Source: protocol §14.
+const FRAME_PONG_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pings, each the same bytes for all connections of its shape, made when the first of them is pinged.
+#[derive(Debug, Default)]
+pub(crate) struct PingFrames(Vec<((Pings, Shape, Encoding), SharedFrame)>);
+
+impl PingFrames {
+    fn get(&mut self, pings: Pings, shape: Shape, encoding: Encoding, scratch: &mut Scratch) -> SharedFrame {
+        let key = (pings, shape, encoding);
+        if let Some((_, frame)) = self.0.iter().find(|(known, _)| *known == key) {
+            return frame.clone();
+        }
+        let frame = ping_frame(pings, shape, encoding, scratch);
+        self.0.push((key, frame.clone()));
+        frame
+    }
+}
+
+fn ping_frame(pings: Pings, shape: Shape, encoding: Encoding, scratch: &mut Scratch) -> SharedFrame {
+    let encode = |out: &mut Vec<u8>| match shape.kind.is_unidirectional() {
+        true => wire::encode_uni_push(encoding, None, out),
+        false => wire::encode_reply(encoding, &Reply::Ping, out),
+    };
+    let message = scratch.share(shape.framing, encoding, encode).expect("a ping has no payload");
+    let mut native = Vec::new();
+    encode_frame(&mut native, Opcode::Ping, &[]);
+    match pings {
+        Pings::Messages => message,
+        Pings::Frames => SharedFrame { bytes: native.into(), message_len: 0 },
+        Pings::Both => {
+            native.extend_from_slice(&message.bytes);
+            SharedFrame { bytes: native.into(), ..message }
+        }
+    }
+}
 
 impl Client {
     /// Native pings of WebSocket have intervals of their own. Source: protocol §14.
     pub(super) fn keep_alive_options(&self, options: &ClientOptions) -> KeepAliveOptions {
         let (ping_interval, pong_timeout) = match self.pings {
+            Pings::Messages if self.is_unidirectional() => (options.ping_interval, Duration::ZERO),
             Pings::Messages => (options.ping_interval, options.pong_timeout),
-            Pings::Frames => (Duration::from_secs(25), Duration::from_secs(10)),
+            Pings::Both if !options.ping_interval.is_zero() => (options.ping_interval, FRAME_PONG_TIMEOUT),
+            Pings::Both | Pings::Frames => (Duration::from_secs(25), FRAME_PONG_TIMEOUT),
         };
         KeepAliveOptions { ping_interval, pong_timeout }
     }
@@ -50,7 +90,7 @@ impl Shard {
     /// An empty frame of WebSocket that answers a ping, or is sent unasked, which WebSocket allows.
     pub(crate) fn receive_pong(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get_mut(connection) else { return };
-        if client.pings == Pings::Frames {
+        if client.pings != Pings::Messages {
             let options = client.keep_alive_options(&self.options.client);
             client.keep_alive.handle_pong(&options);
         }
@@ -104,21 +144,17 @@ impl Shard {
         }
     }
 
-    /// An empty reply; the same bytes for all connections.
+    /// An empty message; the same bytes for all connections of its shape.
     fn ping(&mut self, connection: ConnectionId) {
         let Some(client) = self.clients.get(connection) else { return };
         self.pings_sent += 1;
-        let is_message = client.pings == Pings::Messages;
-        let frame = Rc::clone(match (client.pings, client.encoding) {
-            (Pings::Messages, Encoding::Json) => &self.pings[0],
-            (Pings::Messages, Encoding::Protobuf) => &self.pings[1],
-            (Pings::Frames, _) => &self.pings[2],
-        });
-        if !self.clients.push_shared(connection.slot, &frame, self.options.client.queue_max_size) {
+        let (pings, shape) = (client.pings, client.shape);
+        let frame = self.pings.get(pings, shape, client.encoding, &mut self.scratch);
+        if !self.clients.push_shared(connection.slot, &frame.bytes, self.options.client.queue_max_size) {
             return self.close(connection, Disconnect::SLOW);
         }
-        if is_message {
-            self.metrics.sent(FrameType::ServerPing, 1, payload_len(&frame));
+        if pings != Pings::Frames {
+            self.metrics.sent(shape.kind, FrameType::ServerPing, 1, frame.message_len);
         }
         // The pong is awaited from now on, and the process may be put to sleep.
         self.clients.hurry(connection);

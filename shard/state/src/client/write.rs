@@ -4,10 +4,9 @@ use super::command::Serving;
 use crate::channel::{Encoded, Publication};
 use crate::metrics::FrameType;
 use crate::shard::Shard;
-use crate::{ConnectionId, Framing, Variant};
-use ringcast_proto::client::{self as wire, Encoding, Push, PushBody, Reply, ReplyResult};
+use crate::{ConnectionId, Farewell, Framing, TransportKind, Variant};
+use ringcast_proto::client::{self as wire, Encoding, InvalidJson, Push, PushBody, Reply, ReplyResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
-use ringcast_proto::websocket::{Opcode, encode_header};
 use std::rc::Rc;
 
 /// Room for messages while they are encoded; used again and again.
@@ -24,23 +23,39 @@ impl Scratch {
         framing: Framing,
         encoding: Encoding,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Option<Rc<[u8]>> {
+    ) -> Option<SharedFrame> {
         self.payload.clear();
         encode(&mut self.payload).ok()?;
-        self.frame(framing, encoding);
+        let behind = self.frame(framing, encoding);
         self.header.extend_from_slice(&self.payload);
-        Some(Rc::from(&*self.header))
+        self.header.extend_from_slice(behind);
+        Some(SharedFrame { bytes: Rc::from(&*self.header), message_len: self.payload.len() })
     }
 
-    /// Writes the header that goes before `payload`.
-    fn frame(&mut self, framing: Framing, encoding: Encoding) {
+    /// Writes the header that goes before `payload`, and returns what goes behind it.
+    fn frame(&mut self, framing: Framing, encoding: Encoding) -> &'static [u8] {
         self.header.clear();
-        match (framing, encoding) {
-            (Framing::WebSocket, Encoding::Json) => encode_header(&mut self.header, Opcode::Text, self.payload.len()),
-            (Framing::WebSocket, Encoding::Protobuf) => {
-                encode_header(&mut self.header, Opcode::Binary, self.payload.len());
-            }
-        }
+        framing.surround(encoding, self.payload.len(), &mut self.header)
+    }
+}
+
+/// A frame for many, and the length of the message in it.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedFrame {
+    pub(crate) bytes: Rc<[u8]>,
+    pub(crate) message_len: usize,
+}
+
+/// Appends a push in the form for its kind of client.
+pub(crate) fn encode_push(
+    kind: TransportKind,
+    encoding: Encoding,
+    push: &Push,
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidJson> {
+    match kind.is_unidirectional() {
+        true => wire::encode_uni_push(encoding, Some(push), out),
+        false => wire::encode_push(encoding, push, out),
     }
 }
 
@@ -65,18 +80,31 @@ impl Shard {
         encode: impl FnOnce(Encoding, &mut Vec<u8>) -> Result<(), E>,
     ) {
         // What is answered after the goodbye has no reader.
-        let Some(client) = self.clients.get(connection).filter(|client| !client.is_closed()) else { return };
-        let (framing, encoding) = (client.framing, client.encoding);
+        if self.clients.get(connection).is_some_and(|client| !client.is_closed())
+            && let Err(disconnect) = self.append(connection, frame, encode)
+        {
+            self.close(connection, disconnect);
+        }
+    }
+
+    /// Queues a message for one connection, also for one that is closed; an error says why it must close.
+    pub(super) fn append<E>(
+        &mut self,
+        connection: ConnectionId,
+        frame: FrameType,
+        encode: impl FnOnce(Encoding, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), Disconnect> {
+        let Some(client) = self.clients.get(connection) else { return Ok(()) };
+        let (shape, encoding) = (client.shape, client.encoding);
         self.scratch.payload.clear();
-        if encode(encoding, &mut self.scratch.payload).is_err() {
-            return self.close(connection, Disconnect::INAPPROPRIATE_PROTOCOL);
-        }
-        self.scratch.frame(framing, encoding);
-        let bytes = [&*self.scratch.header, &*self.scratch.payload];
+        encode(encoding, &mut self.scratch.payload).map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
+        let behind = self.scratch.frame(shape.framing, encoding);
+        let bytes = [&*self.scratch.header, &*self.scratch.payload, behind];
         if !self.clients.push_owned(connection, bytes, self.options.client.queue_max_size) {
-            return self.close(connection, Disconnect::SLOW);
+            return Err(Disconnect::SLOW);
         }
-        self.metrics.sent(frame, 1, self.scratch.payload.len());
+        self.metrics.sent(shape.kind, frame, 1, self.scratch.payload.len());
+        Ok(())
     }
 
     fn write(&mut self, connection: ConnectionId, reply: &Reply) {
@@ -95,22 +123,30 @@ impl Shard {
         self.write_with(connection, serving.frame, |encoding, out| wire::encode_reply(encoding, &reply, out));
     }
 
+    /// Tells that a command failed. A unidirectional client, whose only one is connect, is closed over it.
+    pub(super) fn refuse(&mut self, connection: ConnectionId, serving: Serving, error: ReplyError) {
+        let farewell =
+            self.clients.get(connection).filter(|client| client.is_unidirectional()).map(|client| client.farewell);
+        match farewell {
+            None => self.write_error(connection, serving, error),
+            Some(Farewell::Status) => {
+                self.close(connection, Disconnect { code: error.code, reason: error.message });
+            }
+            Some(Farewell::Push | Farewell::None) => {
+                let disconnect = self.options.client.unidirectional_disconnect(&error);
+                self.close(connection, disconnect);
+            }
+        }
+    }
+
     pub(crate) fn write_push(&mut self, connection: ConnectionId, channel: &str, body: PushBody) {
-        let push = Reply::Push(Push { channel: channel.to_owned(), body, id: 0 });
-        self.queue_with(connection, FrameType::of_reply(&push), |encoding, out| {
-            wire::encode_reply(encoding, &push, out)
+        let Some(client) = self.clients.get(connection) else { return };
+        let kind = client.shape.kind;
+        let push = Push { channel: channel.to_owned(), body, id: 0 };
+        self.queue_with(connection, FrameType::of_push(&push.body), |encoding, out| {
+            encode_push(kind, encoding, &push, out)
         });
     }
-}
-
-/// Bytes of the message in a frame that the server sends.
-pub(super) fn payload_len(frame: &[u8]) -> usize {
-    let header = match frame.get(1) {
-        Some(126) => 4,
-        Some(127) => 10,
-        Some(_) | None => 2,
-    };
-    frame.len().saturating_sub(header)
 }
 
 /// The encoded bodies of publications, as reply encoders take them, in the forms that the home made for this reader: each

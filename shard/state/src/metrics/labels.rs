@@ -152,17 +152,22 @@ impl FrameType {
                 ReplyResult::Refresh(_) => FrameType::Refresh,
                 ReplyResult::SubRefresh(_) => FrameType::SubRefresh,
             },
-            Reply::Push(push) => match push.body {
-                PushBody::Pub(_) => FrameType::PushPublication,
-                PushBody::Join(_) => FrameType::PushJoin,
-                PushBody::Leave(_) => FrameType::PushLeave,
-                PushBody::Unsubscribe(_) => FrameType::PushUnsubscribe,
-                PushBody::Message(_) => FrameType::PushMessage,
-                PushBody::Subscribe(_) => FrameType::PushSubscribe,
-                PushBody::Connect(_) => FrameType::PushConnect,
-                PushBody::Disconnect(_) => FrameType::PushDisconnect,
-                PushBody::Refresh(_) => FrameType::PushRefresh,
-            },
+            Reply::Push(push) => Self::of_push(&push.body),
+        }
+    }
+
+    /// Of a push.
+    pub(crate) fn of_push(body: &PushBody) -> Self {
+        match body {
+            PushBody::Pub(_) => FrameType::PushPublication,
+            PushBody::Join(_) => FrameType::PushJoin,
+            PushBody::Leave(_) => FrameType::PushLeave,
+            PushBody::Unsubscribe(_) => FrameType::PushUnsubscribe,
+            PushBody::Message(_) => FrameType::PushMessage,
+            PushBody::Subscribe(_) => FrameType::PushSubscribe,
+            PushBody::Connect(_) => FrameType::PushConnect,
+            PushBody::Disconnect(_) => FrameType::PushDisconnect,
+            PushBody::Refresh(_) => FrameType::PushRefresh,
         }
     }
 }

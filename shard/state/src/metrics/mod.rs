@@ -16,6 +16,7 @@ pub use tally::Tally;
 
 pub(crate) use unwritten::{Unwritten, micros};
 
+use crate::TransportKind;
 use ringcast_proto::api::Method;
 
 /// Messages of one kind, and their bytes without what the transport puts around them.
@@ -53,13 +54,36 @@ impl Program {
     }
 }
 
-/// Counters and histograms of one shard since it began. Sums over shards are those of the node.
+/// What the connections of one transport did.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {
+pub struct TransportMetrics {
     /// Messages to clients by [`FrameType`], counted when they are queued.
     pub sent: [Traffic; FrameType::COUNT],
     /// Messages of clients by [`FrameType`].
     pub received: [Traffic; FrameType::COUNT],
+    /// Connected clients.
+    pub connections: PerProgram,
+    /// All that ever connected.
+    pub connections_accepted: PerProgram,
+    /// Ping to pong.
+    pub ping_pong: Histogram,
+}
+
+impl TransportMetrics {
+    fn add(&mut self, other: &TransportMetrics) {
+        add_traffic(&mut self.sent, &other.sent);
+        add_traffic(&mut self.received, &other.received);
+        add_counts(&mut self.connections, &other.connections);
+        add_counts(&mut self.connections_accepted, &other.connections_accepted);
+        self.ping_pong.add(&other.ping_pong);
+    }
+}
+
+/// Counters and histograms of one shard since it began. Sums over shards are those of the node.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// By [`TransportKind`].
+    pub transports: [TransportMetrics; TransportKind::COUNT],
     /// Durations of commands by [`FrameType`], to the write of the answer.
     pub commands: [Histogram; FrameType::COUNT],
     /// Error replies by command and code.
@@ -68,16 +92,10 @@ pub struct Metrics {
     pub disconnects: Tally<u32>,
     /// Subscriptions ended by the server, by code.
     pub unsubscribes: Tally<u32>,
-    /// Connected clients.
-    pub connections: PerProgram,
-    /// All that ever connected.
-    pub connections_accepted: PerProgram,
     /// Live subscriptions, of clients without and with a name.
     pub subscriptions: [u64; 2],
     /// All that ever became live, likewise.
     pub subscriptions_accepted: [u64; 2],
-    /// Ping to pong.
-    pub ping_pong: Histogram,
     /// Recoveries: [failed, succeeded][without, with publications].
     pub recoveries: [[u64; 2]; 2],
     /// Publications brought by each successful recovery.
@@ -114,17 +132,13 @@ pub struct Metrics {
 impl Metrics {
     /// Adds what another shard counted.
     pub fn add(&mut self, other: &Metrics) {
-        add_traffic(&mut self.sent, &other.sent);
-        add_traffic(&mut self.received, &other.received);
+        self.transports.iter_mut().zip(&other.transports).for_each(|(to, from)| to.add(from));
         add_histograms(&mut self.commands, &other.commands);
         self.reply_errors.add(&other.reply_errors);
         self.disconnects.add(&other.disconnects);
         self.unsubscribes.add(&other.unsubscribes);
-        add_counts(&mut self.connections, &other.connections);
-        add_counts(&mut self.connections_accepted, &other.connections_accepted);
         add_counts(&mut self.subscriptions, &other.subscriptions);
         add_counts(&mut self.subscriptions_accepted, &other.subscriptions_accepted);
-        self.ping_pong.add(&other.ping_pong);
         add_counts(self.recoveries.as_flattened_mut(), other.recoveries.as_flattened());
         self.recovered_publications.add(&other.recovered_publications);
         add_counts(&mut self.broker_sent, &other.broker_sent);
@@ -145,15 +159,29 @@ impl Metrics {
         self.actions[action as usize] += 1;
     }
 
+    /// What the connections of a transport did.
+    pub fn of(&self, kind: TransportKind) -> &TransportMetrics {
+        &self.transports[kind as usize]
+    }
+
+    pub(crate) fn of_mut(&mut self, kind: TransportKind) -> &mut TransportMetrics {
+        &mut self.transports[kind as usize]
+    }
+
+    /// Connected clients of all transports.
+    pub fn num_clients(&self) -> u64 {
+        self.transports.iter().flat_map(|transport| transport.connections).sum()
+    }
+
     /// Messages of the same length went to some connections.
-    pub(crate) fn sent(&mut self, frame: FrameType, messages: u64, bytes_each: usize) {
-        let traffic = &mut self.sent[frame as usize];
+    pub(crate) fn sent(&mut self, kind: TransportKind, frame: FrameType, messages: u64, bytes_each: usize) {
+        let traffic = &mut self.of_mut(kind).sent[frame as usize];
         traffic.messages += messages;
         traffic.bytes += messages * bytes_each as u64;
     }
 
-    pub(crate) fn received(&mut self, frame: FrameType, bytes: usize) {
-        let traffic = &mut self.received[frame as usize];
+    pub(crate) fn received(&mut self, kind: TransportKind, frame: FrameType, bytes: usize) {
+        let traffic = &mut self.of_mut(kind).received[frame as usize];
         traffic.messages += 1;
         traffic.bytes += bytes as u64;
     }
@@ -164,15 +192,16 @@ impl Metrics {
         self.broker_received[message as usize] += 1;
     }
 
-    pub(crate) fn connected(&mut self, program: Program) {
+    pub(crate) fn connected(&mut self, kind: TransportKind, program: Program) {
         self.act(Action::AddClient);
-        self.connections[program.index()] += 1;
-        self.connections_accepted[program.index()] += 1;
+        let transport = self.of_mut(kind);
+        transport.connections[program.index()] += 1;
+        transport.connections_accepted[program.index()] += 1;
     }
 
-    pub(crate) fn disconnected(&mut self, program: Program) {
+    pub(crate) fn disconnected(&mut self, kind: TransportKind, program: Program) {
         self.act(Action::RemoveClient);
-        self.connections[program.index()] -= 1;
+        self.of_mut(kind).connections[program.index()] -= 1;
     }
 
     pub(crate) fn subscribed(&mut self, is_named: bool) {

@@ -5,7 +5,8 @@ use crate::room::{kept, open, options};
 use ringcast_proto::client::Encoding;
 use ringcast_state::namespace::ChannelOptions;
 use ringcast_state::{
-    ApiCallId, ConnectionId, Frames, Framing, Now, Pings, Seeds, Shard, ShardId, Time, Transport, TransportKind,
+    ApiCallId, ConnectionId, Farewell, Frames, Framing, Now, Pings, Seeds, Shard, ShardId, Time, Transport,
+    TransportKind,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ impl Pair {
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
             user: None,
+            farewell: Farewell::Push,
         };
         pair.near.handle_open(now, CONNECTION, transport);
         pair.say(r#"{"id":1,"connect":{}}"#);

@@ -1,6 +1,7 @@
 //! What is counted and timed, and that it is what clients and callers saw.
 
 use crate::room::{Room, kept, open, options, recovering};
+use ringcast_state::TransportKind;
 use ringcast_state::metrics::{Action, BrokerMessage, FrameType, Histogram, Suppressed, Traffic};
 use ringcast_state::namespace::ChannelOptions;
 use std::time::Duration;
@@ -37,7 +38,10 @@ fn deliveries_are_counted_and_timed_once_per_subscriber() {
     assert_eq!(range(&metrics.home_to_shard), (1, Some(0), 0));
     assert_eq!(range(&metrics.shard_to_socket), (1, Some(70), 70));
     let bytes = (ann.len() + bob.len()) as u64;
-    assert_eq!(metrics.sent[FrameType::PushPublication as usize], Traffic { messages: 2, bytes });
+    assert_eq!(
+        metrics.of(TransportKind::WebSocket).sent[FrameType::PushPublication as usize],
+        Traffic { messages: 2, bytes }
+    );
     let broker = [metrics.broker_sent, metrics.broker_received].map(|sent| sent[BrokerMessage::Publication as usize]);
     assert_eq!(broker, [2, 2]);
 }
@@ -75,12 +79,22 @@ fn frames_are_counted_by_kind_with_the_bytes_of_their_messages() {
     let reply = room.subscribe("ann", "open:a", "");
     let metrics = room.counted().metrics;
     let (subscribe, command) = (FrameType::Subscribe as usize, r#"{"id":9,"subscribe":{"channel":"open:a"}}"#);
-    assert_eq!(metrics.sent[subscribe], Traffic { messages: 1, bytes: reply.len() as u64 });
-    assert_eq!(metrics.received[subscribe], Traffic { messages: 1, bytes: command.len() as u64 });
+    assert_eq!(
+        metrics.of(TransportKind::WebSocket).sent[subscribe],
+        Traffic { messages: 1, bytes: reply.len() as u64 }
+    );
+    assert_eq!(
+        metrics.of(TransportKind::WebSocket).received[subscribe],
+        Traffic { messages: 1, bytes: command.len() as u64 }
+    );
     let others = |traffic: [Traffic; FrameType::COUNT]| {
         traffic.into_iter().enumerate().filter(|(frame, _)| *frame != subscribe).map(|(_, traffic)| traffic)
     };
-    assert!(others(metrics.sent).eq(others(before.sent)) && others(metrics.received).eq(others(before.received)));
+    assert!(
+        others(metrics.of(TransportKind::WebSocket).sent).eq(others(before.of(TransportKind::WebSocket).sent))
+            && others(metrics.of(TransportKind::WebSocket).received)
+                .eq(others(before.of(TransportKind::WebSocket).received))
+    );
 }
 
 #[test]
@@ -90,14 +104,17 @@ fn clients_and_subscriptions_come_and_go() {
     room.subscribe("ann", "open:a", "");
     room.subscribe("eve", "open:a", "");
     let metrics = room.counted().metrics;
-    assert_eq!((metrics.connections, metrics.subscriptions), ([2, 0, 0, 1], [1, 1]));
+    assert_eq!((metrics.of(TransportKind::WebSocket).connections, metrics.subscriptions), ([2, 0, 0, 1], [1, 1]));
     assert_eq!((room.counted().num_users(), room.counted().channels), (3, 1));
     room.call("unsubscribe", r#"{"user":"ann","channel":"open:a"}"#);
     room.call("disconnect", r#"{"user":"bob"}"#);
     room.lose("eve");
     let metrics = room.counted().metrics;
-    assert_eq!((metrics.connections, metrics.subscriptions), ([1, 0, 0, 0], [0, 0]));
-    assert_eq!((metrics.connections_accepted, metrics.subscriptions_accepted), ([2, 0, 0, 1], [1, 1]));
+    assert_eq!((metrics.of(TransportKind::WebSocket).connections, metrics.subscriptions), ([1, 0, 0, 0], [0, 0]));
+    assert_eq!(
+        (metrics.of(TransportKind::WebSocket).connections_accepted, metrics.subscriptions_accepted),
+        ([2, 0, 0, 1], [1, 1])
+    );
     assert_eq!((metrics.disconnects.get(&3503), metrics.unsubscribes.get(&2000)), (1, 1));
     assert_eq!(metrics.disconnects.iter().count(), 1, "a lost client was not closed by the server");
     assert_eq!(room.counted().channels, 0);
@@ -138,7 +155,10 @@ fn recoveries_are_counted_with_what_they_brought() {
     let joins = metrics.broker_sent[BrokerMessage::Join as usize];
     let (ann, bob) = (room.news("ann"), room.news("bob"));
     let told = format!("{ann}\n{bob}").matches(r#""join""#).count() as u64;
-    assert_eq!((joins, metrics.sent[FrameType::PushJoin as usize].messages, told), (2, 3, 1));
+    assert_eq!(
+        (joins, metrics.of(TransportKind::WebSocket).sent[FrameType::PushJoin as usize].messages, told),
+        (2, 3, 1)
+    );
 }
 
 #[test]
@@ -152,9 +172,15 @@ fn ping_is_timed_to_its_pong() {
     room.wait(Duration::from_millis(3));
     room.pong("ann");
     let metrics = room.counted().metrics;
-    assert_eq!(range(&metrics.ping_pong), (1, Some(3000), 3000));
-    assert_eq!(metrics.sent[FrameType::ServerPing as usize], Traffic { messages: 1, bytes: 2 });
-    assert_eq!(metrics.received[FrameType::ClientPong as usize], Traffic { messages: 1, bytes: 2 });
+    assert_eq!(range(&metrics.of(TransportKind::WebSocket).ping_pong), (1, Some(3000), 3000));
+    assert_eq!(
+        metrics.of(TransportKind::WebSocket).sent[FrameType::ServerPing as usize],
+        Traffic { messages: 1, bytes: 2 }
+    );
+    assert_eq!(
+        metrics.of(TransportKind::WebSocket).received[FrameType::ClientPong as usize],
+        Traffic { messages: 1, bytes: 2 }
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ use ringcast_state::metrics::Snapshot;
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
-    Action, ApiCallId, ConnectionId, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    Action, ApiCallId, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time,
+    Transport, TransportKind,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -98,6 +98,7 @@ impl Room {
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
             user: None,
+            farewell: Farewell::Push,
         };
         self.names.push(name.to_owned());
         self.ids.push("no id yet".to_owned());
