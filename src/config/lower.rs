@@ -8,7 +8,10 @@ use regex::Regex;
 use ringcast_proto::codes::Disconnect;
 use ringcast_runtime::balance::BalanceOptions;
 use ringcast_runtime::listen::Listen;
-use ringcast_runtime::options::{Asset, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, WebSocketOptions};
+use ringcast_runtime::options::{
+    Asset, CodeResponse, EmulationOptions, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, StreamOptions,
+    UniWebSocketOptions, WebSocketOptions,
+};
 use ringcast_runtime::placement::{PlacementOptions, parse_cpu_list};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode, SubscriptionType};
@@ -101,6 +104,13 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         shard_balance: BalanceOptions { disabled: root.object("shard_balance").bool("disabled") },
         listeners: listeners(root),
         websocket: websocket(root.object("websocket")),
+        http_stream: stream(root.object("http_stream")),
+        sse: stream(root.object("sse")),
+        uni_websocket: uni_websocket(root.object("uni_websocket")),
+        uni_http_stream: uni_stream(root.object("uni_http_stream")),
+        uni_sse: uni_stream(root.object("uni_sse")),
+        emulation: emulation(root.object("emulation")),
+        init_handler_prefix: prefix(root.object("init")),
         http_api: http_api(root.object("http_api")),
         health: HealthOptions { handler_prefix: prefix(root.object("health")) },
         prometheus: ringcast_runtime::options::PrometheusOptions {
@@ -108,6 +118,7 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
             instrument_http_handlers: root.object("prometheus").bool("instrument_http_handlers"),
         },
         allowed_origins: owned(client.texts("allowed_origins")),
+        http_origin_check_disabled: client.bool("http_origin_check_disabled"),
         connection_limit: client.count("connection_limit"),
         connection_rate_limit: client.count("connection_rate_limit"),
         user_id_http_header: client.text("user_id_http_header").to_owned(),
@@ -158,20 +169,27 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
         port: http.text("internal_port").parse().unwrap_or(port),
     };
 
+    let is_on = |section| root.object(section).bool("enabled");
     let has_api = !api.bool("disabled");
     let outside = Endpoints {
         websocket: !root.object("websocket").bool("disabled"),
+        http_stream: is_on("http_stream"),
+        sse: is_on("sse"),
+        uni_websocket: is_on("uni_websocket"),
+        uni_http_stream: is_on("uni_http_stream"),
+        uni_sse: is_on("uni_sse"),
+        emulation: is_on("http_stream") || is_on("sse"),
+        init: is_on("init"),
         http_api: has_api && api.bool("external"),
         health: false,
         prometheus: false,
-        assets: root.object("demo").bool("enabled"),
+        assets: is_on("demo"),
     };
     let inside = Endpoints {
-        websocket: false,
         http_api: has_api && !api.bool("external"),
-        health: root.object("health").bool("enabled"),
-        prometheus: root.object("prometheus").bool("enabled"),
-        assets: false,
+        health: is_on("health"),
+        prometheus: is_on("prometheus"),
+        ..Endpoints::default()
     };
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
@@ -189,6 +207,51 @@ fn websocket(websocket: View<'_>) -> WebSocketOptions {
         handler_prefix: prefix(websocket),
         message_size_limit: websocket.count("message_size_limit"),
         write_timeout: websocket.duration("write_timeout"),
+    }
+}
+
+fn uni_websocket(websocket: View<'_>) -> UniWebSocketOptions {
+    UniWebSocketOptions {
+        websocket: self::websocket(websocket),
+        disable_closing_handshake: websocket.bool("disable_closing_handshake"),
+        disable_disconnect_push: websocket.bool("disable_disconnect_push"),
+        join_push_messages: websocket.bool("join_push_messages"),
+    }
+}
+
+fn stream(stream: View<'_>) -> StreamOptions {
+    StreamOptions {
+        handler_prefix: prefix(stream),
+        max_request_body_size: body_size(stream),
+        connect_code_to_http_response: None,
+    }
+}
+
+fn uni_stream(stream: View<'_>) -> StreamOptions {
+    let mapping = stream.object("connect_code_to_http_response");
+    let responses = mapping.list("transforms").map(|transform| {
+        let to = transform.object("to");
+        CodeResponse {
+            code: code(transform),
+            status_code: u16::try_from(to.int("status_code")).expect("validated"),
+            body: to.text("body").to_owned(),
+        }
+    });
+    StreamOptions {
+        connect_code_to_http_response: mapping.bool("enabled").then(|| responses.collect()),
+        ..self::stream(stream)
+    }
+}
+
+fn emulation(emulation: View<'_>) -> EmulationOptions {
+    EmulationOptions { handler_prefix: prefix(emulation), max_request_body_size: body_size(emulation) }
+}
+
+/// As the reference: nothing stands for 64 KiB.
+fn body_size(endpoint: View<'_>) -> usize {
+    match endpoint.count("max_request_body_size") {
+        0 => 65536,
+        size => size,
     }
 }
 
@@ -416,7 +479,7 @@ mod tests {
         let found: Vec<_> = found
             .iter()
             .map(|listener| {
-                let Endpoints { websocket, http_api, health, prometheus, assets } = listener.endpoints;
+                let Endpoints { websocket, http_api, health, prometheus, assets, .. } = listener.endpoints;
                 let marks = [(websocket, 'w'), (http_api, 'a'), (prometheus, 'm'), (health, 'h'), (assets, 'd')];
                 let marks = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| mark);
                 (listener.listen.address.as_str(), listener.listen.port, marks.collect::<String>())

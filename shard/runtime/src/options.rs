@@ -8,7 +8,7 @@ use crate::placement::PlacementOptions;
 use crate::uring::UringOptions;
 
 /// Everything the runtime must know; fixed while it runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Key `shards`: threads that serve clients, each pinned to a CPU. 0, the default, for one on every CPU that the process may
     /// use, but no more than its quota of CPU time; `shard_placement` has more to say.
@@ -21,6 +21,20 @@ pub struct Options {
     pub listeners: Vec<ListenerOptions>,
     /// Config group `websocket`.
     pub websocket: WebSocketOptions,
+    /// Config group `http_stream`.
+    pub http_stream: StreamOptions,
+    /// Config group `sse`.
+    pub sse: StreamOptions,
+    /// Config group `uni_websocket`.
+    pub uni_websocket: UniWebSocketOptions,
+    /// Config group `uni_http_stream`.
+    pub uni_http_stream: StreamOptions,
+    /// Config group `uni_sse`.
+    pub uni_sse: StreamOptions,
+    /// Config group `emulation`.
+    pub emulation: EmulationOptions,
+    /// Key `init.handler_prefix`. Default `/connection/init`.
+    pub init_handler_prefix: String,
     /// Config group `http_api`.
     pub http_api: HttpApiOptions,
     /// Config group `health`.
@@ -30,6 +44,9 @@ pub struct Options {
     /// Key `client.allowed_origins`: glob patterns, matched against the lower-cased Origin. Empty, the default, refuses
     /// every request that has one; `*` alone allows all.
     pub allowed_origins: Vec<String>,
+    /// Key `client.http_origin_check_disabled`, ours: HTTP streaming, SSE and emulation serve requests of other origins too, without the
+    /// headers that let a page read the answer, as the reference does. Default false: 403.
+    pub http_origin_check_disabled: bool,
     /// Key `client.connection_limit`: client connections of this node; more are refused with 503. 0, the default,
     /// for no limit.
     pub connection_limit: usize,
@@ -43,6 +60,35 @@ pub struct Options {
     pub assets: Vec<Asset>,
     /// Sizes of each shard's ring.
     pub uring: UringOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            shard_placement: PlacementOptions::default(),
+            shard_balance: BalanceOptions::default(),
+            listeners: Vec::new(),
+            websocket: WebSocketOptions::default(),
+            http_stream: StreamOptions::at("/connection/http_stream"),
+            sse: StreamOptions::at("/connection/sse"),
+            uni_websocket: UniWebSocketOptions::default(),
+            uni_http_stream: StreamOptions::at("/connection/uni_http_stream"),
+            uni_sse: StreamOptions::at("/connection/uni_sse"),
+            emulation: EmulationOptions::default(),
+            init_handler_prefix: "/connection/init".to_owned(),
+            http_api: HttpApiOptions::default(),
+            health: HealthOptions::default(),
+            prometheus: PrometheusOptions::default(),
+            allowed_origins: Vec::new(),
+            http_origin_check_disabled: false,
+            connection_limit: 0,
+            connection_rate_limit: 0,
+            user_id_http_header: String::new(),
+            assets: Vec::new(),
+            uring: UringOptions::default(),
+        }
+    }
 }
 
 /// A port and what is served there.
@@ -59,6 +105,20 @@ pub struct ListenerOptions {
 pub struct Endpoints {
     /// Unless `websocket.disabled`; external port.
     pub websocket: bool,
+    /// With `http_stream.enabled`; external port, like those that follow.
+    pub http_stream: bool,
+    /// With `sse.enabled`.
+    pub sse: bool,
+    /// With `uni_websocket.enabled`.
+    pub uni_websocket: bool,
+    /// With `uni_http_stream.enabled`.
+    pub uni_http_stream: bool,
+    /// With `uni_sse.enabled`.
+    pub uni_sse: bool,
+    /// With `http_stream.enabled` or `sse.enabled`.
+    pub emulation: bool,
+    /// With `init.enabled`.
+    pub init: bool,
     /// Unless `http_api.disabled`; internal port, the external one with `http_api.external`.
     pub http_api: bool,
     /// With `health.enabled`; internal port.
@@ -87,6 +147,76 @@ impl Default for WebSocketOptions {
             message_size_limit: 65536,
             write_timeout: Duration::from_secs(1),
         }
+    }
+}
+
+/// Config group `uni_websocket`.
+#[derive(Clone, Debug)]
+pub struct UniWebSocketOptions {
+    /// The keys that `websocket` has, too. The path is `/connection/uni_websocket` by default.
+    pub websocket: WebSocketOptions,
+    /// Key `uni_websocket.disable_closing_handshake`: no close frame at the end. Default false.
+    pub disable_closing_handshake: bool,
+    /// Key `uni_websocket.disable_disconnect_push`: the close frame alone tells why. Default false.
+    pub disable_disconnect_push: bool,
+    /// Key `uni_websocket.join_push_messages`: pushes that leave together share a frame. Default false.
+    pub join_push_messages: bool,
+}
+
+impl Default for UniWebSocketOptions {
+    fn default() -> Self {
+        let handler_prefix = "/connection/uni_websocket".to_owned();
+        Self {
+            websocket: WebSocketOptions { handler_prefix, ..WebSocketOptions::default() },
+            disable_closing_handshake: false,
+            disable_disconnect_push: false,
+            join_push_messages: false,
+        }
+    }
+}
+
+/// Config groups `http_stream`, `sse`, `uni_http_stream` and `uni_sse`.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// Key `handler_prefix`. Default `/connection/` and the name of the group.
+    pub handler_prefix: String,
+    /// Key `max_request_body_size`: bytes of the request; more is answered with 413. Default 65536.
+    pub max_request_body_size: usize,
+    /// Key `connect_code_to_http_response.transforms` when it is enabled, of the unidirectional groups: HTTP responses to connect
+    /// requests that fail. A code that is not among them is answered with 500. Default `None`: 200 and a disconnect push.
+    pub connect_code_to_http_response: Option<Vec<CodeResponse>>,
+}
+
+impl StreamOptions {
+    fn at(handler_prefix: &str) -> Self {
+        let handler_prefix = handler_prefix.to_owned();
+        Self { handler_prefix, max_request_body_size: 65536, connect_code_to_http_response: None }
+    }
+}
+
+/// One of `connect_code_to_http_response.transforms`.
+#[derive(Clone, Debug)]
+pub struct CodeResponse {
+    /// Key `code`: of an error or a disconnect.
+    pub code: u32,
+    /// Key `to.status_code`.
+    pub status_code: u16,
+    /// Key `to.body`; empty for the text of the code.
+    pub body: String,
+}
+
+/// Config group `emulation`.
+#[derive(Clone, Debug)]
+pub struct EmulationOptions {
+    /// Key `emulation.handler_prefix`. Default `/emulation`.
+    pub handler_prefix: String,
+    /// Key `emulation.max_request_body_size`: bytes of a request; more is answered with 413. Default 65536.
+    pub max_request_body_size: usize,
+}
+
+impl Default for EmulationOptions {
+    fn default() -> Self {
+        Self { handler_prefix: "/emulation".to_owned(), max_request_body_size: 65536 }
     }
 }
 

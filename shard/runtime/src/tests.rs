@@ -20,7 +20,14 @@ const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 
 fn options(shards: usize) -> Options {
     let listen = Listen { address: "127.0.0.1".into(), port: 0 };
-    let endpoints = Endpoints { websocket: true, http_api: true, health: true, prometheus: true, assets: true };
+    let endpoints = Endpoints {
+        websocket: true,
+        http_api: true,
+        health: true,
+        prometheus: true,
+        assets: true,
+        ..Endpoints::default()
+    };
     let mut options = Options { shards, ..Options::default() };
     options.listeners.push(ListenerOptions { listen, endpoints });
     options.http_api.insecure = true;

@@ -8,6 +8,7 @@ keys! {
     /// `client`
     CLIENT {
         Works allowed_origins:                           Texts,                                           "",        "Glob list; `*` = all; empty = none";
+        Works http_origin_check_disabled:                           Bool,                                            "",        "HTTP transports serve requests of other origins, too, a key of ringcast";
         Works token:                                     Object(&[TOKEN, PRO_TOKEN]),                     "",        "Token verification";
         Works subscription_token:                        Object(&[SUBSCRIPTION_TOKEN, TOKEN, PRO_TOKEN]), "",        "Same keys as client.token for subscription tokens";
         Works allow_anonymous_connect_without_token:     Bool,                                            "",        "Accept connects without token";

@@ -264,6 +264,8 @@ fn check_response_transforms(root: View<'_>) -> Verdict {
                 format!("code should be set in {place}")
             } else if transform.object("to").int("status_code") == 0 {
                 format!("status_code should be set in {place}.to_response")
+            } else if !(100..=999).contains(&transform.object("to").int("status_code")) {
+                format!("status_code in {place}.to_response should have three digits")
             } else {
                 continue;
             };

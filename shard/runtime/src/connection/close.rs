@@ -1,11 +1,13 @@
 //! Goodbye: what still waits, the close frame, then the end of the socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket;
-use ringcast_state::{ConnectionId, Frame, Frames, TransportKind};
+use ringcast_state::{ConnectionId, Frame, TransportKind};
 
+use super::write::append;
 use super::{Connections, Io, Phase, Protocol};
 use crate::uring::Closing;
 
@@ -28,23 +30,37 @@ impl Connections {
         if !flush {
             // What has begun is finished, for a frame cannot be broken off.
             connection.output = None;
-        } else if let Some(frames) = io.shard.take_frames(id) {
-            let waiting = connection.output.get_or_insert_default();
-            match frames {
-                Frames::One(frame) => waiting.push_back(frame),
-                Frames::Many(mut frames) => {
-                    waiting.extend(frames.drain(..));
-                    io.shard.recycle(frames);
-                }
-            }
         }
-        let close = close_frame(why);
-        if close.is_some() {
-            self.metrics.closes.count((TransportKind::WebSocket, why.code));
-        }
-        self.leave(io, id, close);
+        let goodbye = self.goodbye(io, id, why);
+        self.leave(io, id, goodbye);
         if !flush {
             self.set_deadline(id, io.now.at + SLOW_GOODBYE_TIMEOUT);
+        }
+    }
+
+    /// Queues what the state still has to say, and makes what the transport says at the end.
+    fn goodbye(&mut self, io: &mut Io<'_>, id: ConnectionId, why: &Disconnect) -> Option<Vec<u8>> {
+        let options = Arc::clone(&self.site.options);
+        let connection = self.get_mut(id)?;
+        let mut waiting = connection.output.take().unwrap_or_default();
+        if let Protocol::Stream(stream) = &mut connection.protocol {
+            if let Some(response) = stream.refuse(&options, why) {
+                return Some(response);
+            }
+            waiting.extend(stream.take_head().map(Frame::Owned));
+        }
+        if let Some(frames) = io.shard.take_frames(id) {
+            append(&mut waiting, frames, io.shard);
+        }
+        connection.output = Some(waiting).filter(|waiting| !waiting.is_empty());
+        match (&connection.protocol, connection.kind) {
+            (Protocol::Stream(stream), _) => Some(stream.end()),
+            (_, TransportKind::UniWebSocket) if options.uni_websocket.disable_closing_handshake => None,
+            (_, kind) => {
+                let close = close_frame(why)?;
+                self.metrics.closes.count((kind, why.code));
+                Some(close)
+            }
         }
     }
 

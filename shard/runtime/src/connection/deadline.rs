@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use ringcast_state::{ConnectionId, Time};
+use ringcast_state::{ConnectionId, Time, TransportKind};
 
 use super::{Connections, Io, NEVER, Phase, Protocol};
 use crate::http::exchange::Awaiting;
@@ -23,6 +23,9 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an HTTP client may take no byte of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the client of a stream may take no byte. Source: protocol §14.
+const STREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Deadlines are multiples of this, rounded up: what came in a crowd is looked at together. Measured, 10,000 connections of
 /// half a second woke the shard for each of their forgotten head timeouts, 23 µs a piece.
@@ -100,17 +103,21 @@ impl Connections {
             Phase::Open if connection.blocked => self.write_expired(io, id),
             Phase::Open => match connection.protocol {
                 Protocol::Http(_) => self.leave(io, id, None),
-                Protocol::WebSocket(_) | Protocol::None => {}
+                Protocol::WebSocket(_) | Protocol::Stream(_) | Protocol::None => {}
             },
         }
     }
 
     /// How long a write may be stuck.
     pub(super) fn write_timeout(&mut self, id: ConnectionId) -> Duration {
-        let of_clients = self.site.options.websocket.write_timeout;
-        match self.get_mut(id).map(|connection| &connection.protocol) {
-            Some(Protocol::Http(_)) => RESPONSE_TIMEOUT,
-            Some(Protocol::WebSocket(_) | Protocol::None) | None => of_clients,
+        let of_websocket = self.site.options.websocket.write_timeout;
+        let of_uni_websocket = self.site.options.uni_websocket.websocket.write_timeout;
+        let Some(connection) = self.get_mut(id) else { return of_websocket };
+        match (&connection.protocol, connection.kind) {
+            (Protocol::Http(_), _) => RESPONSE_TIMEOUT,
+            (Protocol::Stream(_), _) => STREAM_WRITE_TIMEOUT,
+            (Protocol::WebSocket(_) | Protocol::None, TransportKind::UniWebSocket) => of_uni_websocket,
+            (Protocol::WebSocket(_) | Protocol::None, _) => of_websocket,
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ringcast_proto::websocket::Decoder;
-use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Shard, Time};
+use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Shard, Time, TransportKind};
 
 use crate::clock::Clock;
 use crate::http::Site;
@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::pool::Counters;
 use crate::table::Table;
 use crate::transport::page::{Delivery, PageAnswer, PageDesk};
+use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
 
 use deadline::Deadlines;
@@ -65,6 +66,8 @@ struct Connection {
     taken: bool,
     /// The peer has sent its last byte.
     ended: bool,
+    /// Which transport a client has; of others it means nothing.
+    kind: TransportKind,
     /// Counts the calls of the server API, so that a late answer is recognised.
     calls: u32,
     /// Bytes unsent at the last look at a blocked write.
@@ -97,6 +100,8 @@ enum Protocol {
     None,
     Http(Box<Http>),
     WebSocket(Decoder),
+    /// A response without end.
+    Stream(Box<Stream>),
 }
 
 /// Requests and what came of the next one.
@@ -117,6 +122,7 @@ impl Connection {
         counted: false,
         taken: false,
         ended: false,
+        kind: TransportKind::WebSocket,
         calls: 0,
         unsent: 0,
         deadline: NEVER,

@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
-use ringcast_state::{ApiCallId, ConnectionId, Shard};
+use ringcast_state::{ApiCallId, ConnectionId, Shard, Transport};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
 use crate::pool::Counters;
 use crate::transport::page::PageAnswer;
+use crate::transport::stream::Opening;
 use crate::transport::websocket::Upgrade;
 
 /// Batches of pongs that wait for a write; each is no larger than a receive buffer. A peer that floods us with pings
@@ -27,6 +28,8 @@ enum Served {
     Leave,
     /// Go on with frames.
     Upgrade(Upgrade),
+    /// Go on with a stream.
+    Stream(Box<Opening>),
 }
 
 impl Connections {
@@ -49,6 +52,8 @@ impl Connections {
                 }
                 self.put_back(id, protocol);
             }
+            // A client that sends more requests waits for the end of this one.
+            Protocol::Stream(_) => self.put_back(id, protocol),
             Protocol::None => {}
         }
     }
@@ -87,11 +92,7 @@ impl Connections {
                 };
                 io.shard.disconnect(io.now, id, Disconnect { code, reason });
             }
-            Err(_) => {
-                end_if_torn(io.shard);
-                tracing::error!(connection = ?id, "panic while handling a client's message, the client is closed");
-                io.shard.disconnect(io.now, id, Disconnect::SERVER_ERROR);
-            }
+            Err(_) => close_over_panic(io, id),
         }
         if !pongs.is_empty() {
             self.answer_pings(io, id, pongs);
@@ -147,6 +148,11 @@ impl Connections {
                 self.write(io, id, out);
                 Some(self.open(io, id, upgrade, rest))
             }
+            Ok(Served::Stream(opening)) => {
+                io.sockets.recycle(out);
+                self.open_stream(io, id, *opening);
+                None
+            }
             Err(_) => {
                 end_if_torn(io.shard);
                 tracing::error!(connection = ?id, "panic while handling a request, its connection is closed");
@@ -187,6 +193,18 @@ impl Connections {
                 Step::Next => {}
                 Step::Close => return Served::Leave,
                 Step::Upgrade(upgrade) => return Served::Upgrade(upgrade),
+                Step::Stream(opening) => return Served::Stream(opening),
+                Step::Emulate { request, cors } => {
+                    let passed = io.shard.handle_emulation(io.now, &request);
+                    let step = http.exchange.answer_emulation(passed, &cors, out);
+                    self.metrics.count_request(http.exchange.take_counted());
+                    if matches!(step, Step::Close) {
+                        return Served::Leave;
+                    }
+                    if *used == input.len() {
+                        return Served::Http;
+                    }
+                }
                 Step::Page { page, accept } => {
                     let Some(call) = self.next_call(id) else { return Served::Leave };
                     if self.pages.ask(call, page, accept) {
@@ -229,7 +247,7 @@ impl Connections {
     fn is_answering(&mut self, id: ConnectionId) -> bool {
         match self.get_mut(id).map(|connection| &connection.protocol) {
             Some(Protocol::Http(http)) => http.exchange.is_answering(),
-            Some(Protocol::WebSocket(_) | Protocol::None) | None => false,
+            Some(Protocol::WebSocket(_) | Protocol::Stream(_) | Protocol::None) | None => false,
         }
     }
 
@@ -243,19 +261,46 @@ impl Connections {
 
     /// The connection speaks the client protocol from now on; frames may have come with the request.
     fn open(&mut self, io: &mut Io<'_>, id: ConnectionId, upgrade: Upgrade, frames: &mut [u8]) -> Protocol {
-        let Upgrade { mut decoder, transport } = upgrade;
+        let Upgrade { mut decoder, transport, first } = upgrade;
+        self.begin_client(io, id, transport);
+        if let Some(first) = first {
+            self.handle_frame(io, id, &first);
+        }
+        self.decode(io, id, &mut decoder, frames);
+        Protocol::WebSocket(decoder)
+    }
+
+    /// The response is a stream from now on.
+    fn open_stream(&mut self, io: &mut Io<'_>, id: ConnectionId, opening: Opening) {
+        let Opening { transport, first, mut stream } = opening;
+        let head = if stream.starts_at_once() { stream.take_head() } else { None };
+        self.put_back(id, Protocol::Stream(Box::new(stream)));
+        self.begin_client(io, id, transport);
+        if let Some(head) = head {
+            self.write(io, id, head);
+        }
+        self.handle_frame(io, id, &first);
+    }
+
+    fn begin_client(&mut self, io: &mut Io<'_>, id: ConnectionId, transport: Transport) {
         self.clear_deadline(id);
         self.counters.clients_of_shard[self.shard].fetch_add(1, Ordering::Relaxed);
         if let Some(connection) = self.get_mut(id) {
             connection.known = true;
             connection.counted = true;
+            connection.kind = transport.kind;
         }
         io.shard.handle_open(io.now, id, transport);
         if self.is_stopping() {
             io.shard.disconnect(io.now, id, Disconnect::SHUTDOWN);
         }
-        self.decode(io, id, &mut decoder, frames);
-        Protocol::WebSocket(decoder)
+    }
+
+    /// A message of a client that did not come as a WebSocket frame.
+    fn handle_frame(&mut self, io: &mut Io<'_>, id: ConnectionId, frame: &[u8]) {
+        if catch_unwind(AssertUnwindSafe(|| io.shard.handle_frame(io.now, id, frame))).is_err() {
+            close_over_panic(io, id);
+        }
     }
 
     /// The peer sends no more. A client is gone with that; a request may still get its answer.
@@ -269,6 +314,12 @@ impl Connections {
             self.leave(io, id, None);
         }
     }
+}
+
+fn close_over_panic(io: &mut Io<'_>, id: ConnectionId) {
+    end_if_torn(io.shard);
+    tracing::error!(connection = ?id, "panic while handling a client's message, the client is closed");
+    io.shard.disconnect(io.now, id, Disconnect::SERVER_ERROR);
 }
 
 /// A panic may have left what connections share half changed: half a server is worse than a restart.

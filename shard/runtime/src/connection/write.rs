@@ -1,10 +1,23 @@
 //! Bytes that go: one write at a time per connection, everything that waits in as few as possible.
 
+use std::collections::VecDeque;
+
 use ringcast_proto::codes::Disconnect;
-use ringcast_state::{ConnectionId, Frame, Frames};
+use ringcast_state::{ConnectionId, Frame, Frames, Shard, TransportKind};
 
 use super::{Connections, Io, Phase, Protocol, batch};
 use crate::uring::SendBytes;
+
+/// Puts what the state gave behind what waits.
+pub(super) fn append(waiting: &mut VecDeque<Frame>, frames: Frames, shard: &mut Shard) {
+    match frames {
+        Frames::One(frame) => waiting.push_back(frame),
+        Frames::Many(mut frames) => {
+            waiting.extend(frames.drain(..));
+            shard.recycle(frames);
+        }
+    }
+}
 
 impl Connections {
     /// Bytes of our own, such as a response; sent at once if nothing is on its way.
@@ -46,6 +59,7 @@ impl Connections {
     }
 
     fn next_write(&mut self, io: &mut Io<'_>, id: ConnectionId) -> Option<SendBytes> {
+        let joins_pushes = self.site.options.uni_websocket.join_push_messages;
         let connection = self.get_mut(id)?;
         if let Some(waiting) = &mut connection.output {
             let bytes = batch::next(waiting, || io.sockets.take_buffer());
@@ -61,8 +75,20 @@ impl Connections {
         }
         let frames = io.shard.take_frames(id)?;
         connection.taken = true;
-        let is_websocket = matches!(connection.protocol, Protocol::WebSocket(_));
-        let messages_max = if is_websocket { io.shard.messages_in_frame() } else { 1 };
+        if let Protocol::Stream(stream) = &mut connection.protocol
+            && let Some(head) = stream.take_head()
+        {
+            let waiting = connection.output.insert(Box::new(VecDeque::from([Frame::Owned(head)])));
+            append(waiting, frames, io.shard);
+            let bytes = batch::next(waiting, || io.sockets.take_buffer());
+            connection.output.take_if(|waiting| waiting.is_empty());
+            return bytes;
+        }
+        let messages_max = match (&connection.protocol, connection.kind) {
+            (Protocol::WebSocket(_), TransportKind::UniWebSocket) if joins_pushes => usize::MAX,
+            (Protocol::WebSocket(_), _) => io.shard.messages_in_frame(),
+            (Protocol::Stream(_) | Protocol::Http(_) | Protocol::None, _) => 1,
+        };
         let mut frames = match frames {
             // What is this connection's own may hold several messages.
             Frames::One(frame @ Frame::Owned(_)) if messages_max > 1 => vec![frame],

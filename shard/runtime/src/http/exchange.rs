@@ -3,20 +3,22 @@
 use std::borrow::Cow;
 
 use ringcast_proto::api::Method;
-use ringcast_proto::http::{self, ChunkedDecoder, Head, HttpError, Limits, Version};
-use ringcast_state::ApiAnswer;
+use ringcast_proto::client::EmulationRequest;
+use ringcast_proto::http::{self, Head, HttpError, Limits};
+use ringcast_state::{ApiAnswer, EmulationError};
 
+use super::body::{Incoming, Purpose};
+use super::origin::Cors;
+use super::reply::{NO_SNIFF, Reply, refuse, write_head_only};
 use super::{Route, Site, endpoint};
 use crate::metrics::Request;
 use crate::transport::page::{self, Page, PageAnswer};
-use crate::transport::websocket::{Upgrade, upgrade};
-use crate::transport::{asset, health, http_api};
+use crate::transport::stream::{self, Opening};
+use crate::transport::websocket::{self, Upgrade};
+use crate::transport::{asset, emulation, health, http_api, init};
 
 /// Bytes that may wait behind a request which is being answered; beyond, the connection is not read.
 pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
-
-/// First reservation for a body. What a header merely announces is not reserved.
-const BODY_RESERVE_BYTES: usize = 16 << 10;
 
 /// Line ends that are skipped before a request. Some old clients send one pair behind a body.
 const BLANKS_MAX: usize = 8;
@@ -47,6 +49,23 @@ pub enum Step<'a> {
     },
     /// What follows is the client protocol.
     Upgrade(Upgrade),
+    /// The response is a stream of the client protocol.
+    Stream(Box<Opening>),
+    /// Pass commands on to their stream, then `answer_emulation`.
+    Emulate {
+        /// The commands.
+        request: EmulationRequest,
+        /// For the response.
+        cors: Cors,
+    },
+}
+
+/// What a request leads to before its body has come.
+pub enum Begun {
+    /// There is none, or nobody reads it.
+    Step(Step<'static>),
+    /// The body is needed, of so many bytes at most.
+    Body(Purpose, usize),
 }
 
 /// What a connection is waiting for, which decides how long it may.
@@ -88,19 +107,6 @@ enum State {
     },
 }
 
-/// A request of the server API whose body is coming.
-struct Incoming {
-    method: Option<Method>,
-    transport_errors: bool,
-    body: Vec<u8>,
-    length: Length,
-}
-
-enum Length {
-    Missing(usize),
-    Chunked(ChunkedDecoder),
-}
-
 impl Exchange {
     /// A connection that has just been accepted.
     pub fn new(listener: usize) -> Self {
@@ -137,10 +143,13 @@ impl Exchange {
         match &mut self.state {
             State::Answering | State::Paging { .. } => (0, Step::Wait),
             State::Body(incoming) => match incoming.take(input) {
-                Ok((used, None)) => (used, Step::Wait),
-                Ok((used, Some(call))) => {
-                    self.state = State::Answering;
-                    (used, call)
+                Ok((used, false)) => (used, Step::Wait),
+                Ok((used, true)) => {
+                    let State::Body(incoming) = std::mem::replace(&mut self.state, State::Answering) else {
+                        unreachable!("it was just looked at")
+                    };
+                    let (purpose, body) = incoming.finish();
+                    (used, self.complete(site, purpose, Cow::Owned(body), out, gate))
                 }
                 Err(error) => {
                     self.responded(error.status);
@@ -190,61 +199,123 @@ impl Exchange {
         if route.is_some() && site.options.prometheus.instrument_http_handlers {
             self.counted = Some(Box::new((endpoint(&path), page::method_name(head.method()), 0)));
         }
-        let step = match route {
-            None => reply.plain(404, "404 page not found\n"),
-            Some(Route::Health) => health::serve(&mut reply),
-            Some(Route::Asset(file)) => asset::serve(&file, &mut reply),
+        let begun = match route {
+            None => Begun::Step(reply.plain(404, "404 page not found\n")),
+            Some(Route::Health) => Begun::Step(health::serve(&mut reply)),
+            Some(Route::Init) => Begun::Step(init::serve(site, &mut reply)),
+            Some(Route::Asset(file)) => Begun::Step(asset::serve(&file, &mut reply)),
             Some(Route::Page(page)) => {
                 self.keep_alive = reply.keep_alive;
                 self.state = State::Paging { is_head: head.method() == "HEAD" };
                 return (used, Step::Page { page, accept: page::accepted(head) });
             }
-            Some(Route::WebSocket) => upgrade(site, head, &mut reply, gate),
+            Some(Route::WebSocket) => Begun::Step(websocket::upgrade(site, &mut reply, gate)),
+            Some(Route::UniWebSocket) => Begun::Step(websocket::upgrade_uni(site, &mut reply, gate)),
+            Some(Route::Stream(kind)) => stream::begin(site, kind, &mut reply, gate),
+            Some(Route::Emulation) => emulation::begin(site, &mut reply),
             Some(Route::Api(method)) => match http_api::check(&site.options.http_api, head) {
-                Err(status) => reply.empty(status),
+                Err(status) => Begun::Step(reply.empty(status)),
                 Ok(transport_errors) => {
-                    self.keep_alive = head.keep_alive();
-                    let body_max = site.options.http_api.body_size_limit;
-                    return self.call(method, transport_errors, head, rest, used, body_max, out);
+                    Begun::Body(Purpose::Call { method, transport_errors }, site.options.http_api.body_size_limit)
                 }
             },
         };
-        let status = if matches!(step, Step::Upgrade(_)) { 101 } else { reply.status };
-        self.responded(status);
-        (used, step)
+        match begun {
+            Begun::Step(step) => {
+                let status = match step {
+                    Step::Upgrade(_) => 101,
+                    Step::Stream(_) => 200,
+                    _ => reply.status,
+                };
+                self.responded(status);
+                (used, step)
+            }
+            Begun::Body(purpose, bytes_max) => {
+                self.keep_alive = head.keep_alive();
+                let (of_body, step) = self.await_body(site, purpose, bytes_max, head, rest, out, gate);
+                (used + of_body, step)
+            }
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the second half of one function")]
-    fn call<'a>(
+    fn await_body<'a>(
         &mut self,
-        method: Option<Method>,
-        transport_errors: bool,
+        site: &Site,
+        purpose: Purpose,
+        bytes_max: usize,
         head: &Head<'a>,
         rest: &'a [u8],
-        used: usize,
-        body_max: usize,
         out: &mut Vec<u8>,
+        gate: Gate<'_>,
     ) -> (usize, Step<'a>) {
         let length = usize::try_from(head.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
-        if length > body_max {
+        if length > bytes_max {
             self.responded(413);
-            return (used, refuse(HttpError { status: 413, reason: "body over the size limit" }, out));
+            return (0, refuse(HttpError { status: 413, reason: "body over the size limit" }, out));
         }
         if !head.chunked() && length <= rest.len() {
             self.state = State::Answering;
-            let body = Cow::Borrowed(&rest[..length]);
-            return (used + length, Step::Call { method, body, transport_errors });
+            return (length, self.complete(site, purpose, Cow::Borrowed(&rest[..length]), out, gate));
         }
         if head.expect_continue() && rest.is_empty() {
             http::write_continue(out);
         }
-        let length = match head.chunked() {
-            true => Length::Chunked(ChunkedDecoder::new(body_max)),
-            false => Length::Missing(length),
+        let incoming = match head.chunked() {
+            true => Incoming::chunked(purpose, bytes_max),
+            false => Incoming::with_length(purpose, length),
         };
-        let incoming = Incoming { method, transport_errors, body: Vec::new(), length };
         self.state = State::Body(Box::new(incoming));
-        (used, Step::Next)
+        (0, Step::Next)
+    }
+
+    /// The body is whole.
+    fn complete<'a>(
+        &mut self,
+        site: &Site,
+        purpose: Purpose,
+        body: Cow<'a, [u8]>,
+        out: &mut Vec<u8>,
+        gate: Gate<'_>,
+    ) -> Step<'a> {
+        match purpose {
+            Purpose::Call { method, transport_errors } => Step::Call { method, body, transport_errors },
+            Purpose::Stream(request) => match stream::open(site, request, &body, gate) {
+                Ok(opening) => {
+                    self.responded(200);
+                    Step::Stream(opening)
+                }
+                Err((status, cors)) => self.end_empty(status, &cors, out),
+            },
+            Purpose::Emulation { encoding, cors } => match emulation::decode(encoding, &body) {
+                Ok(request) => Step::Emulate { request, cors },
+                Err(status) => self.end_empty(status, &cors, out),
+            },
+        }
+    }
+
+    /// A response without content to a request whose body has come.
+    fn end_empty(&mut self, status: u16, cors: &Cors, out: &mut Vec<u8>) -> Step<'static> {
+        let keep_alive = self.keep_alive && !self.last;
+        self.responded(status);
+        http::write_response(out, status, &cors.headers(), b"", keep_alive);
+        self.state = State::Head { parsed: 0 };
+        if keep_alive { Step::Next } else { Step::Close }
+    }
+
+    /// Writes whether commands were passed on.
+    pub fn answer_emulation(
+        &mut self,
+        passed: Result<(), EmulationError>,
+        cors: &Cors,
+        out: &mut Vec<u8>,
+    ) -> Step<'static> {
+        let status = match passed {
+            Ok(()) => 204,
+            Err(EmulationError::UnknownNode) => 404,
+            Err(EmulationError::Busy) => 503,
+        };
+        self.end_empty(status, cors, out)
     }
 
     /// Writes the answer of the last call. Returns whether another request may follow.
@@ -284,45 +355,6 @@ impl Exchange {
     pub fn take_counted(&mut self) -> Option<Request> {
         self.counted.take_if(|counted| counted.2 > 0).map(|counted| *counted)
     }
-}
-
-impl Incoming {
-    fn take(&mut self, input: &[u8]) -> Result<(usize, Option<Step<'static>>), HttpError> {
-        let (used, done) = match &mut self.length {
-            Length::Missing(missing) => {
-                let used = input.len().min(*missing);
-                reserve(&mut self.body, used, *missing);
-                self.body.extend_from_slice(&input[..used]);
-                *missing -= used;
-                (used, *missing == 0)
-            }
-            Length::Chunked(decoder) => {
-                let used = decoder.decode(input, &mut self.body)?;
-                (used, decoder.is_done())
-            }
-        };
-        let body = if done { std::mem::take(&mut self.body) } else { Vec::new() };
-        let (method, transport_errors) = (self.method, self.transport_errors);
-        Ok((used, done.then_some(Step::Call { method, body: Cow::Owned(body), transport_errors })))
-    }
-}
-
-/// Doubles, but not beyond the announced end, so that a large body is not held twice.
-fn reserve(body: &mut Vec<u8>, now: usize, missing: usize) {
-    if body.capacity() - body.len() < now {
-        body.reserve_exact(missing.min(body.len().max(BODY_RESERVE_BYTES)).max(now));
-    }
-}
-
-fn refuse(error: HttpError, out: &mut Vec<u8>) -> Step<'static> {
-    tracing::debug!(status = error.status, reason = error.reason, "bad HTTP request");
-    let headers = [("Content-Type", "text/plain; charset=utf-8")];
-    let text = match error.status {
-        413 => "Request Entity Too Large\n",
-        _ => "Bad Request\n",
-    };
-    http::write_response(out, error.status, &headers, text.as_bytes(), false);
-    Step::Close
 }
 
 /// The path without empty, `.` and `..` parts, as the reference reads paths; `None` when it has none.
@@ -369,57 +401,6 @@ pub struct Gate<'a> {
     pub has_room: &'a dyn Fn() -> bool,
 }
 
-/// Goes with every plain text, as the reference sends it.
-const NO_SNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
-
-/// Writes what would go before the body.
-fn write_head_only(out: &mut Vec<u8>, status: u16, headers: &[(&str, &str)], length: usize, keep_alive: bool) {
-    let (mut headers, length) = (headers.to_vec(), length.to_string());
-    if length != "0" {
-        headers.push(("Content-Length", &length));
-    }
-    if !keep_alive {
-        headers.push(("Connection", "close"));
-    }
-    http::write_response_head(out, status, &headers);
-}
-
-/// Writes the response to one request.
-pub struct Reply<'a, 'h> {
-    pub head: &'a Head<'h>,
-    pub keep_alive: bool,
-    pub out: &'a mut Vec<u8>,
-    /// Of the response; 0 before it is written.
-    pub status: u16,
-}
-
-impl Reply<'_, '_> {
-    /// A response with these headers; to HEAD without the body.
-    pub fn respond(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Step<'static> {
-        self.status = status;
-        let mut headers = headers.to_vec();
-        if self.head.version() == Version::Http10 && self.keep_alive {
-            headers.push(("Connection", "keep-alive"));
-        }
-        if self.head.method() == "HEAD" {
-            write_head_only(self.out, status, &headers, body.len(), self.keep_alive);
-        } else {
-            http::write_response(self.out, status, &headers, body, self.keep_alive);
-        }
-        if self.keep_alive { Step::Next } else { Step::Close }
-    }
-
-    /// A status and nothing else.
-    pub fn empty(&mut self, status: u16) -> Step<'static> {
-        self.respond(status, &[], b"")
-    }
-
-    /// Text.
-    pub fn plain(&mut self, status: u16, text: &str) -> Step<'static> {
-        self.respond(status, &[("Content-Type", "text/plain; charset=utf-8"), NO_SNIFF], text.as_bytes())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -437,7 +418,20 @@ mod tests {
         let mut options = Options { allowed_origins: vec!["http://ok".into()], ..Options::default() };
         options.http_api.key = "k".into();
         options.http_api.body_size_limit = 20;
-        let endpoints = Endpoints { websocket: true, http_api: true, health: true, prometheus: true, assets: true };
+        let endpoints = Endpoints {
+            websocket: true,
+            http_stream: true,
+            sse: true,
+            uni_websocket: true,
+            uni_http_stream: true,
+            uni_sse: true,
+            emulation: true,
+            init: true,
+            http_api: true,
+            health: true,
+            prometheus: true,
+            assets: true,
+        };
         options.listeners.push(ListenerOptions { listen: Listen { address: String::new(), port: 0 }, endpoints });
         options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
         Site::new(Arc::new(options))
@@ -460,6 +454,19 @@ mod tests {
                     Step::Upgrade(upgrade) => {
                         seen.push(format!("upgrade {:?}", upgrade.transport.encoding));
                         return seen;
+                    }
+                    Step::Stream(opening) => {
+                        let first = String::from_utf8_lossy(&opening.first);
+                        seen.push(format!(
+                            "{} {:?}({first})",
+                            opening.transport.kind.as_str(),
+                            opening.transport.framing
+                        ));
+                        return seen;
+                    }
+                    Step::Emulate { request, cors } => {
+                        seen.push(format!("emulate({})", String::from_utf8_lossy(&request.data)));
+                        Some(matches!(exchange.answer_emulation(Ok(()), &cors, &mut out), Step::Close))
                     }
                     Step::Page { page, accept } => {
                         seen.push(format!("{page:?}({accept})"));

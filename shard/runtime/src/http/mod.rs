@@ -1,13 +1,17 @@
 //! HTTP/1.1 on the shard: requests of a connection, one after the other, and what serves them.
 
+pub(crate) mod body;
 pub(crate) mod exchange;
-mod origin;
+pub(crate) mod origin;
+pub(crate) mod reply;
 mod routes;
 
 use std::sync::Arc;
 
-pub(crate) use origin::AllowedOrigins;
+use origin::{AllowedOrigins, Cors};
 pub(crate) use routes::{Route, Routes, endpoint};
+
+use ringcast_proto::http::Head;
 
 use crate::options::Options;
 
@@ -25,5 +29,14 @@ impl Site {
         let routes = listeners.map(|listener| Routes::new(&options, listener.endpoints)).collect();
         let origins = AllowedOrigins::new(&options.allowed_origins);
         Self { options, routes, origins }
+    }
+
+    /// Whether a request to a client endpoint that is not an upgrade may be served, and the headers for its response. `None`: 403.
+    pub fn admit(&self, head: &Head<'_>) -> Option<Cors> {
+        match self.origins.allow(head.header("Origin")) {
+            true => Some(Cors::new(head)),
+            false if self.options.http_origin_check_disabled => Some(Cors::default()),
+            false => None,
+        }
     }
 }

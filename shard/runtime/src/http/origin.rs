@@ -1,5 +1,7 @@
 //! Which web pages may connect: glob patterns against the Origin header.
 
+use ringcast_proto::http::Head;
+
 /// Config key `client.allowed_origins`, ready to match.
 pub struct AllowedOrigins {
     patterns: Vec<String>,
@@ -28,6 +30,28 @@ impl AllowedOrigins {
             let pattern: Vec<char> = pattern.chars().collect();
             alternatives(&pattern).iter().any(|pattern| matches(pattern, &origin))
         })
+    }
+}
+
+/// Headers that let a page of an allowed origin read a response; none for others.
+#[derive(Debug, Default)]
+pub struct Cors(Vec<(&'static str, String)>);
+
+impl Cors {
+    /// What the request asks for, of a page of an allowed origin. Without an origin the header is there and empty, as the reference
+    /// sends it.
+    pub fn new(head: &Head<'_>) -> Self {
+        let text = |name| head.header(name).map(|value| str::from_utf8(value).unwrap_or_default().to_owned());
+        let origin = text("Origin").unwrap_or_default();
+        let mut headers =
+            vec![("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true".to_owned())];
+        headers.extend(text("Access-Control-Request-Headers").map(|wanted| ("Access-Control-Allow-Headers", wanted)));
+        Self(headers)
+    }
+
+    /// As they are written.
+    pub fn headers(&self) -> Vec<(&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 }
 

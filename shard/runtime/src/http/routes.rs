@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringcast_proto::api::Method;
+use ringcast_state::TransportKind;
 
 use crate::options::{Asset, Endpoints, Options};
 use crate::transport::page::{Endpoint, Page};
@@ -13,6 +14,14 @@ use crate::transport::page::{Endpoint, Page};
 pub enum Route {
     /// Upgrade to the client protocol.
     WebSocket,
+    /// Upgrade to a stream of pushes.
+    UniWebSocket,
+    /// A response without end, by the transport that it is.
+    Stream(TransportKind),
+    /// Commands for one of the streams.
+    Emulation,
+    /// Nothing, for a client that opens its connection beforehand.
+    Init,
     /// The server API; `None` is the bare prefix with its own request format.
     Api(Option<Method>),
     /// Is the server alive.
@@ -40,6 +49,14 @@ impl Routes {
             }
         };
         add(endpoints.websocket, &options.websocket.handler_prefix, Route::WebSocket);
+        add(endpoints.http_stream, &options.http_stream.handler_prefix, Route::Stream(TransportKind::HttpStream));
+        add(endpoints.sse, &options.sse.handler_prefix, Route::Stream(TransportKind::Sse));
+        add(endpoints.uni_websocket, &options.uni_websocket.websocket.handler_prefix, Route::UniWebSocket);
+        let uni_http_stream = Route::Stream(TransportKind::UniHttpStream);
+        add(endpoints.uni_http_stream, &options.uni_http_stream.handler_prefix, uni_http_stream);
+        add(endpoints.uni_sse, &options.uni_sse.handler_prefix, Route::Stream(TransportKind::UniSse));
+        add(endpoints.emulation, &options.emulation.handler_prefix, Route::Emulation);
+        add(endpoints.init, &options.init_handler_prefix, Route::Init);
         add(endpoints.http_api, &options.http_api.handler_prefix, Route::Api(None));
         add(endpoints.health, &options.health.handler_prefix, Route::Health);
         let metrics = options.prometheus.handler_prefix.trim_end_matches('/');
@@ -80,13 +97,30 @@ fn without_slash(prefix: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: Endpoints = Endpoints { websocket: true, http_api: true, health: true, prometheus: true, assets: true };
+    const ALL: Endpoints = Endpoints {
+        websocket: true,
+        http_stream: true,
+        sse: true,
+        uni_websocket: true,
+        uni_http_stream: true,
+        uni_sse: true,
+        emulation: true,
+        init: true,
+        http_api: true,
+        health: true,
+        prometheus: true,
+        assets: true,
+    };
 
     #[track_caller]
     fn check(endpoints: Endpoints, options: &Options, path: &str, want: &str) {
         let found = match Routes::new(options, endpoints).find(path) {
             None => "none".to_owned(),
             Some(Route::WebSocket) => "websocket".to_owned(),
+            Some(Route::UniWebSocket) => "uni_websocket".to_owned(),
+            Some(Route::Stream(kind)) => kind.as_str().to_owned(),
+            Some(Route::Emulation) => "emulation".to_owned(),
+            Some(Route::Init) => "init".to_owned(),
             Some(Route::Api(None)) => "api".to_owned(),
             Some(Route::Api(Some(method))) => method.as_str().to_owned(),
             Some(Route::Health) => "health".to_owned(),
@@ -103,6 +137,13 @@ mod tests {
         let options = Options { assets: vec![page], ..Options::default() };
         check(ALL, &options, "/connection/websocket", "websocket");
         check(ALL, &options, "/connection/websocket/", "none");
+        check(ALL, &options, "/connection/http_stream", "http_stream");
+        check(ALL, &options, "/connection/sse", "sse");
+        check(ALL, &options, "/connection/uni_websocket", "uni_websocket");
+        check(ALL, &options, "/connection/uni_http_stream", "uni_http_stream");
+        check(ALL, &options, "/connection/uni_sse", "uni_sse");
+        check(ALL, &options, "/emulation", "emulation");
+        check(ALL, &options, "/connection/init", "init");
         check(ALL, &options, "/api", "api");
         check(ALL, &options, "/api/publish", "publish");
         check(ALL, &options, "/api/presence_stats", "presence_stats");

@@ -1,6 +1,7 @@
 //! Static files of the development mode.
 
-use crate::http::exchange::{Reply, Step};
+use crate::http::exchange::Step;
+use crate::http::reply::Reply;
 use crate::options::Asset;
 
 /// GET and HEAD.

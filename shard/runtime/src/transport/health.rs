@@ -1,6 +1,7 @@
 //! `/health`: the server is alive and its shards answer.
 
-use crate::http::exchange::{Reply, Step};
+use crate::http::exchange::Step;
+use crate::http::reply::Reply;
 
 /// Whatever the method, as the reference does.
 pub fn serve(reply: &mut Reply<'_, '_>) -> Step<'static> {

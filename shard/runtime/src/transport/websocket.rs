@@ -1,4 +1,4 @@
-//! `/connection/websocket`: who may upgrade, and to which encoding.
+//! `/connection/websocket` and `/connection/uni_websocket`: who may upgrade, and to which encoding.
 
 use ringcast_proto::client::Encoding;
 use ringcast_proto::http::Head;
@@ -6,7 +6,9 @@ use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
 use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
 
 use crate::http::Site;
-use crate::http::exchange::{Gate, Reply, Step};
+use crate::http::exchange::{Gate, Step};
+use crate::http::origin::Cors;
+use crate::http::reply::Reply;
 
 /// Sub-protocols we speak, and the encoding each means.
 const SUBPROTOCOLS: [(&str, Encoding); 2] =
@@ -18,22 +20,69 @@ pub struct Upgrade {
     pub decoder: Decoder,
     /// For the client machine.
     pub transport: Transport,
+    /// A message that came with the request.
+    pub first: Option<Vec<u8>>,
 }
 
 /// Writes the answer to an upgrade request, whatever it is.
-pub fn upgrade(site: &Site, head: &Head<'_>, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'static> {
+pub fn upgrade(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'static> {
+    let head = reply.head;
+    accept(site, reply, gate, |accepted| {
+        let (subprotocol, encoding) = choose(accepted, head);
+        let transport = Transport {
+            encoding,
+            framing: Framing::WebSocket,
+            kind: TransportKind::WebSocket,
+            pings: pings(head),
+            user: user(site, head),
+            farewell: Farewell::Push,
+        };
+        (subprotocol, site.options.websocket.message_size_limit, transport)
+    })
+}
+
+/// The same for a stream of pushes, whose connect request is in the query or in the first message.
+pub fn upgrade_uni(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'static> {
+    let (head, options) = (reply.head, &site.options.uni_websocket);
+    let step = accept(site, reply, gate, |_| {
+        let transport = Transport {
+            encoding: Encoding::Json,
+            framing: Framing::WebSocket,
+            kind: TransportKind::UniWebSocket,
+            pings: Pings::Both,
+            user: user(site, head),
+            farewell: if options.disable_disconnect_push { Farewell::None } else { Farewell::Push },
+        };
+        (None, options.websocket.message_size_limit, transport)
+    });
+    let first = head.query().get("cf_connect").filter(|first| !first.is_empty());
+    match step {
+        Step::Upgrade(upgrade) => {
+            Step::Upgrade(Upgrade { first: first.map(|first| first.into_owned().into_bytes()), ..upgrade })
+        }
+        step => step,
+    }
+}
+
+/// `choose` says which of the sub-protocols is spoken, how long a message may be, and what the client machine is told.
+fn accept(
+    site: &Site,
+    reply: &mut Reply<'_, '_>,
+    gate: Gate<'_>,
+    choose: impl FnOnce(&Accepted) -> (Option<&'static str>, usize, Transport),
+) -> Step<'static> {
     if !(gate.may_try)() {
         return reply.empty(503);
     }
-    let origin = head.header("Origin");
+    let origin = reply.head.header("Origin");
     let is_allowed = site.origins.allow(origin);
-    let accepted = match websocket::accept(head) {
+    let accepted = match websocket::accept(reply.head) {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::debug!(reason = error.reason, "bad WebSocket upgrade");
-            let headers = if is_allowed { cors(head) } else { Vec::new() };
+            let cors = if is_allowed { Cors::new(reply.head) } else { Cors::default() };
             reply.status = error.status;
-            websocket::write_refusal(reply.out, error.status, &headers);
+            websocket::write_refusal(reply.out, error.status, &cors.headers());
             return Step::Close;
         }
     };
@@ -48,27 +97,10 @@ pub fn upgrade(site: &Site, head: &Head<'_>, reply: &mut Reply<'_, '_>, gate: Ga
     if !(gate.has_room)() {
         return reply.empty(503);
     }
-    let (subprotocol, encoding) = choose(&accepted, head);
+    let (subprotocol, message_size_limit, transport) = choose(&accepted);
     websocket::write_response(reply.out, &accepted.accept_key, subprotocol);
-    let decoder = Decoder::new(Role::Server, site.options.websocket.message_size_limit);
-    let transport = Transport {
-        encoding,
-        framing: Framing::WebSocket,
-        kind: TransportKind::WebSocket,
-        pings: pings(head),
-        user: user(site, head),
-        farewell: Farewell::Push,
-    };
-    Step::Upgrade(Upgrade { decoder, transport })
-}
-
-/// What lets a page of an allowed origin read the answer.
-fn cors<'h>(head: &Head<'h>) -> Vec<(&'static str, &'h str)> {
-    let text = |name| head.header(name).map(|value| str::from_utf8(value).unwrap_or_default());
-    let origin = text("Origin").unwrap_or_default();
-    let mut headers = vec![("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")];
-    headers.extend(text("Access-Control-Request-Headers").map(|wanted| ("Access-Control-Allow-Headers", wanted)));
-    headers
+    let decoder = Decoder::new(Role::Server, message_size_limit);
+    Step::Upgrade(Upgrade { decoder, transport, first: None })
 }
 
 /// Native ping frames, if the client asks for them.
@@ -78,7 +110,7 @@ fn pings(head: &Head<'_>) -> Pings {
 }
 
 /// The user that the reverse proxy vouches for.
-fn user(site: &Site, head: &Head<'_>) -> Option<String> {
+pub fn user(site: &Site, head: &Head<'_>) -> Option<String> {
     let name = Some(&site.options.user_id_http_header).filter(|name| !name.is_empty())?;
     let value = std::str::from_utf8(head.header(name)?).ok()?;
     Some(value.to_owned()).filter(|user| !user.is_empty())
