@@ -150,8 +150,7 @@ impl Connections {
             }
             Ok(Served::Stream(opening)) => {
                 io.sockets.recycle(out);
-                self.open_stream(io, id, *opening);
-                None
+                Some(self.open_stream(io, id, *opening))
             }
             Err(_) => {
                 end_if_torn(io.shard);
@@ -271,7 +270,7 @@ impl Connections {
     }
 
     /// The response is a stream from now on.
-    fn open_stream(&mut self, io: &mut Io<'_>, id: ConnectionId, opening: Opening) {
+    fn open_stream(&mut self, io: &mut Io<'_>, id: ConnectionId, opening: Opening) -> Protocol {
         let Opening { transport, first, mut stream } = opening;
         let head = if stream.starts_at_once() { stream.take_head() } else { None };
         self.put_back(id, Protocol::Stream(Box::new(stream)));
@@ -280,6 +279,7 @@ impl Connections {
             self.write(io, id, head);
         }
         self.handle_frame(io, id, &first);
+        self.get_mut(id).map(|connection| std::mem::take(&mut connection.protocol)).unwrap_or_default()
     }
 
     fn begin_client(&mut self, io: &mut Io<'_>, id: ConnectionId, transport: Transport) {

@@ -70,6 +70,11 @@ impl Incoming {
         }
     }
 
+    /// What the body is for.
+    pub fn purpose(&self) -> &Purpose {
+        &self.purpose
+    }
+
     /// The body, and what it is for.
     pub fn finish(self) -> (Purpose, Vec<u8>) {
         (self.purpose, self.body)

@@ -152,8 +152,9 @@ impl Exchange {
                     (used, self.complete(site, purpose, Cow::Owned(body), out, gate))
                 }
                 Err(error) => {
+                    let refused = refuse_body(incoming.purpose(), error, out);
                     self.responded(error.status);
-                    (input.len(), refuse(error, out))
+                    (input.len(), refused)
                 }
             },
             State::Head { parsed } => {
@@ -252,7 +253,8 @@ impl Exchange {
         let length = usize::try_from(head.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
         if length > bytes_max {
             self.responded(413);
-            return (0, refuse(HttpError { status: 413, reason: "body over the size limit" }, out));
+            let error = HttpError { status: 413, reason: "body over the size limit" };
+            return (0, refuse_body(&purpose, error, out));
         }
         if !head.chunked() && length <= rest.len() {
             self.state = State::Answering;
@@ -355,6 +357,17 @@ impl Exchange {
     pub fn take_counted(&mut self) -> Option<Request> {
         self.counted.take_if(|counted| counted.2 > 0).map(|counted| *counted)
     }
+}
+
+/// Answers a body that is wrong or too long; to clients without content, as the reference does.
+fn refuse_body(purpose: &Purpose, error: HttpError, out: &mut Vec<u8>) -> Step<'static> {
+    let cors = match purpose {
+        Purpose::Call { .. } => return refuse(error, out),
+        Purpose::Stream(request) => request.cors(),
+        Purpose::Emulation { cors, .. } => cors,
+    };
+    http::write_response(out, error.status, &cors.headers(), b"", false);
+    Step::Close
 }
 
 /// The path without empty, `.` and `..` parts, as the reference reads paths; `None` when it has none.

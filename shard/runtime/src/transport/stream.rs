@@ -27,6 +27,13 @@ pub struct StreamRequest {
     cors: Cors,
 }
 
+impl StreamRequest {
+    /// For the response.
+    pub fn cors(&self) -> &Cors {
+        &self.cors
+    }
+}
+
 /// An accepted stream.
 pub struct Opening {
     /// For the client machine.
