@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod balance;
+mod carry;
 mod clock;
 mod connection;
 mod http;
@@ -22,6 +23,7 @@ mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
 
+pub use carry::{CarryLine, Ended, Link, Outlet};
 pub use listen::Listen;
 pub use options::Options;
 pub use pool::{KeyLine, Pool};

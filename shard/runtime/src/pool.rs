@@ -14,6 +14,7 @@ use ringcast_state::auth::{KeyAnswer, KeyQuestion};
 use ringcast_state::{Message, RequestId, Seeds, ShardId};
 
 use crate::balance::{Balance, Loads};
+use crate::carry::{Carry, CarryLine};
 use crate::clock::Clock;
 use crate::listen::{self, ShardSocket};
 use crate::metrics::{MetricsLine, SnapshotSender};
@@ -51,6 +52,8 @@ pub(crate) enum Control {
     Snapshot(SnapshotSender),
     /// What came of a request for a page.
     Page(Box<Delivery>),
+    /// About a connection that the control plane carries.
+    Carry(u64, Carry),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
     Stop(Instant),
 }
@@ -199,6 +202,11 @@ impl Pool {
     /// Where the shards ask for pages; once only. Without it they answer such requests with 503.
     pub fn take_page_line(&mut self) -> Option<PageLine> {
         Some(PageLine::new(self.pages.take()?, self.line.clone()))
+    }
+
+    /// Where connections come from that the control plane carries.
+    pub fn carry_line(&self) -> CarryLine {
+        CarryLine::new(self.line.clone(), self.counters.clone())
     }
 
     /// Where the counters of the shards are asked for.

@@ -1,5 +1,7 @@
 //! Whole shards over loopback: what a peer sees, good and bad.
 
+mod carried;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::ControlFlow;

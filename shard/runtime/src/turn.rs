@@ -11,6 +11,7 @@ use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
 use crate::balance::Balance;
+use crate::carry::Carried;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
 use crate::listen::{self, ShardSocket};
@@ -49,6 +50,7 @@ pub(crate) struct ShardLoop {
     connections: Connections,
     uring: Uring,
     acceptor: Acceptor,
+    carried: Carried,
     balance: Balance,
     endpoint: Endpoint<Message>,
     control: Receiver<Control>,
@@ -94,6 +96,7 @@ impl ShardLoop {
             ),
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
+            carried: Carried::default(),
             balance: setup.balance,
             endpoint: setup.endpoint,
             control: setup.control,
@@ -166,6 +169,10 @@ impl ShardLoop {
                 Control::Page(page) => {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
                     self.connections.handle_page(&mut io, &page);
+                }
+                Control::Carry(number, carry) => {
+                    let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+                    self.carried.handle(&mut self.connections, &mut io, number, carry);
                 }
                 Control::Stop(patient_until) => self.stop(now, patient_until),
             }

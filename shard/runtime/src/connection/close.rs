@@ -31,6 +31,9 @@ impl Connections {
             // What has begun is finished, for a frame cannot be broken off.
             connection.output = None;
         }
+        if let Protocol::Carried(_) = connection.protocol {
+            return self.end_carried(io, id, Some(why));
+        }
         let goodbye = self.goodbye(io, id, why);
         self.leave(io, id, goodbye);
         if !flush {

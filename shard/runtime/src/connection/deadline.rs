@@ -103,7 +103,7 @@ impl Connections {
             Phase::Open if connection.blocked => self.write_expired(io, id),
             Phase::Open => match connection.protocol {
                 Protocol::Http(_) => self.leave(io, id, None),
-                Protocol::WebSocket(_) | Protocol::Stream(_) | Protocol::None => {}
+                Protocol::WebSocket(_) | Protocol::Stream(_) | Protocol::Carried(_) | Protocol::None => {}
             },
         }
     }
@@ -115,9 +115,9 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else { return of_websocket };
         match (&connection.protocol, connection.kind) {
             (Protocol::Http(_), _) => RESPONSE_TIMEOUT,
-            (Protocol::Stream(_), _) => STREAM_WRITE_TIMEOUT,
-            (Protocol::WebSocket(_) | Protocol::None, TransportKind::UniWebSocket) => of_uni_websocket,
-            (Protocol::WebSocket(_) | Protocol::None, _) => of_websocket,
+            (_, TransportKind::UniWebSocket) => of_uni_websocket,
+            (_, TransportKind::WebSocket) => of_websocket,
+            _ => STREAM_WRITE_TIMEOUT,
         }
     }
 

@@ -2,6 +2,7 @@
 //! this entry and nothing else here.
 
 mod batch;
+mod carried;
 mod close;
 mod deadline;
 mod read;
@@ -26,6 +27,7 @@ use crate::transport::page::{Delivery, PageAnswer, PageDesk};
 use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
 
+pub(crate) use carried::Carrier;
 use deadline::Deadlines;
 
 /// What a connection acts upon, for the time of one call.
@@ -102,6 +104,8 @@ enum Protocol {
     WebSocket(Decoder),
     /// A response without end.
     Stream(Box<Stream>),
+    /// What stands in for a socket.
+    Carried(Box<dyn Carrier>),
 }
 
 /// Requests and what came of the next one.
@@ -187,8 +191,8 @@ impl Connections {
             Action::Disconnect { connection, disconnect, flush } => {
                 self.disconnect(io, connection, &disconnect, flush);
             }
-            Action::PauseReceive { connection } => io.sockets.pause_receive(connection.into()),
-            Action::ResumeReceive { connection } => io.sockets.start_receive(connection.into()),
+            Action::PauseReceive { connection } => self.pause(io, connection, true),
+            Action::ResumeReceive { connection } => self.pause(io, connection, false),
         }
     }
 
@@ -281,6 +285,9 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else {
             return;
         };
+        if let Protocol::Carried(_) = connection.protocol {
+            return self.end_carried(io, id, None);
+        }
         connection.phase = Phase::Closing;
         connection.output = None;
         self.forget(io, id);

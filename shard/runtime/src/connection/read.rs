@@ -53,7 +53,7 @@ impl Connections {
                 self.put_back(id, protocol);
             }
             // A client that sends more requests waits for the end of this one.
-            Protocol::Stream(_) => self.put_back(id, protocol),
+            Protocol::Stream(_) | Protocol::Carried(_) => self.put_back(id, protocol),
             Protocol::None => {}
         }
     }
@@ -246,7 +246,7 @@ impl Connections {
     fn is_answering(&mut self, id: ConnectionId) -> bool {
         match self.get_mut(id).map(|connection| &connection.protocol) {
             Some(Protocol::Http(http)) => http.exchange.is_answering(),
-            Some(Protocol::WebSocket(_) | Protocol::Stream(_) | Protocol::None) | None => false,
+            Some(_) | None => false,
         }
     }
 
@@ -282,7 +282,7 @@ impl Connections {
         self.get_mut(id).map(|connection| std::mem::take(&mut connection.protocol)).unwrap_or_default()
     }
 
-    fn begin_client(&mut self, io: &mut Io<'_>, id: ConnectionId, transport: Transport) {
+    pub(super) fn begin_client(&mut self, io: &mut Io<'_>, id: ConnectionId, transport: Transport) {
         self.clear_deadline(id);
         self.counters.clients_of_shard[self.shard].fetch_add(1, Ordering::Relaxed);
         if let Some(connection) = self.get_mut(id) {
@@ -297,7 +297,7 @@ impl Connections {
     }
 
     /// A message of a client that did not come as a WebSocket frame.
-    fn handle_frame(&mut self, io: &mut Io<'_>, id: ConnectionId, frame: &[u8]) {
+    pub(super) fn handle_frame(&mut self, io: &mut Io<'_>, id: ConnectionId, frame: &[u8]) {
         if catch_unwind(AssertUnwindSafe(|| io.shard.handle_frame(io.now, id, frame))).is_err() {
             close_over_panic(io, id);
         }
@@ -331,7 +331,7 @@ fn end_if_torn(shard: &Shard) {
 }
 
 /// Counts one more client connection of the node, if the limit allows; 0 is none.
-fn has_room(counters: &Counters, limit: usize) -> bool {
+pub(super) fn has_room(counters: &Counters, limit: usize) -> bool {
     let before = counters.clients.fetch_add(1, Ordering::Relaxed);
     let room = limit == 0 || before < limit;
     if !room {

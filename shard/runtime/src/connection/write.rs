@@ -26,8 +26,7 @@ impl Connections {
             return io.sockets.recycle(bytes);
         };
         if connection.phase == Phase::Open && !connection.sending && connection.output.is_none() {
-            connection.sending = true;
-            return io.sockets.send(id.into(), SendBytes::Owned(bytes));
+            return self.start_send(io, id, SendBytes::Owned(bytes));
         }
         connection.output.get_or_insert_default().push_back(Frame::Owned(bytes));
         self.flush(io, id);
@@ -45,17 +44,27 @@ impl Connections {
         match self.next_write(io, id) {
             Some(bytes) => {
                 let Some(connection) = self.get_mut(id) else { return };
-                connection.sending = true;
                 if leaving && connection.output.is_none() {
+                    connection.sending = true;
                     io.sockets.send_last(id.into(), bytes);
                     self.close_behind_last(io, id);
                 } else {
-                    io.sockets.send(id.into(), bytes);
+                    self.start_send(io, id, bytes);
                 }
             }
             None if leaving => self.close_behind_last(io, id),
             None => {}
         }
+    }
+
+    #[inline]
+    fn start_send(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: SendBytes) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if let Protocol::Carried(_) = connection.protocol {
+            return self.send_carried(io, id, bytes);
+        }
+        connection.sending = true;
+        io.sockets.send(id.into(), bytes);
     }
 
     fn next_write(&mut self, io: &mut Io<'_>, id: ConnectionId) -> Option<SendBytes> {
@@ -87,7 +96,7 @@ impl Connections {
         let messages_max = match (&connection.protocol, connection.kind) {
             (Protocol::WebSocket(_), TransportKind::UniWebSocket) if joins_pushes => usize::MAX,
             (Protocol::WebSocket(_), _) => io.shard.messages_in_frame(),
-            (Protocol::Stream(_) | Protocol::Http(_) | Protocol::None, _) => 1,
+            _ => 1,
         };
         let mut frames = match frames {
             // What is this connection's own may hold several messages.

@@ -72,7 +72,8 @@ impl SendBytes {
         self.len() == 0
     }
 
-    fn as_slice(&self) -> &[u8] {
+    /// All of them.
+    pub fn as_slice(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
             Self::Owned(bytes) => bytes,
@@ -354,7 +355,8 @@ impl Drop for Uring {
             if !quiet {
                 std::mem::forget(slot.sending.take());
             }
-            if slot.phase != Phase::Free && !slot.flags.any(Flags::CLOSING_DESCRIPTOR) {
+            let has_descriptor = !matches!(slot.phase, Phase::Free | Phase::Reserved);
+            if has_descriptor && !slot.flags.any(Flags::CLOSING_DESCRIPTOR) {
                 // SAFETY: the slot owns the descriptor, and no close of it has been submitted.
                 drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
             }

@@ -64,6 +64,8 @@ impl Flags {
 pub(super) enum Phase {
     /// The slot waits in the free list.
     Free,
+    /// A number for a connection that has no socket.
+    Reserved,
     Open,
     /// Closing: the last bytes leave.
     Flushing,
@@ -124,6 +126,13 @@ impl Slots {
         SocketId { slot, generation: socket.generation }
     }
 
+    /// A slot without a descriptor.
+    pub fn reserve(&mut self) -> SocketId {
+        let id = self.insert(-1);
+        self.slot_mut(id.slot).phase = Phase::Reserved;
+        id
+    }
+
     fn grow(&mut self) -> u32 {
         assert!(self.used < Self::SLOTS_MAX, "a process has fewer descriptors");
         self.slots.reach(self.used as usize);
@@ -162,9 +171,10 @@ impl Slots {
         self.used as usize - self.free.len()
     }
 
-    /// Sockets that are not `Free`.
+    /// Sockets that are open or closing.
     pub fn in_use(&self) -> Vec<SocketId> {
-        let in_use = self.slots.iter().enumerate().filter(|(_, socket)| socket.phase != Phase::Free);
+        let has_descriptor = |socket: &Slot| !matches!(socket.phase, Phase::Free | Phase::Reserved);
+        let in_use = self.slots.iter().enumerate().filter(|(_, socket)| has_descriptor(socket));
         in_use.map(|(slot, socket)| SocketId { slot: slot as u32, generation: socket.generation }).collect()
     }
 
@@ -180,6 +190,15 @@ mod tests {
     #[test]
     fn idle_socket_costs_at_most_40_bytes() {
         assert!(size_of::<Slot>() <= 40, "{}", size_of::<Slot>());
+    }
+
+    #[test]
+    fn reserved_slot_has_no_descriptor_to_act_upon() {
+        let mut slots = Slots::default();
+        let (reserved, open) = (slots.reserve(), slots.insert(3));
+        assert_eq!((slots.len(), slots.in_use()), (2, vec![open]));
+        slots.free(reserved);
+        assert_ne!(slots.reserve(), reserved);
     }
 
     #[test]

@@ -143,9 +143,24 @@ impl Sockets {
         Some(released)
     }
 
+    /// A number for a connection that has no socket. Nothing can be done with it but `unreserve`, which must follow.
+    pub fn reserve(&mut self) -> SocketId {
+        self.slots.reserve()
+    }
+
+    /// Gives such a number back.
+    pub fn unreserve(&mut self, id: SocketId) {
+        if self.slots.get(id).is_some_and(|slot| slot.phase == Phase::Reserved) {
+            self.slots.free(id);
+        }
+    }
+
     /// For socket options and addresses. None once the socket is gone.
     pub fn borrow(&self, socket: SocketId) -> Option<BorrowedFd<'_>> {
-        let slot = self.slots.get(socket).filter(|slot| !slot.flags.any(Flags::CLOSING_DESCRIPTOR))?;
+        let slot = self.slots.get(socket)?;
+        if slot.phase == Phase::Reserved || slot.flags.any(Flags::CLOSING_DESCRIPTOR) {
+            return None;
+        }
         // SAFETY: open until the close that `CLOSING_DESCRIPTOR` announces, which needs `&mut self`.
         Some(unsafe { BorrowedFd::borrow_raw(slot.fd) })
     }
@@ -304,7 +319,7 @@ impl Sockets {
                 self.give_up.push(Reverse((give_up_at, socket)));
             }
             Closing::Graceful { .. } => return,
-            Closing::Abort if slot.phase == Phase::Ending => return,
+            Closing::Abort if matches!(slot.phase, Phase::Ending | Phase::Reserved) => return,
             Closing::Abort => {
                 slot.phase = Phase::Ending;
                 self.discard_on_close(socket);
@@ -363,7 +378,7 @@ impl Sockets {
                 self.end(socket);
             }
             Phase::Ending => self.end(socket),
-            Phase::Open | Phase::Free => {}
+            Phase::Open | Phase::Free | Phase::Reserved => {}
         }
     }
 

@@ -1,0 +1,152 @@
+//! Connections that threads of the control plane carry, such as the streams of GRPC: the thread opens one on a shard, hands it
+//! what its client sends, and writes what the shard gives. Neither waits for the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringcast_proto::codes::Disconnect;
+use ringcast_state::{ConnectionId, ShardId, Transport};
+
+use crate::connection::{Carrier, Connections, Io};
+use crate::pool::{Control, Counters, Line};
+use crate::uring::SendBytes;
+
+/// Where the bytes of a carried connection go. Called on the shard's thread: must not wait.
+pub trait Outlet: Send {
+    /// Takes bytes, framed as the transport wants them. The next ones come after [`Link::written`], and right before the end.
+    fn send(&self, bytes: Vec<u8>);
+
+    /// Nothing more comes.
+    fn end(&self, why: Ended);
+
+    /// Too many commands of the client wait: hold further ones back until the opposite is said.
+    fn pause(&self, paused: bool);
+}
+
+/// Why a carried connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was not let in: `client.connection_limit` or `client.connection_rate_limit`.
+    Refused,
+    /// The server closes it. Told by a push already, where the transport needs one.
+    Disconnect(Disconnect),
+    /// Its link was dropped, or it did not write in time and knows no code.
+    Lost,
+}
+
+/// Opens connections on the shards, from any thread.
+#[derive(Clone)]
+pub struct CarryLine {
+    line: Line,
+    counters: Arc<Counters>,
+    next: Arc<AtomicU64>,
+}
+
+/// The control plane's end of a connection. Dropping it tells the shard that the client is gone.
+pub struct Link {
+    line: Line,
+    shard: ShardId,
+    number: u64,
+}
+
+/// What the control plane says of a connection, which it names by a number.
+pub(crate) enum Carry {
+    Open { transport: Transport, first: Option<Vec<u8>>, outlet: Box<dyn Outlet> },
+    Frame(Vec<u8>),
+    Written,
+    Gone,
+}
+
+impl CarryLine {
+    pub(crate) fn new(line: Line, counters: Arc<Counters>) -> Self {
+        Self { line, counters, next: Arc::default() }
+    }
+
+    /// Opens a connection on the shard with the fewest, with its first message if that is here already.
+    pub fn open(&self, transport: Transport, first: Option<Vec<u8>>, outlet: Box<dyn Outlet>) -> Link {
+        let loads = self.counters.clients_of_shard.iter().map(|count| count.load(Ordering::Relaxed));
+        let (shard, _) = loads.enumerate().min_by_key(|(_, load)| *load).expect("there is a shard");
+        let shard = ShardId(u16::try_from(shard).expect("fewer shards than 65536"));
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let link = Link { line: self.line.clone(), shard, number };
+        link.tell(Carry::Open { transport, first, outlet });
+        link
+    }
+}
+
+impl Link {
+    /// A message of the client. Bound it: a few at a time, and none while the outlet is paused.
+    pub fn frame(&self, frame: Vec<u8>) {
+        self.tell(Carry::Frame(frame));
+    }
+
+    /// What the outlet got last is written.
+    pub fn written(&self) {
+        self.tell(Carry::Written);
+    }
+
+    fn tell(&self, carry: Carry) {
+        self.line.tell(self.shard, Control::Carry(self.number, carry));
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.tell(Carry::Gone);
+    }
+}
+
+/// The connections of a shard that the control plane carries.
+#[derive(Default)]
+pub(crate) struct Carried {
+    /// Until their link is dropped.
+    connections: BTreeMap<u64, ConnectionId>,
+}
+
+impl Carried {
+    pub fn handle(&mut self, connections: &mut Connections, io: &mut Io<'_>, number: u64, carry: Carry) {
+        match carry {
+            Carry::Open { outlet, .. } if !connections.admit(io) => outlet.end(Ended::Refused),
+            Carry::Open { transport, first, outlet } => {
+                let id = connections.open_carried(io, transport, first.as_deref(), Box::new(Far(outlet)));
+                self.connections.insert(number, id);
+            }
+            Carry::Frame(frame) => {
+                if let Some(id) = self.connections.get(&number) {
+                    connections.carried_frame(io, *id, &frame);
+                }
+            }
+            Carry::Written => {
+                if let Some(id) = self.connections.get(&number) {
+                    connections.carried_written(io, *id);
+                }
+            }
+            Carry::Gone => {
+                if let Some(id) = self.connections.remove(&number) {
+                    connections.carried_gone(io, id);
+                }
+            }
+        }
+    }
+}
+
+/// A carrier on another thread.
+struct Far(Box<dyn Outlet>);
+
+impl Carrier for Far {
+    fn send(&mut self, bytes: SendBytes) {
+        self.0.send(match bytes {
+            SendBytes::Owned(bytes) => bytes,
+            shared => shared.as_slice().to_vec(),
+        });
+    }
+
+    fn end(&mut self, why: Option<&Disconnect>) {
+        self.0.end(why.map_or(Ended::Lost, |why| Ended::Disconnect(why.clone())));
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.0.pause(paused);
+    }
+}
