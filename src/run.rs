@@ -262,6 +262,13 @@ fn log_started(pool: &Pool, options: &Options) {
         let endpoints = listener.endpoints;
         let names = [
             (endpoints.websocket, "websocket"),
+            (endpoints.http_stream, "http_stream"),
+            (endpoints.sse, "sse"),
+            (endpoints.emulation, "emulation"),
+            (endpoints.uni_websocket, "uni_websocket"),
+            (endpoints.uni_http_stream, "uni_http_stream"),
+            (endpoints.uni_sse, "uni_sse"),
+            (endpoints.init, "init"),
             (endpoints.http_api, "api"),
             (endpoints.prometheus, "prometheus"),
             (endpoints.health, "health"),

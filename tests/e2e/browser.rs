@@ -37,7 +37,7 @@ fn two_tabs_of_the_demo_page_chat_and_show_publications_of_the_api() {
 }
 
 /// Path of the browser, found in `PATH`.
-fn chromium() -> PathBuf {
+pub fn chromium() -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path)
         .flat_map(|folder| ["chromium", "chromium-browser"].map(|name| folder.join(name)))

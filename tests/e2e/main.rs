@@ -18,4 +18,7 @@ mod metrics;
 mod sdk;
 mod server;
 mod shards;
+mod stream;
+mod streams;
 mod tokens;
+mod transports;

@@ -123,7 +123,8 @@ fn javascript() -> Script {
 /// Folder with the packages of `tests/e2e/js` and a copy of its scripts beside them.
 pub fn node_folder() -> PathBuf {
     let source = support::tests_folder().join("e2e/js");
-    let files = ["package.json", "package-lock.json", "scenarios.mjs", "page.mjs"].map(|name| source.join(name));
+    let files = ["package.json", "package-lock.json", "scenarios.mjs", "page.mjs", "transports.mjs"]
+        .map(|name| source.join(name));
     support::installed("e2e-js", &files, |folder| {
         let version = support::run(Command::new("node").arg("--version"), "apt-get install nodejs npm");
         let major = version.trim().trim_start_matches('v').split('.').next();

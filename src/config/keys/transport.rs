@@ -96,15 +96,15 @@ keys! {
     UNI_WEBSOCKET {
         Works enabled:                         Bool,     "",                          "Unidirectional WebSocket";
         Works handler_prefix:                  Text,     "/connection/uni_websocket", "Path";
-        Works compression:                     Bool,     "",                          "As websocket";
-        Works compression_min_size:            Int,      "",                          "As websocket";
-        Works compression_level:               Int,      "1",                         "As websocket";
+        Later compression:                     Bool,     "",                          "As websocket";
+        Later compression_min_size:            Int,      "",                          "As websocket";
+        Later compression_level:               Int,      "1",                         "As websocket";
         Moot  read_buffer_size:                Int,      "",                          "As websocket";
         Moot  use_write_buffer_pool:           Bool,     "",                          "As websocket";
         Moot  write_buffer_size:               Int,      "",                          "As websocket";
         Works write_timeout:                   Duration, "1000ms",                    "As websocket";
         Works message_size_limit:              Int,      "65536",                     "As websocket";
-        Works decompressed_message_size_limit: Int,      "",                          "As websocket";
+        Later decompressed_message_size_limit: Int,      "",                          "As websocket";
         Works disable_closing_handshake:       Bool,     "",                          "No close frame";
         Works disable_disconnect_push:         Bool,     "",                          "No disconnect push";
         Works join_push_messages:              Bool,     "",                          "Several pushes per frame";

@@ -5,6 +5,7 @@ use super::refresh::close_at;
 use super::subscribe::Wish;
 use super::{Client, Grant, SubscribeReply};
 use crate::message::{Message, ServerSubscribe, UserAct, UserCommand};
+use crate::session::Sessions;
 use crate::shard::Shard;
 use crate::{ConnectionId, Now, RequestId, ShardId};
 use bytes::Bytes;
@@ -26,10 +27,14 @@ impl Shard {
     pub(crate) fn user_act(&mut self, now: Now, command: &UserCommand) {
         // Who is still connecting is closed as well: two that connect at once must not both stay where only one may.
         let is_disconnect = matches!(*command.act, UserAct::Disconnect { .. });
+        let (own, session) = (self.post.own(), Sessions::place(&command.session));
         // WebSocket clients are not told their session, so nobody can name it.
+        let is_named = |client: &Client| {
+            session.is_some_and(|(_, _, session)| self.sessions.is_name_of(session, own, client.connection))
+        };
         let is_meant = |client: &&Client| {
             (client.is_live() || is_disconnect)
-                && command.session.is_empty()
+                && (command.session.is_empty() || is_named(client))
                 && (command.client.is_empty() || *command.client == *client.id.to_string())
         };
         let slots = self.users.local(&command.user).iter();

@@ -1,0 +1,94 @@
+// Plays the official JavaScript client over one transport after the other in a headless Chromium: connect, receive, be answered,
+// lose the connection, recover. Prints `ok TRANSPORT` for each.
+// The environment says where: E2E_PAGE (any page of the server), E2E_API, E2E_API_KEY, E2E_CHROMIUM (path of the browser),
+// E2E_TRANSPORTS (JSON: a list of {name, transport, endpoint, emulation}), E2E_SCRIPTS (JSON: script files for the page).
+
+import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
+import { chromium } from 'playwright-core';
+
+const { E2E_PAGE, E2E_API, E2E_API_KEY, E2E_CHROMIUM } = process.env;
+const transports = JSON.parse(process.env.E2E_TRANSPORTS);
+const scripts = JSON.parse(process.env.E2E_SCRIPTS);
+
+/** How long the browser may take for anything, in milliseconds. */
+const PATIENCE = 20000;
+
+const FLAGS = [
+  '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--disable-dev-shm-usage',
+];
+
+async function publish(channel, data) {
+  const response = await fetch(`${E2E_API}/api/publish`, {
+    method: 'POST',
+    headers: { 'X-API-Key': E2E_API_KEY },
+    body: JSON.stringify({ channel, data }),
+  });
+  const reply = await response.json();
+  assert.ok(reply.result, JSON.stringify(reply));
+}
+
+/** Runs in the page: a client whose publications are kept in `window.seen`. */
+async function open({ transport, channel, patience }) {
+  window.seen = [];
+  window.states = [];
+  const options = { emulationEndpoint: transport.emulation, minReconnectDelay: 10, maxReconnectDelay: 100, ...transport.options };
+  window.client = new Centrifuge([{ transport: transport.transport, endpoint: transport.endpoint }], options);
+  client.on('connected', (context) => window.states.push(`connected ${context.transport}`));
+  client.on('connecting', (context) => window.states.push(`connecting ${context.code}`));
+  window.sub = client.newSubscription(channel);
+  sub.on('publication', (context) => window.seen.push(context.data));
+  sub.on('subscribed', (context) => window.states.push(`subscribed ${context.wasRecovering} ${context.recovered}`));
+  sub.subscribe();
+  client.connect();
+  await client.ready(patience);
+  await sub.ready(patience);
+}
+
+async function seen(tab, data) {
+  await tab.waitForFunction((wanted) => window.seen.some((data) => JSON.stringify(data) === wanted), JSON.stringify(data));
+}
+
+async function check(browser, transport) {
+  const tab = await browser.newPage();
+  tab.setDefaultTimeout(PATIENCE);
+  await tab.goto(E2E_PAGE);
+  for (const path of scripts) await tab.addScriptTag({ path });
+  const channel = `chat:${crypto.randomUUID()}`;
+  await tab.evaluate(open, { transport, channel, patience: PATIENCE });
+  await publish(channel, { n: 1 });
+  await seen(tab, { n: 1 });
+  await tab.evaluate(() => sub.publish({ n: 2 }));
+  await seen(tab, { n: 2 });
+  const { numClients } = await tab.evaluate(() => sub.presenceStats());
+  assert.equal(numClients, 1);
+
+  // As a network that goes away: the client finds out by itself and comes back.
+  await tab.evaluate(() => client._transport ? client._transport.close() : client._transportClosed());
+  await publish(channel, { n: 3 });
+  await seen(tab, { n: 3 });
+  await publish(channel, { n: 4 });
+  await seen(tab, { n: 4 });
+  const { states, all } = await tab.evaluate(() => ({ states: window.states, all: window.seen.map((data) => data.n) }));
+  assert.deepEqual(all, [1, 2, 3, 4]);
+  assert.equal(states.filter((state) => state === `connected ${transport.transport}`).length, 2, states.join(', '));
+  assert.equal(states.at(-1), 'subscribed true true', states.join(', '));
+
+  await tab.evaluate(() => client.disconnect());
+  await tab.close();
+}
+
+const browser = await chromium.launch({ executablePath: E2E_CHROMIUM, args: FLAGS, timeout: PATIENCE });
+try {
+  for (const transport of transports) {
+    try {
+      await check(browser, transport);
+      console.log(`ok ${transport.name}`);
+    } catch (error) {
+      console.log(`FAIL ${transport.name} ${error.stack}`);
+    }
+  }
+} finally {
+  await browser.close();
+}
