@@ -37,9 +37,9 @@ ROWS = [
     ("client publishes, 2 subscribers", "publication", "publish --channel-prefix open: --subscribers 2 --seconds 4", False, True),
     ("client publishes, 10 subscribers", "publication", "publish --channel-prefix open: --subscribers 10 --seconds 4", False, True),
     ("client publishes, 100 subscribers", "publication", "publish --channel-prefix open: --subscribers 100 --seconds 5", False, True),
-    ("connect + subscribe", "connection", "connect", False, False),
-    ("connect + subscribe with token", "connection", f"connect --token-secret {SECRET}", False, False),
-    ("idle connection, own channel", "ping and pong", "idle --connections 10000 --subscribe-own --hold 27", False, False),
+    ("connect + subscribe", "connection", "connect", False, True),
+    ("connect + subscribe with token", "connection", f"connect --token-secret {SECRET}", False, True),
+    ("idle connection, own channel", "ping and pong", "idle --connections 10000 --subscribe-own --hold 27", False, True),
 ]
 
 

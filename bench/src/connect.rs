@@ -6,6 +6,7 @@ use crate::crowd::TURN;
 use crate::endpoint::Endpoint;
 use crate::engine::{Closed, Engine, Event, Peer, Session, Subscription};
 use crate::failure::Failure;
+use crate::floor::{FloorOptions, Greeting};
 use crate::histogram::Latency;
 use crate::ledger::Tally;
 use crate::measure::Meter;
@@ -13,6 +14,7 @@ use crate::options::Common;
 use crate::problems::Problems;
 use crate::report::Report;
 use crate::rounds::{Opening, Rounds, Window, Windows};
+use crate::spread::Spread;
 use crate::telling;
 use crate::token::Tokens;
 use crate::watch::Watch;
@@ -41,23 +43,44 @@ pub struct Options {
     /// Windows, each with a figure of its own.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub windows: u32,
+    #[command(flatten)]
+    floor: FloorOptions,
 }
 
 /// Carries the scenario out.
 pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let mut run = start(common, options)?;
-    let windows = Windows::of(&mut run, common, options.windows, |_| Ok(()))?;
-    Ok(report(&run, &windows))
+    let mut floor = options.floor.floor.then(|| Floor::start(common, options, &run)).transpose()?;
+    let mut floors = Vec::new();
+    let windows = Windows::of(&mut run, common, options.windows, |_| {
+        if let Some(floor) = &mut floor {
+            floors.push(floor.window()?);
+        }
+        Ok(())
+    })?;
+    let mut report = report(&run, &windows);
+    tell_floor(&mut report, &windows, &floors, run.meter.server.is_some());
+    Ok(report)
 }
 
 /// Lets a few clients in and out again to warm up.
 pub fn start<'a>(common: &Common, options: &'a Options) -> Result<Run<'a>, Failure> {
     let endpoint = Endpoint::resolve(&common.url, "ws")?;
     let session = Session::new(&endpoint, common.protocol.encoding());
+    start_at(common, options, session, Peer::new(&endpoint, common)?, Meter::new(common)?)
+}
+
+fn start_at<'a>(
+    common: &Common,
+    options: &'a Options,
+    session: Session,
+    peer: Peer,
+    meter: Meter,
+) -> Result<Run<'a>, Failure> {
     let mut run = Run {
         engine: Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?,
-        meter: Meter::new(common)?,
-        peer: Peer::new(&endpoint, common)?,
+        meter,
+        peer,
         session,
         tokens: Tokens::new(common.token_secret.as_deref()),
         options,
@@ -105,6 +128,30 @@ impl Rounds for Run<'_> {
 
     fn problems(&self) -> &Problems {
         &self.books.problems
+    }
+}
+
+/// The same clients at the process that lets everybody in.
+struct Floor<'a> {
+    run: Run<'a>,
+    /// Ended with the run.
+    _greeting: Greeting,
+}
+
+impl<'a> Floor<'a> {
+    fn start(common: &Common, options: &'a Options, server: &Run<'_>) -> Result<Self, Failure> {
+        let session = server.session.clone();
+        let greeting = Greeting::start(&session, !options.no_subscribe, None, &options.floor, &server.meter)?;
+        let run = start_at(common, options, session, greeting.peer(), greeting.meter()?)?;
+        Ok(Self { run, _greeting: greeting })
+    }
+
+    fn window(&mut self) -> Result<Window, Failure> {
+        let window = self.run.window()?;
+        match self.run.problems().count() {
+            0 => Ok(window),
+            _ => Err(Failure::Stalled { waiting_for: format!("the floor: {}", self.run.problems()) }),
+        }
     }
 }
 
@@ -243,4 +290,13 @@ fn report(run: &Run<'_>, windows: &Windows) -> Report {
     report.problems(run.problems());
     telling::warnings(&mut report, windows);
     report
+}
+
+fn tell_floor(report: &mut Report, windows: &Windows, floors: &[Window], with_server: bool) {
+    let each = floors.iter().map(Window::cost_us);
+    report.spread("floor_cpu_per_connection_us", "floor: CPU per connection", Spread::of(each), "µs");
+    if with_server {
+        let ratios = windows.list.iter().zip(floors).map(|(server, floor)| server.cost_us() / floor.cost_us());
+        report.spread("floor_ratio", "server / floor", Spread::of(ratios), "");
+    }
 }

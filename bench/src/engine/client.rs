@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::event::Event as Readiness;
 use ringcast_proto::client::{PushBody, Reply, ReplyResult, decode_replies};
@@ -333,7 +334,7 @@ impl Client {
         &mut self,
         index: usize,
         message: &[u8],
-        shared: &Shared,
+        shared: &mut Shared,
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
         for reply in decode_replies(shared.session.encoding, message) {
@@ -347,13 +348,14 @@ impl Client {
         &mut self,
         index: usize,
         reply: Reply,
-        shared: &Shared,
+        shared: &mut Shared,
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
         match (self.phase, reply) {
             (Phase::Connecting, Reply::Result { id, result }) if id == CONNECT_ID => {
                 if let ReplyResult::Connect(connected) = result {
                     self.answers_pings = connected.pong;
+                    shared.ping_interval = (connected.ping > 0).then(|| Duration::from_secs(u64::from(connected.ping)));
                 }
                 self.handle_connected(index, on);
                 Ok(())

@@ -26,7 +26,7 @@ use slab::Slab;
 pub use answer::{Answer, Recovered};
 pub use client::Closed;
 pub use dial::Peer;
-pub use login::{Login, Position, Publish, Session, Subscription};
+pub use login::{CONNECT_ID, Login, Position, Publish, SUBSCRIBE_ID, Session, Subscription};
 pub use publisher::{Batch, Item, Target};
 
 use crate::live::Live;
@@ -109,6 +109,7 @@ struct Shared {
     session: Session,
     origin: Instant,
     received: Received,
+    ping_interval: Option<Duration>,
 }
 
 impl Shared {
@@ -144,6 +145,7 @@ impl Engine {
                 session,
                 origin: Instant::now(),
                 received: Received::default(),
+                ping_interval: None,
             },
         })
     }
@@ -271,6 +273,11 @@ impl Engine {
     /// Without any progress for this long the server is given up, and a delivery that takes longer is late.
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// What the server told the last client that connected; none where it does not ping.
+    pub fn ping_interval(&self) -> Option<Duration> {
+        self.shared.ping_interval
     }
 
     /// Where the run shows how it goes on.

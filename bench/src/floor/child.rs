@@ -29,6 +29,14 @@ impl Child {
         Ok(child)
     }
 
+    /// Starts a process that lets clients in on `core`, tells it what it has to know, and learns its port.
+    pub fn greeter(setup: &[u8], core: Option<usize>) -> io::Result<Self> {
+        let mut child = Self::start(&["--greet"], core)?;
+        child.write(setup)?;
+        child.learn_port()?;
+        Ok(child)
+    }
+
     fn start(arguments: &[&str], core: Option<usize>) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("floor").args(arguments);

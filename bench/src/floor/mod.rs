@@ -5,6 +5,8 @@
 
 mod answerer;
 mod child;
+mod greeted;
+mod greeter;
 mod requests;
 mod writer;
 
@@ -27,6 +29,7 @@ use crate::sequence::Sequence;
 use crate::spread::Spread;
 use crate::watch::Watch;
 use child::Child;
+pub use greeted::{Greeting, Pinging};
 pub use requests::RequestFloor;
 
 /// Writes before the first window.
@@ -74,6 +77,9 @@ pub struct Options {
     /// Be the process that answers requests without reading them. Started by this tool itself.
     #[arg(long, hide = true)]
     answer: bool,
+    /// Be the process that lets clients in. Started by this tool itself.
+    #[arg(long, hide = true)]
+    greet: bool,
     /// Be the writer: listens, prints the port, writes what comes on standard input. Started by this tool itself.
     #[arg(long, hide = true)]
     serve: bool,
@@ -84,6 +90,10 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let subscribers = options.subscribers as usize;
     if options.answer {
         answerer::serve().map_err(Failure::system("answering"))?;
+        return Ok(Report::new("floor"));
+    }
+    if options.greet {
+        greeter::serve().map_err(Failure::system("letting clients in"))?;
         return Ok(Report::new("floor"));
     }
     if options.serve {
@@ -244,12 +254,17 @@ fn frame(encoding: Encoding, channel: &str, payload_bytes: usize) -> Vec<u8> {
     let body = encode_publication(encoding, &publication).expect("the payload is JSON");
     let mut push = Vec::new();
     encode_publication_push(encoding, channel, &body, &mut push);
+    framed(encoding, &push)
+}
+
+/// A message as a server sends it.
+fn framed(encoding: Encoding, message: &[u8]) -> Vec<u8> {
     let opcode = match encoding {
         Encoding::Json => websocket::Opcode::Text,
         Encoding::Protobuf => websocket::Opcode::Binary,
     };
     let mut frame = Vec::new();
-    websocket::encode_frame(&mut frame, opcode, &push);
+    websocket::encode_frame(&mut frame, opcode, message);
     frame
 }
 

@@ -143,6 +143,22 @@ fn floors_of_requests_deliver_as_the_server_does() {
 }
 
 #[test]
+fn floors_of_clients_that_come_and_stay_let_them_in_and_ping_them() {
+    for protocol in ["json", "protobuf"] {
+        let connect = "connect --count 20 --concurrency 3 --windows 2 --floor --protocol";
+        let idle = "idle --connections 7 --subscribe-own --hold 2 --floor --floor-together 3 --protocol";
+        for (scenario, floor) in [(connect, "floor_cpu_per_connection_us"), (idle, "floor_cpu_per_ping_us")] {
+            let (report, status) = run(Fault::None, 0, &format!("{scenario} {protocol}"));
+            assert_eq!((report[floor].is_null(), status), (false, Some(0)), "{scenario}: {report}");
+            if scenario == idle {
+                // Two seconds with a ping in each.
+                assert!(report["floor_pings"].as_u64() >= Some(7), "{report}");
+            }
+        }
+    }
+}
+
+#[test]
 fn lost_deliveries_are_noticed() {
     check_all(Fault::Lose, "lost", "no scenario");
     check_noticed(Fault::Confess, (0, RECOVER), "lost");

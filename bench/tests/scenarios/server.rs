@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use ringcast_proto::client::{
-    ClientInfo, Command, Encoding, HistoryRequest, HistoryResult, PresenceResult, Publication, Push, PushBody, Reply,
-    ReplyResult, Request, SubscribeRequest, SubscribeResult, decode_commands, encode_reply,
+    ClientInfo, Command, ConnectResult, Encoding, HistoryRequest, HistoryResult, PresenceResult, Publication, Push,
+    PushBody, Reply, ReplyResult, Request, SubscribeRequest, SubscribeResult, decode_commands, encode_reply,
 };
 use ringcast_proto::http::{Head, Limits, parse_head, write_response};
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, Role};
@@ -155,7 +155,10 @@ fn serve_frame(shared: &Shared, client: &Client, frame: &[u8]) {
     for command in decode_commands(client.encoding, frame) {
         let Command { id, request } = command.expect("the tool sends commands");
         let result = match request.expect("the server does not ping") {
-            Request::Connect(_) => ReplyResult::Connect(Box::default()),
+            Request::Connect(_) => {
+                // It promises pings and sends none: what the floor sends is counted.
+                ReplyResult::Connect(Box::new(ConnectResult { ping: 1, pong: true, ..ConnectResult::default() }))
+            }
             Request::Subscribe(request) => return subscribe(shared, client, id, &request),
             Request::Publish(request) => {
                 let content = Publication { data: request.data, ..Publication::default() };
