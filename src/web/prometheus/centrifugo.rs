@@ -40,8 +40,6 @@ const PUBLICATIONS: &[u64] = &[0, 1, 2, 3, 5, 10, 20, 50, 100, 250, 500, 1_000, 
 const CALL: &[u64] =
     &[5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
-/// Every connection is one of these so far.
-
 /// Adds them all. `recent` is what quantiles are made of.
 pub fn add(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape, node: &Snapshot, recent: &Recent) {
     let has_summaries = !options.native_histograms;
