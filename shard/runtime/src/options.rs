@@ -129,6 +129,25 @@ pub struct Endpoints {
     pub assets: bool,
 }
 
+#[cfg(test)]
+impl Endpoints {
+    /// Everything on one port.
+    pub(crate) const ALL: Self = Self {
+        websocket: true,
+        http_stream: true,
+        sse: true,
+        uni_websocket: true,
+        uni_http_stream: true,
+        uni_sse: true,
+        emulation: true,
+        init: true,
+        http_api: true,
+        health: true,
+        prometheus: true,
+        assets: true,
+    };
+}
+
 /// Config group `websocket`.
 #[derive(Clone, Debug)]
 pub struct WebSocketOptions {
