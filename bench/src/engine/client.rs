@@ -419,7 +419,11 @@ impl Client {
             (Phase::Connecting, Reply::Result { id, result }) if id == CONNECT_ID => {
                 if let ReplyResult::Connect(connected) = result {
                     self.answers_pings = connected.pong;
-                    shared.ping_interval = (connected.ping > 0).then(|| Duration::from_secs(u64::from(connected.ping)));
+                    shared.ping_interval = interval(connected.ping);
+                    if matches!(self.wire, Wire::Stream(_)) {
+                        let (session, node) = (connected.session, connected.node);
+                        self.whereabouts = Some(Box::new(Whereabouts { session, node }));
+                    }
                 }
                 self.handle_connected(index, on);
                 Ok(())
