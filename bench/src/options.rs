@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringcast_proto::client::Encoding;
 
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::engine::Transport;
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::sources::{self, Sources};
 use crate::{compare, connect, fanout, floor, idle, latency, mixed, publish, recover, requests};
@@ -54,9 +56,15 @@ pub enum Scenario {
 /// Options of every scenario.
 #[derive(Args, Clone)]
 pub struct Common {
-    /// WebSocket endpoint.
-    #[arg(long, global = true, default_value = "ws://127.0.0.1:8000/connection/websocket")]
-    pub url: String,
+    /// Transport of the clients.
+    #[arg(long, global = true, value_enum, default_value = "websocket")]
+    pub transport: Transport,
+    /// Where clients connect: ws:// or, for streams, http:// [default: that of the transport at 127.0.0.1:8000].
+    #[arg(long, global = true)]
+    pub url: Option<String>,
+    /// Path by which clients of streams send commands and pongs, on the server of --url.
+    #[arg(long, global = true, value_name = "PATH", default_value = "/emulation")]
+    pub emulation: String,
     /// HTTP API, without the method.
     #[arg(long, global = true, default_value = "http://127.0.0.1:8000/api")]
     pub api: String,
@@ -105,6 +113,17 @@ pub struct Common {
 }
 
 impl Common {
+    /// Where clients connect.
+    pub fn endpoint(&self) -> Result<Endpoint, EndpointError> {
+        Endpoint::resolve(&self.url(), self.transport.scheme())
+    }
+
+    /// The same as it is written.
+    pub fn url(&self) -> String {
+        let default = || format!("{}://127.0.0.1:8000{}", self.transport.scheme(), self.transport.path());
+        self.url.clone().unwrap_or_else(default)
+    }
+
     /// Addresses to connect from; none where the system chooses.
     pub fn sources(&self) -> Vec<IpAddr> {
         self.source_addresses.iter().flat_map(|Sources(addresses)| addresses).copied().collect()
