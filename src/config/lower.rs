@@ -15,7 +15,7 @@ use ringcast_runtime::options::{
 use ringcast_runtime::placement::{PlacementOptions, parse_cpu_list};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode, SubscriptionType};
-use ringcast_state::options::{ClientOptions, NodeOptions, PersonalChannel, TokenOptions};
+use ringcast_state::options::{ClientOptions, DeflateOptions, NodeOptions, PersonalChannel, TokenOptions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +154,8 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         channel: channel(root.object("channel")),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
         node: NodeOptions { name, ..node },
+        websocket: deflate(root.object("websocket")),
+        uni_websocket: deflate(root.object("uni_websocket")),
         ..ringcast_state::Options::default()
     }
 }
@@ -205,9 +207,27 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
 fn websocket(websocket: View<'_>) -> WebSocketOptions {
     WebSocketOptions {
         handler_prefix: prefix(websocket),
-        message_size_limit: websocket.count("message_size_limit"),
+        message_size_limit: or_default(websocket.count("message_size_limit"), 65536),
+        compression: websocket.bool("compression"),
+        decompressed_message_size_limit: websocket.count("decompressed_message_size_limit"),
         write_timeout: websocket.duration("write_timeout"),
     }
+}
+
+/// For the clients of one of the two endpoints. A level that the reference does not know is 1, as it is there.
+fn deflate(websocket: View<'_>) -> DeflateOptions {
+    let compression_level = match websocket.int("compression_level") {
+        level @ 0..=9 => u8::try_from(level).expect("small"),
+        // What the reference takes for -1.
+        -1 => 6,
+        _ => 1,
+    };
+    DeflateOptions { compression_level, compression_min_size: websocket.count("compression_min_size") }
+}
+
+/// For keys of which the reference takes 0 for unset.
+fn or_default(value: usize, default: usize) -> usize {
+    if value == 0 { default } else { value }
 }
 
 fn uni_websocket(websocket: View<'_>) -> UniWebSocketOptions {

@@ -201,10 +201,10 @@ impl Client {
             return Err(Closed::Cut("endless upgrade response".to_owned()));
         }
         let parsed = websocket::check_response(&self.head, UPGRADE_KEY, &Limits::default());
-        let Some(length) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
+        let Some(upgraded) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
             return Ok(());
         };
-        let mut rest = std::mem::take(&mut self.head).split_off(length);
+        let mut rest = std::mem::take(&mut self.head).split_off(upgraded.head_len);
         self.phase = Phase::Connecting;
         if let Some(login) = &self.login {
             let connect = Rc::clone(&login.connect);

@@ -9,6 +9,7 @@ use crate::http::Site;
 use crate::http::exchange::{Gate, Step};
 use crate::http::origin::Cors;
 use crate::http::reply::Reply;
+use crate::options::WebSocketOptions;
 
 /// Sub-protocols we speak, and the encoding each means.
 const SUBPROTOCOLS: [(&str, Encoding); 2] =
@@ -37,7 +38,7 @@ pub fn upgrade(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'
             user: user(site, head),
             farewell: Farewell::Push,
         };
-        (subprotocol, site.options.websocket.message_size_limit, transport)
+        (subprotocol, &site.options.websocket, transport)
     })
 }
 
@@ -53,7 +54,7 @@ pub fn upgrade_uni(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> St
             user: user(site, head),
             farewell: if options.disable_disconnect_push { Farewell::None } else { Farewell::Push },
         };
-        (None, options.websocket.message_size_limit, transport)
+        (None, &options.websocket, transport)
     });
     let first = head.query().get("cf_connect").filter(|first| !first.is_empty());
     match step {
@@ -64,12 +65,12 @@ pub fn upgrade_uni(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> St
     }
 }
 
-/// `choose` says which of the sub-protocols is spoken, how long a message may be, and what the client machine is told.
-fn accept(
-    site: &Site,
+/// `choose` says which of the sub-protocols is spoken, what holds for the endpoint, and what the client machine is told.
+fn accept<'s>(
+    site: &'s Site,
     reply: &mut Reply<'_, '_>,
     gate: Gate<'_>,
-    choose: impl FnOnce(&Accepted) -> (Option<&'static str>, usize, Transport),
+    choose: impl FnOnce(&Accepted) -> (Option<&'static str>, &'s WebSocketOptions, Transport),
 ) -> Step<'static> {
     if !(gate.may_try)() {
         return reply.empty(503);
@@ -97,9 +98,16 @@ fn accept(
     if !(gate.has_room)() {
         return reply.empty(503);
     }
-    let (subprotocol, message_size_limit, transport) = choose(&accepted);
-    websocket::write_response(reply.out, &accepted.accept_key, subprotocol);
-    let decoder = Decoder::new(Role::Server, message_size_limit);
+    let (subprotocol, options, mut transport) = choose(&accepted);
+    let deflate = accepted.deflate.filter(|_| options.compression);
+    websocket::write_response(reply.out, &accepted.accept_key, subprotocol, deflate);
+    let mut decoder = Decoder::new(Role::Server, options.message_size_limit);
+    if let Some(deflate) = deflate {
+        decoder = decoder.with_deflate(options.decompressed_bytes_max());
+        if deflate.inflates_ours() {
+            transport.framing = Framing::WebSocketDeflated;
+        }
+    }
     Step::Upgrade(Upgrade { decoder, transport, first: None })
 }
 
