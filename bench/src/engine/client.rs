@@ -204,6 +204,12 @@ impl Client {
         let Some(upgraded) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
             return Ok(());
         };
+        if shared.session.compression && !upgraded.deflate {
+            return Err(Closed::Cut("the server does not compress, see its key websocket.compression".to_owned()));
+        }
+        if upgraded.deflate {
+            self.decoder = Decoder::new(Role::Client, MESSAGE_BYTES_MAX).with_deflate(MESSAGE_BYTES_MAX);
+        }
         let mut rest = std::mem::take(&mut self.head).split_off(upgraded.head_len);
         self.phase = Phase::Connecting;
         if let Some(login) = &self.login {
@@ -221,15 +227,18 @@ impl Client {
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(Role::Client, MESSAGE_BYTES_MAX));
+        let mut inflater = std::mem::take(&mut shared.inflater);
         let mut outcome = Ok(());
-        let decoded = decoder.decode(bytes, &mut |event| match self.handle_frame(index, event, shared, on) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(why) => {
-                outcome = Err(why);
-                ControlFlow::Break(())
-            }
-        });
+        let decoded =
+            decoder.decode_with(bytes, &mut inflater, &mut |event| match self.handle_frame(index, event, shared, on) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(why) => {
+                    outcome = Err(why);
+                    ControlFlow::Break(())
+                }
+            });
         self.decoder = decoder;
+        shared.inflater = inflater;
         if let Err(error) = decoded {
             return Err(Closed::Cut(format!("bad frame from the server: {error}")));
         }

@@ -43,6 +43,8 @@ pub struct Session {
     pub pong: Rc<[u8]>,
     /// Frame that says goodbye.
     pub goodbye: Rc<[u8]>,
+    /// The server must deflate.
+    pub compression: bool,
 }
 
 /// What one connection sends after the upgrade, as frames.
@@ -103,7 +105,15 @@ impl Session {
             upgrade: upgrade.into(),
             pong: frame(encoding, &message(encoding, &Command::default())),
             goodbye: goodbye.into(),
+            compression: false,
         }
+    }
+
+    /// For clients that want to have messages deflated.
+    pub fn with_compression(self) -> Self {
+        let mut upgrade = self.upgrade.to_vec();
+        websocket::offer_deflate(&mut upgrade);
+        Self { upgrade: upgrade.into(), compression: true, ..self }
     }
 
     /// A login with a token (empty for none) and a subscription.

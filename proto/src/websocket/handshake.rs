@@ -123,29 +123,24 @@ pub fn write_refusal(out: &mut Vec<u8>, status: u16, headers: &[(&str, &str)]) {
 
 /// Appends the request of a client. `key` is random and checked again in [`check_response`].
 pub fn write_request(out: &mut Vec<u8>, host: &str, target: &str, key: [u8; 16], subprotocol: Option<&str>) {
-    let subprotocol = subprotocol.map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
-    write_request_with(out, host, target, key, &subprotocol);
-}
-
-/// As [`write_request`], for a client that can inflate.
-pub fn write_deflate_request(out: &mut Vec<u8>, host: &str, target: &str, key: [u8; 16], subprotocol: Option<&str>) {
-    let offer = format!("Sec-WebSocket-Extensions: {}\r\n", extension::OFFER);
-    let subprotocol = subprotocol.map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
-    write_request_with(out, host, target, key, &(subprotocol + &offer));
-}
-
-fn write_request_with(out: &mut Vec<u8>, host: &str, target: &str, key: [u8; 16], more: &str) {
     let key = KEY_BASE64.encode(key);
+    let subprotocol = subprotocol.map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
     out.extend_from_slice(
         format!(
             "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{more}\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{subprotocol}\r\n"
         )
         .as_bytes(),
     );
 }
 
-/// Checks the server's answer to [`write_request`] or [`write_deflate_request`]. `None` when it is not complete.
+/// Adds to a whole request of [`write_request`] that messages may be deflated.
+pub fn offer_deflate(request: &mut Vec<u8>) {
+    request.truncate(request.len().saturating_sub(2));
+    request.extend_from_slice(format!("Sec-WebSocket-Extensions: {}\r\n\r\n", extension::OFFER).as_bytes());
+}
+
+/// Checks the server's answer to [`write_request`]. `None` when it is not complete.
 pub fn check_response(bytes: &[u8], key: [u8; 16], limits: &Limits) -> Result<Option<Upgraded>, HandshakeError> {
     let refuse = |status, reason| Err(HandshakeError { status, reason });
     let Ok(parsed) = parse_response(bytes, limits) else {
@@ -288,7 +283,8 @@ mod tests {
     #[test]
     fn client_and_server_agree_to_deflate() {
         let (mut request, mut response) = (Vec::new(), Vec::new());
-        write_deflate_request(&mut request, "localhost", "/", [7; 16], None);
+        write_request(&mut request, "localhost", "/", [7; 16], None);
+        offer_deflate(&mut request);
         let (head, _) = parse_head(&request, &Limits::default()).unwrap().unwrap();
         let accepted = accept(&head).unwrap();
         write_response(&mut response, &accepted.accept_key, None, accepted.deflate);

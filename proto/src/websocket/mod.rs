@@ -12,7 +12,7 @@ pub use deflate::{Deflater, Inflater};
 pub use extension::{Deflate, negotiate};
 pub use frame::Decoder;
 pub use handshake::{
-    Accepted, HandshakeError, Upgraded, accept, check_response, write_deflate_request, write_refusal, write_request,
+    Accepted, HandshakeError, Upgraded, accept, check_response, offer_deflate, write_refusal, write_request,
     write_response,
 };
 pub use header::{
