@@ -144,6 +144,51 @@ mod tests {
     use ringcast_proto::http::{Limits, parse_head};
     use std::sync::Arc;
 
+    /// What a request with this query and these header lines gets: sub-protocol, encoding and pings.
+    #[track_caller]
+    fn check_negotiation(query: &str, lines: &str, want: (Option<&str>, Encoding, Pings)) {
+        let request = format!(
+            "GET /{query} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+        );
+        let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
+        let (subprotocol, encoding) = choose(&websocket::accept(&head).unwrap(), &head);
+        assert_eq!((subprotocol, encoding, pings(&head)), want, "{request}");
+    }
+
+    /// T02, T03, T04: what the reference answered to the same requests.
+    #[test]
+    fn encoding_and_pings_are_negotiated_as_the_reference_does() {
+        use {Encoding::*, Pings::*};
+        let line = |names: &str| format!("Sec-WebSocket-Protocol: {names}\r\n");
+        for (query, names, want) in [
+            ("", "centrifuge-json", (Some("centrifuge-json"), Json, Messages)),
+            ("", "centrifuge-protobuf", (Some("centrifuge-protobuf"), Protobuf, Messages)),
+            ("", "other, a b,, centrifuge-json", (Some("centrifuge-json"), Json, Messages)),
+            ("", "centrifuge-protobuf, centrifuge-json", (Some("centrifuge-protobuf"), Protobuf, Messages)),
+            ("", "Centrifuge-Protobuf", (None, Json, Messages)),
+            ("", "centrifuge-protobuf;x", (None, Json, Messages)),
+            ("?format=protobuf", "centrifuge-json", (Some("centrifuge-json"), Protobuf, Messages)),
+            ("?format=json", "centrifuge-protobuf", (Some("centrifuge-protobuf"), Protobuf, Messages)),
+        ] {
+            check_negotiation(query, &line(names), want);
+        }
+        for (query, encoding, pings) in [
+            ("?format=protobuf", Protobuf, Messages),
+            ("?cf_protocol=protobuf", Protobuf, Messages),
+            ("?cf_protocol=protobuf&cf_protocol=json", Protobuf, Messages),
+            ("?format=json&format=protobuf", Json, Messages),
+            ("?format=Protobuf", Json, Messages),
+            ("?cf_ws_frame_ping_pong=true&format=protobuf", Protobuf, Frames),
+            ("?cf_ws_frame_ping_pong=1", Json, Messages),
+            ("?cf_ws_frame_ping_pong=TRUE", Json, Messages),
+        ] {
+            check_negotiation(query, "", (None, encoding, pings));
+        }
+        // A list may come on several lines; the reference reads the first alone.
+        check_negotiation("", &(line("other") + &line("centrifuge-json")), (Some("centrifuge-json"), Json, Messages));
+    }
+
     /// The user of a request with this header line.
     #[track_caller]
     fn check_user(configured: &str, line: &str, want: Option<&str>) {
