@@ -89,6 +89,9 @@ pub struct Common {
     /// Encoding of the clients.
     #[arg(long, global = true, value_enum, default_value = "json")]
     pub protocol: Protocol,
+    /// Ask the server to deflate what it sends (websocket.compression); a server that does not is an error.
+    #[arg(long, global = true)]
+    pub compression: bool,
     /// Bytes of a publication's data.
     #[arg(long, global = true, default_value_t = 128, value_parser = payload_bytes)]
     pub payload: usize,
@@ -187,6 +190,7 @@ mod tests {
     fn common_options_stand_before_or_after_the_scenario() {
         check("ringcast-bench fanout --payload 128 --subscribers 10", true);
         check("ringcast-bench --payload 128 --json fanout", true);
+        check("ringcast-bench fanout --compression", true);
         check("ringcast-bench compare --a http://a --b http://b fanout --subscribers 9 --a-pid 1 --patience 0.5", true);
         check("ringcast-bench --compare a.json b.json", true);
     }

@@ -15,7 +15,7 @@ use ringcast_runtime::options::{
 use ringcast_runtime::placement::{PlacementOptions, parse_cpu_list};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode, SubscriptionType};
-use ringcast_state::options::{ClientOptions, NodeOptions, PersonalChannel, TokenOptions};
+use ringcast_state::options::{ClientOptions, DeflateOptions, NodeOptions, PersonalChannel, TokenOptions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +154,8 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         channel: channel(root.object("channel")),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
         node: NodeOptions { name, ..node },
+        websocket: deflate(root.object("websocket")),
+        uni_websocket: deflate(root.object("uni_websocket")),
         ..ringcast_state::Options::default()
     }
 }
@@ -205,9 +207,27 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
 fn websocket(websocket: View<'_>) -> WebSocketOptions {
     WebSocketOptions {
         handler_prefix: prefix(websocket),
-        message_size_limit: websocket.count("message_size_limit"),
+        message_size_limit: or_default(websocket.count("message_size_limit"), 65536),
+        compression: websocket.bool("compression"),
+        decompressed_message_size_limit: websocket.count("decompressed_message_size_limit"),
         write_timeout: websocket.duration("write_timeout"),
     }
+}
+
+/// For the clients of one of the two endpoints. A level that the reference does not know is 1, as it is there.
+fn deflate(websocket: View<'_>) -> DeflateOptions {
+    let compression_level = match websocket.int("compression_level") {
+        level @ 1..=9 => u8::try_from(level).expect("small"),
+        // What the reference takes for -1.
+        -1 => 6,
+        _ => 1,
+    };
+    DeflateOptions { compression_level, compression_min_size: websocket.count("compression_min_size") }
+}
+
+/// For keys of which the reference takes 0 and less for unset.
+fn or_default(value: usize, default: usize) -> usize {
+    if value == 0 { default } else { value }
 }
 
 fn uni_websocket(websocket: View<'_>) -> UniWebSocketOptions {
@@ -443,7 +463,8 @@ mod tests {
             "shards": 3,
             "shard_placement": {"cpus": "5,0-1", "follow_interrupts": true},
             "shard_balance": {"disabled": true},
-            "websocket": {"handler_prefix": "/ws/", "message_size_limit": 100},
+            "websocket": {"handler_prefix": "/ws/", "message_size_limit": 100, "compression": true, "compression_level": 9},
+            "uni_websocket": {"compression_min_size": 200, "decompressed_message_size_limit": 300, "message_size_limit": 0},
             "http_api": {"handler_prefix": "/", "error_mode": "transport"},
             "client": {
                 "ping_interval": "-1s", "pong_timeout": "-2s",
@@ -461,8 +482,13 @@ mod tests {
         assert_eq!((runtime.shards, &*runtime.websocket.handler_prefix), (3, "/ws"));
         assert_eq!((runtime.websocket.message_size_limit, &*runtime.http_api.handler_prefix), (100, "/"));
         assert!(runtime.http_api.transport_errors);
+        assert!(runtime.websocket.compression && !runtime.uni_websocket.websocket.compression);
+        let uni = &runtime.uni_websocket.websocket;
+        assert_eq!((uni.message_size_limit, uni.decompressed_message_size_limit), (65536, 300));
         let state = state(&settings, node());
         assert_eq!(state.client.ping_interval, Duration::ZERO);
+        assert_eq!((state.websocket.compression_level, state.uni_websocket.compression_level), (9, 1));
+        assert_eq!((state.websocket.compression_min_size, state.uni_websocket.compression_min_size), (0, 200));
         assert_eq!(state.subscription_token.expect("enabled").hmac_secret_key, "sub");
         assert_eq!(state.node.name, "host_8000");
         let chat = &state.channel.namespaces["chat"];
@@ -470,6 +496,15 @@ mod tests {
         assert_eq!(chat.force_recovery_mode, RecoveryMode::Cache);
         assert_eq!(chat.publication_data_format, Some(DataFormat::Json));
         assert_eq!(chat.allowed_delta_types, [DeltaType::Fossil]);
+    }
+
+    #[test]
+    fn compression_levels_are_those_of_the_reference() {
+        // 0 is taken for unset, in every key.
+        for (level, want) in [(-3, 1), (-2, 1), (-1, 6), (0, 1), (1, 1), (9, 9), (10, 1)] {
+            let state = state(&settings(json!({"websocket": {"compression_level": level}})), node());
+            assert_eq!(state.websocket.compression_level, want, "{level}");
+        }
     }
 
     /// Port and endpoints of each listener: websocket, API, health, assets.

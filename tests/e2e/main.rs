@@ -10,6 +10,7 @@ mod browser;
 mod bystander;
 mod client;
 mod cut;
+mod deflate;
 mod http;
 mod key_server;
 mod late;

@@ -257,10 +257,17 @@ impl Client {
             return Err(Closed::Cut("endless upgrade response".to_owned()));
         }
         let parsed = websocket::check_response(&self.head, UPGRADE_KEY, &Limits::default());
-        let Some(length) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
+        let Some(upgraded) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
             return Ok(());
         };
-        let mut rest = std::mem::take(&mut self.head).split_off(length);
+        if shared.session.compression && !upgraded.deflate {
+            return Err(Closed::Cut("the server does not compress, see its key websocket.compression".to_owned()));
+        }
+        if upgraded.deflate {
+            let decoder = Decoder::new(Role::Client, MESSAGE_BYTES_MAX).with_deflate(MESSAGE_BYTES_MAX);
+            self.wire = Wire::Frames(decoder);
+        }
+        let mut rest = std::mem::take(&mut self.head).split_off(upgraded.head_len);
         self.phase = Phase::Connecting;
         if let Some(login) = &self.login {
             let connect = Rc::clone(&login.first);
@@ -277,15 +284,18 @@ impl Client {
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
         let Wire::Frames(mut decoder) = std::mem::replace(&mut self.wire, Wire::frames()) else { return Ok(()) };
+        let mut inflater = std::mem::take(&mut shared.inflater);
         let mut outcome = Ok(());
-        let decoded = decoder.decode(bytes, &mut |event| match self.handle_frame(index, event, shared, on) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(why) => {
-                outcome = Err(why);
-                ControlFlow::Break(())
-            }
-        });
+        let decoded =
+            decoder.decode_with(bytes, &mut inflater, &mut |event| match self.handle_frame(index, event, shared, on) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(why) => {
+                    outcome = Err(why);
+                    ControlFlow::Break(())
+                }
+            });
         self.wire = Wire::Frames(decoder);
+        shared.inflater = inflater;
         if let Err(error) = decoded {
             return Err(Closed::Cut(format!("bad frame from the server: {error}")));
         }

@@ -53,6 +53,8 @@ pub struct Session {
     target: String,
     /// Target of what clients of streams say.
     emulation: String,
+    /// The server must deflate.
+    pub compression: bool,
 }
 
 /// What one connection sends at first.
@@ -148,7 +150,15 @@ impl Session {
             authority: endpoint.authority.clone(),
             target: endpoint.target.clone(),
             emulation: emulation.to_owned(),
+            compression: false,
         }
+    }
+
+    /// For clients that want to have messages deflated.
+    pub fn with_compression(self) -> Self {
+        let mut upgrade = self.upgrade.to_vec();
+        websocket::offer_deflate(&mut upgrade);
+        Self { upgrade: upgrade.into(), compression: true, ..self }
     }
 
     /// A login with a token (empty for none) and a subscription.

@@ -26,6 +26,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use ringcast_proto::client::ReplyResult;
+use ringcast_proto::websocket::Inflater;
 use slab::Slab;
 
 pub use answer::{Answer, Recovered};
@@ -124,6 +125,8 @@ struct Shared {
     reader: Reader,
     answers: Answers,
     session: Session,
+    /// For the messages of all clients.
+    inflater: Inflater,
     origin: Instant,
     received: Received,
     ping_interval: Option<Duration>,
@@ -163,7 +166,8 @@ impl Engine {
                 errands: Vec::new(),
                 reader: Reader::new(common.payload),
                 answers: Answers::default(),
-                session,
+                session: if common.compression { session.with_compression() } else { session },
+                inflater: Inflater::default(),
                 origin: Instant::now(),
                 received: Received::default(),
                 ping_interval: None,

@@ -68,7 +68,7 @@ impl Stream {
     }
 
     /// What is handed over together: all messages, or those of one event after the other.
-    pub fn frames<'a>(framing: Framing, body: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub fn frames(framing: Framing, body: &[u8]) -> impl Iterator<Item = &[u8]> {
         let mut rest = body;
         std::iter::from_fn(move || {
             while !rest.is_empty() {

@@ -92,7 +92,7 @@ fn upgraded(request: &[u8]) -> Vec<u8> {
     let accepted = websocket::accept(&head).expect("and asks for an upgrade");
     let subprotocol = accepted.subprotocols.first().map(String::as_str);
     let mut answer = Vec::new();
-    websocket::write_response(&mut answer, &accepted.accept_key, subprotocol);
+    websocket::write_response(&mut answer, &accepted.accept_key, subprotocol, accepted.deflate);
     answer
 }
 

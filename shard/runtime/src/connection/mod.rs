@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ringcast_proto::websocket::Decoder;
+use ringcast_proto::websocket::{Decoder, Inflater};
 use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Shard, Time, TransportKind};
 
 use crate::clock::Clock;
@@ -44,6 +44,8 @@ pub(crate) struct Connections {
     site: Site,
     counters: Arc<Counters>,
     pages: PageDesk,
+    /// For all clients: nothing of one message is needed for the next.
+    inflater: Inflater,
     /// What the loop counts, too.
     pub metrics: LoopMetrics,
     shard: usize,
@@ -144,6 +146,7 @@ impl Connections {
             site: Site::new(options),
             counters,
             pages,
+            inflater: Inflater::default(),
             metrics: LoopMetrics::default(),
             shard,
             clock,
