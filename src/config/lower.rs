@@ -194,11 +194,11 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
         let endpoints = Endpoints { http_api, health: inside.health, prometheus: inside.prometheus, ..outside };
-        return vec![ListenerOptions { listen: external, endpoints }];
+        return vec![ListenerOptions { listen: external, endpoints, tls: None }];
     }
     vec![
-        ListenerOptions { listen: external, endpoints: outside },
-        ListenerOptions { listen: internal, endpoints: inside },
+        ListenerOptions { listen: external, endpoints: outside, tls: None },
+        ListenerOptions { listen: internal, endpoints: inside, tls: None },
     ]
 }
 

@@ -46,13 +46,18 @@ impl Connections {
                 let Some(connection) = self.get_mut(id) else { return };
                 if leaving && connection.output.is_none() {
                     connection.sending = true;
-                    io.sockets.send_last(id.into(), bytes);
+                    self.send_to_socket(io, id, bytes, true);
                     self.close_behind_last(io, id);
                 } else {
                     self.start_send(io, id, bytes);
                 }
             }
-            None if leaving => self.close_behind_last(io, id),
+            None if leaving => {
+                if let Some(records) = self.farewell(io, id) {
+                    io.sockets.send_last(id.into(), records);
+                }
+                self.close_behind_last(io, id);
+            }
             None => {}
         }
     }
@@ -64,7 +69,7 @@ impl Connections {
             return self.send_carried(io, id, bytes);
         }
         connection.sending = true;
-        io.sockets.send(id.into(), bytes);
+        self.send_to_socket(io, id, bytes, false);
     }
 
     fn next_write(&mut self, io: &mut Io<'_>, id: ConnectionId) -> Option<SendBytes> {
@@ -119,6 +124,10 @@ impl Connections {
             return;
         };
         connection.sending = false;
+        if self.send_records(io, id) {
+            return;
+        }
+        let Some(connection) = self.get_mut(id) else { return };
         let was_blocked = std::mem::take(&mut connection.blocked);
         let leaving = connection.phase == Phase::Leaving;
         let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
