@@ -7,6 +7,7 @@ mod jwks;
 mod log;
 mod run;
 mod systemd;
+mod tls;
 mod utc;
 mod web;
 

@@ -54,7 +54,11 @@ impl Tls {
 
     /// Configurations of new handshakes, in the order of the listeners.
     pub fn set_listeners(&mut self, listeners: &[Option<TlsOptions>]) {
-        self.listeners = listeners.to_vec();
+        for (now, new) in self.listeners.iter_mut().zip(listeners) {
+            if now.is_some() && new.is_some() {
+                now.clone_from(new);
+            }
+        }
         self.certificates_changed();
     }
 
