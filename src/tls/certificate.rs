@@ -46,8 +46,9 @@ impl Certificate {
     ) -> Result<Self, String> {
         let first = chain.first().ok_or("cert_pem holds no certificate")?;
         let validity = Validity::of(first).ok_or("cert_pem holds something that is no certificate of X.509")?;
-        let signing = ring::sign::any_supported_type(key)
-            .map_err(|error| format!("key_pem holds a key that cannot be used ({error}), expected ECDSA P-256 or P-384, RSA or Ed25519"))?;
+        let signing = ring::sign::any_supported_type(key).map_err(|error| {
+            format!("key_pem holds a key that cannot be used ({error}), expected ECDSA P-256 or P-384, RSA or Ed25519")
+        })?;
         let certified = CertifiedKey::new(chain, signing);
         match certified.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
@@ -108,7 +109,9 @@ fn key(value: &str) -> Result<PrivateKeyDer<'static>, String> {
     }
     let bytes = pem::load(value)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
-        PemError::NoItemsFound => "holds no private key, expected -----BEGIN PRIVATE KEY----- without a password".to_owned(),
+        PemError::NoItemsFound => {
+            "holds no private key, expected -----BEGIN PRIVATE KEY----- without a password".to_owned()
+        }
         error => format!("holds broken PEM ({error})"),
     })
 }

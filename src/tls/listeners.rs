@@ -56,7 +56,11 @@ pub fn certificates(root: View<'_>) -> Vec<(String, Result<Certificate, String>)
 
 impl Listeners {
     /// TLS of each listener, in their order. Fails as `check` does.
-    pub fn make(&mut self, settings: &Settings, listeners: &[ListenerOptions]) -> Result<Vec<Option<TlsOptions>>, String> {
+    pub fn make(
+        &mut self,
+        settings: &Settings,
+        listeners: &[ListenerOptions],
+    ) -> Result<Vec<Option<TlsOptions>>, String> {
         let http = settings.view().object("http_server");
         let mut credentials = HashMap::new();
         for name in OBJECTS.into_iter().filter(|name| http.object(name).bool("enabled")) {

@@ -42,7 +42,7 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         return None;
     }
     let (length, rest) = match short {
-        0..0x80 => (usize::from(short), rest),
+        0..=0x7f => (usize::from(short), rest),
         0x81..=0x84 => {
             let (long, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
             (long.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)

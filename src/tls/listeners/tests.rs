@@ -17,7 +17,12 @@ fn pair(until_year: i32) -> (String, String) {
 }
 
 fn pem(what: &str, der: &[u8]) -> String {
-    let lines: Vec<_> = BASE64_STANDARD.encode(der).as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    let lines: Vec<_> = BASE64_STANDARD
+        .encode(der)
+        .as_bytes()
+        .chunks(64)
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect();
     format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
 }
 

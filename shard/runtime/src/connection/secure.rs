@@ -105,6 +105,11 @@ impl Connections {
         true
     }
 
+    /// Requests cannot have come yet, and the time for the first head runs.
+    pub(super) fn is_handshaking(&mut self, id: ConnectionId) -> bool {
+        self.tls.session(id.slot).is_some_and(|session| matches!(session.stage(), Stage::Fresh | Stage::Handshaking))
+    }
+
     /// Hands a write to the ring.
     #[inline]
     pub(super) fn send_to_socket(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: SendBytes, last: bool) {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use ringcast_proto::codes::Disconnect;
 use ringcast_state::{ConnectionId, Frame, Frames, Shard, TransportKind};
 
+use super::deadline::HEAD_TIMEOUT;
 use super::{Connections, Io, Phase, Protocol, batch};
 use crate::uring::SendBytes;
 
@@ -127,13 +128,17 @@ impl Connections {
         if self.send_records(io, id) {
             return;
         }
+        let is_handshaking = self.is_handshaking(id);
         let Some(connection) = self.get_mut(id) else { return };
         let was_blocked = std::mem::take(&mut connection.blocked);
         let leaving = connection.phase == Phase::Leaving;
         let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
-        let http = matches!(connection.protocol, Protocol::Http(_));
+        let http = matches!(connection.protocol, Protocol::Http(_)) && !is_handshaking;
         if was_blocked && !leaving {
-            self.clear_deadline(id);
+            match is_handshaking {
+                true => self.set_deadline(id, io.now.at + HEAD_TIMEOUT),
+                false => self.clear_deadline(id),
+            }
         }
         let more = through && io.shard.handle_flushed(id);
         if more || !through || leaving {

@@ -445,7 +445,11 @@ mod tests {
             prometheus: true,
             assets: true,
         };
-        options.listeners.push(ListenerOptions { listen: Listen { address: String::new(), port: 0 }, endpoints, tls: None });
+        options.listeners.push(ListenerOptions {
+            listen: Listen { address: String::new(), port: 0 },
+            endpoints,
+            tls: None,
+        });
         options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
         Site::new(Arc::new(options))
     }
