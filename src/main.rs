@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod control;
 mod jwks;
 mod log;
 mod run;

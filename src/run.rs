@@ -2,6 +2,7 @@
 
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
+use crate::control::acme;
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
 use crate::systemd::{Handed, Service};
@@ -20,6 +21,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -101,7 +103,8 @@ fn serve(
 
     let program = lower::program(settings);
     let mut runtime = lower::runtime(settings);
-    let mut tls = tls::Listeners::default();
+    let automatic = lower::acme(settings).map(acme::Store::new);
+    let mut tls = tls::Listeners::new(automatic.clone());
     give_tls(&mut tls, settings, &mut runtime).map_err(|error| Fatal::new("error validating config", error))?;
     let handed = handed_sockets(handed, runtime.listeners.len())?;
     let node = node(settings)?;
@@ -119,6 +122,9 @@ fn serve(
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
     let mut pool =
         Pool::start_on(runtime.clone(), state, &handed).map_err(|error| Fatal::new("error starting shards", error))?;
+    if let Some(store) = automatic {
+        start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
+    }
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     start_pages(&mut pool, program.prometheus, dropped_lines)
         .map_err(|error| Fatal::new("error starting metrics", error))?;
@@ -142,6 +148,12 @@ fn serve(
         true => Ok(()),
         false => Err(Fatal { message: "shutdown timeout reached", cause: None }),
     }
+}
+
+/// Has certificates obtained and renewed.
+fn start_acme(pool: &Pool, store: Arc<acme::Store>) -> io::Result<()> {
+    let listener = acme::Listener::bind(&store)?;
+    acme::start(store, listener, pool.certificate_line())
 }
 
 /// Gives the listeners their certificates.

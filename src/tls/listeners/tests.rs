@@ -81,4 +81,12 @@ fn what_is_wrong_is_said_with_its_key() {
         json!({"internal_tls": {"enabled": true, "cert_pem": cert, "key_pem": key, "client_ca_pem": key}}),
         "http_server.internal_tls.client_ca_pem holds no certificate",
     );
+    check_error(
+        json!({"tls_autocert": {"enabled": true, "directory_url": "http://a"}}),
+        "http_server.tls_autocert.directory_url is \"http://a\", expected an address with https://",
+    );
+    check_error(
+        json!({"tls_autocert": {"enabled": true, "http": true, "http_addr": "80"}}),
+        "http_server.tls_autocert.http_addr is \"80\", expected HOST:PORT or :PORT",
+    );
 }
