@@ -3,6 +3,7 @@
 
 use super::settings::{Settings, View};
 use crate::cli::VERSION;
+use crate::control::acme::AcmeOptions;
 use crate::web::PrometheusOptions;
 use regex::Regex;
 use ringcast_proto::codes::Disconnect;
@@ -92,6 +93,21 @@ fn endpoint(token: View<'_>) -> Option<Endpoint> {
     let template = token.text("jwks_public_endpoint");
     let allow_private_addresses = token.bool("jwks_allow_private_addresses");
     (!template.is_empty()).then(|| Endpoint::parse(template, allow_private_addresses).expect("validated"))
+}
+
+/// Certificates by ACME; none unless they are asked for.
+pub fn acme(settings: &Settings) -> Option<AcmeOptions> {
+    let automatic = settings.view().object("http_server").object("tls_autocert");
+    let text = |name: &str| automatic.text(name).to_owned();
+    automatic.bool("enabled").then(|| AcmeOptions {
+        host_whitelist: owned(automatic.texts("host_whitelist")),
+        cache_dir: text("cache_dir"),
+        email: text("email"),
+        server_name: text("server_name"),
+        http_addr: automatic.bool("http").then(|| text("http_addr")),
+        directory_url: text("directory_url"),
+        directory_ca_file: text("directory_ca_file"),
+    })
 }
 
 /// Options of the threads that serve connections.
@@ -196,11 +212,11 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
         let endpoints = Endpoints { http_api, health: inside.health, prometheus: inside.prometheus, ..outside };
-        return vec![ListenerOptions { listen: external, endpoints }];
+        return vec![ListenerOptions { listen: external, endpoints, tls: None }];
     }
     vec![
-        ListenerOptions { listen: external, endpoints: outside },
-        ListenerOptions { listen: internal, endpoints: inside },
+        ListenerOptions { listen: external, endpoints: outside, tls: None },
+        ListenerOptions { listen: internal, endpoints: inside, tls: None },
     ]
 }
 

@@ -21,5 +21,6 @@ mod server;
 mod shards;
 mod stream;
 mod streams;
+mod tls;
 mod tokens;
 mod transports;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::balance::BalanceOptions;
 use crate::listen::Listen;
 use crate::placement::PlacementOptions;
+use crate::tls::TlsOptions;
 use crate::uring::UringOptions;
 
 /// Everything the runtime must know; fixed while it runs.
@@ -98,6 +99,8 @@ pub struct ListenerOptions {
     pub listen: Listen,
     /// What is served.
     pub endpoints: Endpoints,
+    /// `None`: without TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 /// Endpoints of a port; anything else is 404.

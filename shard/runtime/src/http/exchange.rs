@@ -432,7 +432,8 @@ mod tests {
         options.http_api.key = "k".into();
         options.http_api.body_size_limit = 20;
         let endpoints = Endpoints::ALL;
-        options.listeners.push(ListenerOptions { listen: Listen { address: String::new(), port: 0 }, endpoints });
+        let listen = Listen { address: String::new(), port: 0 };
+        options.listeners.push(ListenerOptions { listen, endpoints, tls: None });
         options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
         Site::new(Arc::new(options))
     }
