@@ -55,20 +55,29 @@ impl Authority {
 
     /// How a client speaks that trusts this authority; `with` shows who it is.
     pub fn client(&self, versions: &[&'static SupportedProtocolVersion], with: Option<&Pair>) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("an authority");
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_protocol_versions(versions).expect("versions").with_root_certificates(roots);
-        let mut config = match with {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let key = PrivateKeyDer::try_from(pair.key.clone()).expect("a key");
-                builder.with_client_auth_cert(vec![pair.certificate.clone()], key).expect("a pair")
-            }
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Arc::new(config)
+        trusting(&self.certificate, versions, with)
     }
+}
+
+/// How a client speaks that trusts an authority.
+pub fn trusting(
+    authority: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+    with: Option<&Pair>,
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).expect("an authority");
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_protocol_versions(versions).expect("versions").with_root_certificates(roots);
+    let mut config = match with {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let key = PrivateKeyDer::try_from(pair.key.clone()).expect("a key");
+            builder.with_client_auth_cert(vec![pair.certificate.clone()], key).expect("a pair")
+        }
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 impl Pair {

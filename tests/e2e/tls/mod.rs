@@ -1,5 +1,6 @@
 //! TLS of the ports, with the real binary and clients of rustls.
 
+mod acme;
 mod authority;
 
 use std::io::{Read, Write};
