@@ -101,7 +101,10 @@ impl Connections {
             return false;
         }
         connection.sending = true;
-        io.sockets.send(id.into(), SendBytes::Owned(session.take_records()));
+        // Into a buffer of the pool: one that comes from elsewhere would stay there once it is sent, a kilobyte of each handshake.
+        let mut records = io.sockets.take_buffer();
+        records.extend_from_slice(&session.take_records());
+        io.sockets.send(id.into(), SendBytes::Owned(records));
         true
     }
 

@@ -20,7 +20,8 @@ pub use options::{ACME_PROTOCOL, Credentials, OnDemand, Readiness, Sessions, Tls
 pub(crate) use session::{Heard, Session, Stage};
 
 /// Handshakes begun in one turn of the loop take no longer than this, and one more: a storm of them must not hold up the
-/// messages of everybody else. Measured, one takes 0.4 ms with a P-256 key and 1 ms with RSA of 2048 bits.
+/// messages of everybody else. Measured with `openssl s_time -new`, a connection with one costs 0.20 ms of CPU with a P-256 key
+/// and 0.55 ms with RSA of 2048 bits; resumed, 0.10 ms (`ringcast-bench connect`, 143 µs against 38 µs without TLS).
 pub(crate) const HANDSHAKES_PER_TURN: Duration = Duration::from_millis(1);
 
 /// Handshakes of a shard that wait for a certificate which is being obtained; more fail at once.
