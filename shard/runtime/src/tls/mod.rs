@@ -2,7 +2,8 @@
 //! sends is decrypted before anything else sees it, and what is written is encrypted as it goes to the ring.
 //!
 //! Only connections of listeners with TLS have a session here; the others pay for none of it, and their table entries
-//! do not grow. An idle session is what rustls keeps of it, 3.4 KiB, and no buffer.
+//! do not grow. An idle session is what rustls keeps of it and no buffer: measured (`ringcast-bench idle`), each connection beyond
+//! the first 4000 takes 4.9 KB resident with its subscription, 3.5 of them for TLS.
 
 mod options;
 mod record;
