@@ -1,7 +1,8 @@
 // Plays the official JavaScript client over one transport after the other in a headless Chromium: connect, receive, be answered,
 // lose the connection, recover. Prints `ok TRANSPORT` for each.
 // The environment says where: E2E_PAGE (any page of the server), E2E_API, E2E_API_KEY, E2E_CHROMIUM (path of the browser),
-// E2E_TRANSPORTS (JSON: a list of {name, transport, endpoint, emulation}), E2E_SCRIPTS (JSON: script files for the page).
+// E2E_TRANSPORTS (JSON: a list of {name, transport, endpoint, emulation, options, via, files}; `via` is the name that the client must
+// give to its connection, `files` is {address: file} for what the page may load), E2E_SCRIPTS (JSON: script files for the page).
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
@@ -53,10 +54,14 @@ async function seen(tab, data) {
 async function check(browser, transport) {
   const tab = await browser.newPage();
   tab.setDefaultTimeout(PATIENCE);
+  for (const [address, path] of Object.entries(transport.files ?? {})) {
+    await tab.route(address, (route) => route.fulfill({ path }));
+  }
   await tab.goto(E2E_PAGE);
   for (const path of scripts) await tab.addScriptTag({ path });
   const channel = `chat:${crypto.randomUUID()}`;
   await tab.evaluate(open, { transport, channel, patience: PATIENCE });
+  if (transport.via) assert.equal(await tab.evaluate(() => client._transport.subName()), transport.via);
   await publish(channel, { n: 1 });
   await seen(tab, { n: 1 });
   await tab.evaluate(() => sub.publish({ n: 2 }));

@@ -7,6 +7,7 @@ mod close;
 mod deadline;
 mod read;
 mod secure;
+mod sockjs;
 mod write;
 
 use std::collections::VecDeque;
@@ -23,9 +24,11 @@ use crate::http::exchange::Exchange;
 use crate::metrics::LoopMetrics;
 use crate::options::Options;
 use crate::pool::Counters;
+use crate::sockjs::Desk;
 use crate::table::Table;
 use crate::tls::Tls;
 use crate::transport::page::{Delivery, PageAnswer, PageDesk};
+use crate::transport::sockjs::Relay;
 use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
 
@@ -49,6 +52,7 @@ pub(crate) struct Connections {
     pages: PageDesk,
     /// For all clients: nothing of one message is needed for the next.
     inflater: Inflater,
+    sessions: Desk,
     /// What the loop counts, too.
     pub metrics: LoopMetrics,
     shard: usize,
@@ -107,10 +111,14 @@ enum Protocol {
     None,
     Http(Box<Http>),
     WebSocket(Decoder),
+    /// WebSocket whose messages are frames of SockJS.
+    Framed(Decoder),
     /// A response without end.
     Stream(Box<Stream>),
     /// What stands in for a socket.
     Carried(Box<dyn Carrier>),
+    /// A response that goes on with what a session of SockJS says.
+    Relay(Box<Relay>),
 }
 
 /// Requests and what came of the next one.
@@ -142,7 +150,14 @@ impl Connection {
 }
 
 impl Connections {
-    pub fn new(options: Arc<Options>, counters: Arc<Counters>, pages: PageDesk, shard: usize, clock: Clock) -> Self {
+    pub fn new(
+        options: Arc<Options>,
+        counters: Arc<Counters>,
+        pages: PageDesk,
+        sessions: Desk,
+        shard: usize,
+        clock: Clock,
+    ) -> Self {
         Self {
             table: Table::new(|| Connection::FREE),
             deadlines: Deadlines::default(),
@@ -151,6 +166,7 @@ impl Connections {
             counters,
             pages,
             inflater: Inflater::default(),
+            sessions,
             metrics: LoopMetrics::default(),
             shard,
             clock,

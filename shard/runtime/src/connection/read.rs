@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
-use ringcast_state::{ApiCallId, ConnectionId, Shard, Transport};
+use ringcast_state::{ApiCallId, ConnectionId, Framing, Shard, Transport};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
@@ -43,7 +43,11 @@ impl Connections {
         let mut protocol = std::mem::take(&mut connection.protocol);
         match &mut protocol {
             Protocol::WebSocket(decoder) => {
-                self.decode(io, id, decoder, bytes);
+                self.decode(io, id, decoder, bytes, false);
+                self.put_back(id, protocol);
+            }
+            Protocol::Framed(decoder) => {
+                self.decode(io, id, decoder, bytes, true);
                 self.put_back(id, protocol);
             }
             Protocol::Http(http) => {
@@ -53,7 +57,7 @@ impl Connections {
                 self.put_back(id, protocol);
             }
             // A client that sends more requests waits for the end of this one.
-            Protocol::Stream(_) | Protocol::Carried(_) => self.put_back(id, protocol),
+            Protocol::Stream(_) | Protocol::Carried(_) | Protocol::Relay(_) => self.put_back(id, protocol),
             Protocol::None => {}
         }
     }
@@ -64,13 +68,14 @@ impl Connections {
         }
     }
 
-    /// Frames of a client.
-    fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
+    /// Frames of a client; `framed`: their messages are frames of SockJS.
+    fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8], framed: bool) {
         let (mut pongs, mut goodbye) = (Vec::new(), None);
         let inflater = &mut self.inflater;
         let decoded = catch_unwind(AssertUnwindSafe(|| {
             decoder.decode_with(bytes, inflater, &mut |event| {
                 match event {
+                    Event::Text(message) | Event::Binary(message) if framed => Self::unframe(io, id, message),
                     Event::Text(message) | Event::Binary(message) => io.shard.handle_frame(io.now, id, message),
                     Event::Ping(payload) => websocket::encode_frame(&mut pongs, Opcode::Pong, payload),
                     Event::Pong(_) => io.shard.handle_pong(id),
@@ -205,6 +210,11 @@ impl Connections {
                         return Served::Http;
                     }
                 }
+                Step::Session { session, ask } => {
+                    let Some(call) = self.next_call(id) else { return Served::Leave };
+                    http.exchange.attach(self.ask_session(io, call, session, ask));
+                    return Served::Http;
+                }
                 Step::Page { page, accept } => {
                     let Some(call) = self.next_call(id) else { return Served::Leave };
                     if self.pages.ask(call, page, accept) {
@@ -262,12 +272,16 @@ impl Connections {
     /// The connection speaks the client protocol from now on; frames may have come with the request.
     fn open(&mut self, io: &mut Io<'_>, id: ConnectionId, upgrade: Upgrade, frames: &mut [u8]) -> Protocol {
         let Upgrade { mut decoder, transport, first } = upgrade;
+        let framed = transport.framing == Framing::SockJs;
         self.begin_client(io, id, transport);
+        if framed {
+            self.begin_frames(io, id);
+        }
         if let Some(first) = first {
             self.handle_frame(io, id, &first);
         }
-        self.decode(io, id, &mut decoder, frames);
-        Protocol::WebSocket(decoder)
+        self.decode(io, id, &mut decoder, frames, framed);
+        if framed { Protocol::Framed(decoder) } else { Protocol::WebSocket(decoder) }
     }
 
     /// The response is a stream from now on.

@@ -134,9 +134,16 @@ impl Connections {
         let leaving = connection.phase == Phase::Leaving;
         let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
         let http = matches!(connection.protocol, Protocol::Http(_)) && !is_handshaking;
+        let framed = matches!(connection.protocol, Protocol::Framed(_));
+        if let Protocol::Relay(relay) = &connection.protocol
+            && connection.output.is_none()
+        {
+            relay.attachment.written();
+        }
         if was_blocked && !leaving {
             match is_handshaking {
                 true => self.set_deadline(id, io.now.at + HEAD_TIMEOUT),
+                false if framed => self.await_silence(io, id),
                 false => self.clear_deadline(id),
             }
         }
