@@ -88,7 +88,7 @@ fn python_client_works_on_one_and_two_shards() {
 fn javascript_client_works_deflated() {
     let mut config = config(free_port());
     config["websocket"] = json!({"compression": true});
-    check_on(&Server::start_with(4, &config), javascript(), 4, ALL);
+    check_on(&Server::start_with(4, &config), javascript(), ALL);
 }
 
 /// A program that takes names of scenarios as arguments and the rest from its environment.
@@ -99,15 +99,15 @@ struct Script {
 
 #[track_caller]
 fn check(script: Script, shards: u16, scenarios: &[&str]) {
-    check_on(&Server::start(shards), script, shards, scenarios);
+    check_on(&Server::start(shards), script, scenarios);
 }
 
 #[track_caller]
-fn check_on(server: &Server, script: Script, shards: u16, scenarios: &[&str]) {
+fn check_on(server: &Server, script: Script, scenarios: &[&str]) {
     for protocol in PROTOCOLS {
         let relay = Relay::start(server.address());
         let url = format!("ws://{}/connection/websocket", relay.address);
-        play(&script, &server, &relay, scenarios, &[("E2E_URL", &url), ("E2E_PROTOCOL", protocol)]);
+        play(&script, server, &relay, scenarios, &[("E2E_URL", &url), ("E2E_PROTOCOL", protocol)]);
     }
 }
 
