@@ -370,7 +370,9 @@ class Stage {
   client(options = {}) {
     const transports = E2E_SOCKJS ? [{ transport: 'sockjs', endpoint: E2E_URL }] : E2E_URL;
     const client = new Client(transports, {
-      websocket: WebSocket, sockjs: SockJS, sockjsOptions: { transports: [E2E_SOCKJS] }, minReconnectDelay: 50, maxReconnectDelay: 200, timeout: PATIENCE, ...options,
+      websocket: WebSocket, sockjs: SockJS, sockjsOptions: { transports: [E2E_SOCKJS] },
+      // In Node the SockJS client does not see that a response breaks off: the missing pings must tell.
+      maxServerPingDelay: E2E_SOCKJS ? 2000 : 10000, minReconnectDelay: 50, maxReconnectDelay: 200, timeout: PATIENCE, ...options,
     });
     this.clients.push(client);
     return client;
