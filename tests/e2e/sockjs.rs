@@ -257,6 +257,7 @@ fn stream_ends_at_its_limit_and_the_next_one_goes_on() {
         server.signal(Signal::TERM);
         let last = std::iter::from_fn(|| stream.line()).last();
         assert_eq!(last.as_deref(), Some(r#"c[3001,"shutdown"]"#));
+        assert!(server.wait().status.success());
     }
 }
 

@@ -62,8 +62,7 @@ impl Connections {
             (_, TransportKind::UniWebSocket) if options.uni_websocket.disable_closing_handshake => None,
             (_, kind) => {
                 let close = close_frame(why)?;
-                let message =
-                    if let Protocol::Framed(_) = connection.protocol { close_message(why) } else { Vec::new() };
+                let message = if connection.framed { close_message(why) } else { Vec::new() };
                 self.metrics.closes.count((kind, why.code));
                 Some([message, close].concat())
             }

@@ -107,7 +107,7 @@ impl Connections {
             Phase::Open if connection.blocked => self.write_expired(io, id),
             Phase::Open => match connection.protocol {
                 Protocol::Http(_) => self.leave(io, id, None),
-                Protocol::Framed(_) => self.beat(io, id),
+                Protocol::WebSocket(_) if connection.framed => self.beat(io, id),
                 Protocol::WebSocket(_)
                 | Protocol::Stream(_)
                 | Protocol::Carried(_)

@@ -77,12 +77,14 @@ struct Connection {
     taken: bool,
     /// The peer has sent its last byte.
     ended: bool,
+    /// The messages of its WebSocket are frames of SockJS.
+    framed: bool,
     /// Which transport a client has; of others it means nothing.
     kind: TransportKind,
     /// Counts the calls of the server API, so that a late answer is recognised.
     calls: u32,
     /// Bytes unsent at the last look at a blocked write.
-    unsent: usize,
+    unsent: u32,
     /// When something must have happened; `NEVER` if nothing must.
     deadline: Time,
     /// Earliest entry in `Deadlines`.
@@ -111,8 +113,6 @@ enum Protocol {
     None,
     Http(Box<Http>),
     WebSocket(Decoder),
-    /// WebSocket whose messages are frames of SockJS.
-    Framed(Decoder),
     /// A response without end.
     Stream(Box<Stream>),
     /// What stands in for a socket.
@@ -139,6 +139,7 @@ impl Connection {
         counted: false,
         taken: false,
         ended: false,
+        framed: false,
         kind: TransportKind::WebSocket,
         calls: 0,
         unsent: 0,

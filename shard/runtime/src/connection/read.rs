@@ -43,11 +43,7 @@ impl Connections {
         let mut protocol = std::mem::take(&mut connection.protocol);
         match &mut protocol {
             Protocol::WebSocket(decoder) => {
-                self.decode(io, id, decoder, bytes, false);
-                self.put_back(id, protocol);
-            }
-            Protocol::Framed(decoder) => {
-                self.decode(io, id, decoder, bytes, true);
+                self.decode(io, id, decoder, bytes);
                 self.put_back(id, protocol);
             }
             Protocol::Http(http) => {
@@ -68,9 +64,10 @@ impl Connections {
         }
     }
 
-    /// Frames of a client; `framed`: their messages are frames of SockJS.
-    fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8], framed: bool) {
+    /// Frames of a client.
+    fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
         let (mut pongs, mut goodbye) = (Vec::new(), None);
+        let framed = self.get_mut(id).is_some_and(|connection| connection.framed);
         let inflater = &mut self.inflater;
         let decoded = catch_unwind(AssertUnwindSafe(|| {
             decoder.decode_with(bytes, inflater, &mut |event| {
@@ -280,8 +277,8 @@ impl Connections {
         if let Some(first) = first {
             self.handle_frame(io, id, &first);
         }
-        self.decode(io, id, &mut decoder, frames, framed);
-        if framed { Protocol::Framed(decoder) } else { Protocol::WebSocket(decoder) }
+        self.decode(io, id, &mut decoder, frames);
+        Protocol::WebSocket(decoder)
     }
 
     /// The response is a stream from now on.

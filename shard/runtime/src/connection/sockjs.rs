@@ -55,8 +55,11 @@ impl Connections {
 
     /// The WebSocket of a client speaks SockJS: its first frame.
     pub(super) fn begin_frames(&mut self, io: &mut Io<'_>, id: ConnectionId) {
-        self.write(io, id, in_message(sockjs::OPEN));
-        self.await_silence(io, id);
+        if let Some(connection) = self.get_mut(id) {
+            connection.framed = true;
+            self.write(io, id, in_message(sockjs::OPEN));
+            self.await_silence(io, id);
+        }
     }
 
     /// Sets when a heartbeat is due.
