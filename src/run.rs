@@ -313,6 +313,7 @@ fn log_started(pool: &Pool, options: &Options) {
             (endpoints.uni_websocket, "uni_websocket"),
             (endpoints.uni_http_stream, "uni_http_stream"),
             (endpoints.uni_sse, "uni_sse"),
+            (endpoints.sockjs, "sockjs"),
             (endpoints.init, "init"),
             (endpoints.http_api, "api"),
             (endpoints.prometheus, "prometheus"),

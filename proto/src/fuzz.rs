@@ -7,7 +7,7 @@ use crate::client::{
 use crate::delta::{Table, decode, encode};
 use crate::http::{ChunkedDecoder, Limits, parse_head, parse_response};
 use crate::websocket::{Decoder, Deflater, Event, Inflater, ProtocolError, Role};
-use crate::{api, filter, websocket};
+use crate::{api, filter, sockjs, websocket};
 use prost::Message as _;
 use std::ops::ControlFlow;
 
@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 pub type Target = fn(&[u8]);
 
 /// All bodies by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("command_json", command_json),
     ("command_protobuf", command_protobuf),
     ("reply", reply),
@@ -26,6 +26,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("chunked", chunked),
     ("delta", delta),
     ("filter", filter),
+    ("sockjs", sockjs),
 ];
 
 /// Commands in JSON come back when written again.
@@ -212,5 +213,28 @@ pub fn filter(data: &[u8]) {
     for value in ["", "a", "-1.5", "9".repeat(300).as_str()] {
         let keys = [node.key.as_str(), "", "k", "n"];
         let _ = filter.matches(&keys.map(|key| (key.to_owned(), value.to_owned())).into());
+    }
+}
+
+/// What a client of SockJS sends is refused or becomes lines no longer than it, and lines come back as they went into a frame,
+/// which every receiver's form takes.
+pub fn sockjs(data: &[u8]) {
+    if let Ok(lines) = sockjs::decode_messages(data) {
+        assert!(lines.len() <= data.len(), "longer than what came");
+        let mut frame = Vec::new();
+        sockjs::encode_lines(&lines, &mut frame);
+        let again = sockjs::decode_messages(&frame[1..]).expect("a frame is an array of strings");
+        let is_line = |line: &&[u8]| !line.is_empty();
+        let all =
+            |lines: &[u8]| lines.split(|byte| *byte == b'\n').filter(is_line).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert!(all(&again) == all(&lines), "other messages");
+    }
+    let Ok(text) = str::from_utf8(data) else { return };
+    let _ = (sockjs::parse_path(text), sockjs::iframe_page(text));
+    for form in [sockjs::Form::html_file(text), sockjs::Form::jsonp(text)].into_iter().flatten() {
+        let mut out = Vec::new();
+        form.begin(&mut out);
+        form.wrap(sockjs::OPEN, &mut out);
+        assert!(out.len() < 4096, "a long frame");
     }
 }

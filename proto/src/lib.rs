@@ -12,6 +12,7 @@ pub mod filter;
 pub mod fuzz;
 pub mod http;
 mod json;
+pub mod sockjs;
 pub mod websocket;
 
 pub use json::{InvalidJson, is_json, is_json_object, write_json_string};

@@ -10,8 +10,8 @@ use ringcast_proto::codes::Disconnect;
 use ringcast_runtime::balance::BalanceOptions;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{
-    Asset, CodeResponse, EmulationOptions, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, StreamOptions,
-    UniWebSocketOptions, WebSocketOptions,
+    Asset, CodeResponse, EmulationOptions, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, SockJsOptions,
+    StreamOptions, UniWebSocketOptions, WebSocketOptions,
 };
 use ringcast_runtime::placement::{PlacementOptions, parse_cpu_list};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
@@ -125,6 +125,7 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         uni_websocket: uni_websocket(root.object("uni_websocket")),
         uni_http_stream: uni_stream(root.object("uni_http_stream")),
         uni_sse: uni_stream(root.object("uni_sse")),
+        sockjs: sockjs(root.object("sockjs")),
         emulation: emulation(root.object("emulation")),
         init_handler_prefix: prefix(root.object("init")),
         http_api: http_api(root.object("http_api")),
@@ -196,6 +197,7 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
         uni_websocket: is_on("uni_websocket"),
         uni_http_stream: is_on("uni_http_stream"),
         uni_sse: is_on("uni_sse"),
+        sockjs: is_on("sockjs"),
         emulation: is_on("http_stream") || is_on("sse"),
         init: is_on("init"),
         http_api: has_api && api.bool("external"),
@@ -276,6 +278,14 @@ fn uni_stream(stream: View<'_>) -> StreamOptions {
     StreamOptions {
         connect_code_to_http_response: mapping.bool("enabled").then(|| responses.collect()),
         ..self::stream(stream)
+    }
+}
+
+fn sockjs(sockjs: View<'_>) -> SockJsOptions {
+    SockJsOptions {
+        handler_prefix: prefix(sockjs),
+        url: sockjs.text("url").to_owned(),
+        heartbeat_delay: sockjs.duration("heartbeat_delay"),
     }
 }
 

@@ -34,11 +34,16 @@ pub struct Client {
 impl Client {
     /// Opens the WebSocket and sends nothing.
     pub fn open(address: SocketAddr) -> Client {
+        Client::open_at(address, PATH)
+    }
+
+    /// The same at another path.
+    pub fn open_at(address: SocketAddr, path: &str) -> Client {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout above zero");
         stream.set_nodelay(true).expect("a TCP socket");
-        let request = format!("ws://{address}{PATH}").into_client_request().expect("a valid address");
+        let request = format!("ws://{address}{path}").into_client_request().expect("a valid address");
         let (socket, _) = tungstenite::client::client(request, stream).expect("the server upgrades");
         Client {
             socket,

@@ -19,6 +19,7 @@ mod metrics;
 mod sdk;
 mod server;
 mod shards;
+mod sockjs;
 mod stream;
 mod streams;
 mod tls;

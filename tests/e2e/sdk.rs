@@ -88,7 +88,7 @@ fn python_client_works_on_one_and_two_shards() {
 fn javascript_client_works_deflated() {
     let mut config = config(free_port());
     config["websocket"] = json!({"compression": true});
-    check_on(&Server::start_with(4, &config), javascript(), 4, ALL);
+    check_on(&Server::start_with(4, &config), javascript(), ALL);
 }
 
 /// A program that takes names of scenarios as arguments and the rest from its environment.
@@ -99,34 +99,48 @@ struct Script {
 
 #[track_caller]
 fn check(script: Script, shards: u16, scenarios: &[&str]) {
-    check_on(&Server::start(shards), script, shards, scenarios);
+    check_on(&Server::start(shards), script, scenarios);
 }
 
 #[track_caller]
-fn check_on(server: &Server, script: Script, shards: u16, scenarios: &[&str]) {
+fn check_on(server: &Server, script: Script, scenarios: &[&str]) {
     for protocol in PROTOCOLS {
         let relay = Relay::start(server.address());
-        let output = Command::new(&script.program)
-            .args(&script.arguments)
-            .args(scenarios)
-            .env("E2E_URL", format!("ws://{}/connection/websocket", relay.address))
-            .env("E2E_API", format!("http://{}", server.address()))
-            .env("E2E_CONTROL", format!("http://{}", relay.control))
-            .env("E2E_API_KEY", API_KEY)
-            .env("E2E_SECRET", SECRET)
-            .env("E2E_PROTOCOL", protocol)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .output()
-            .unwrap_or_else(|error| panic!("{}: {error}", script.program.display()));
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let passed = |name: &&&str| printed.lines().any(|line| line == format!("ok {name}"));
-        let failed: Vec<_> = scenarios.iter().filter(|name| !passed(name)).collect();
-        assert!(
-            failed.is_empty() && output.status.success(),
-            "{protocol} on {shards} shards: {failed:?}\n{printed}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let url = format!("ws://{}/connection/websocket", relay.address);
+        play(&script, server, &relay, scenarios, &[("E2E_URL", &url), ("E2E_PROTOCOL", protocol)]);
     }
+}
+
+/// The main path of the JavaScript client over one of the transports of SockJS.
+#[track_caller]
+pub fn check_sockjs(server: &Server, transport: &str) {
+    let relay = Relay::start(server.address());
+    let url = format!("http://{}/connection/sockjs", relay.address);
+    play(&javascript(), server, &relay, SMOKE, &[("E2E_URL", &url), ("E2E_SOCKJS", transport)]);
+}
+
+/// Runs scenarios; `how` is the rest of their environment.
+#[track_caller]
+fn play(script: &Script, server: &Server, relay: &Relay, scenarios: &[&str], how: &[(&str, &str)]) {
+    let output = Command::new(&script.program)
+        .args(&script.arguments)
+        .args(scenarios)
+        .env("E2E_API", format!("http://{}", server.address()))
+        .env("E2E_CONTROL", format!("http://{}", relay.control))
+        .env("E2E_API_KEY", API_KEY)
+        .env("E2E_SECRET", SECRET)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(how.iter().copied())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", script.program.display()));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let passed = |name: &&&str| printed.lines().any(|line| line == format!("ok {name}"));
+    let failed: Vec<_> = scenarios.iter().filter(|name| !passed(name)).collect();
+    assert!(
+        failed.is_empty() && output.status.success(),
+        "{how:?}: {failed:?}\n{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn javascript() -> Script {

@@ -91,6 +91,15 @@ impl Stream {
         (length > 0).then_some(chunk)
     }
 
+    /// The content of a response that tells its length; empty without one.
+    #[track_caller]
+    pub fn content(&mut self) -> String {
+        let length = self.head.iter().find_map(|line| line.strip_prefix("content-length: "));
+        let mut content = vec![0; length.map_or(0, |length| length.parse().expect("a length"))];
+        self.socket.read_exact(&mut content).expect("the content comes");
+        String::from_utf8(content).expect("text is UTF-8")
+    }
+
     /// Everything up to the end of the connection.
     pub fn rest(&mut self) -> String {
         let mut rest = Vec::new();

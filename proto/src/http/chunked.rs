@@ -6,6 +6,18 @@ use super::HttpError;
 const LINE_BYTES_MAX: usize = 256;
 const TRAILER_BYTES_MAX: usize = 4096;
 
+/// Ends a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends one chunk; nothing for no content, which would end the body.
+pub fn write_chunk(out: &mut Vec<u8>, content: &[u8]) {
+    if !content.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", content.len()).as_bytes());
+        out.extend_from_slice(content);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Takes a chunked body apart, as it comes.
 #[derive(Debug)]
 pub struct ChunkedDecoder {

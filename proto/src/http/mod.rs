@@ -7,7 +7,7 @@ mod query;
 mod request;
 mod response;
 
-pub use chunked::ChunkedDecoder;
+pub use chunked::{ChunkedDecoder, LAST_CHUNK, write_chunk};
 pub use query::{Query, decode_path, decode_percent, encode_path};
 pub use request::{Head, Version, parse_head};
 pub use response::{Response, parse_response, write_continue, write_response, write_response_head};

@@ -9,7 +9,9 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    /// Of a text, such as the content of a form.
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
         Self { text }
     }
 

@@ -15,6 +15,7 @@ mod pool;
 mod pulse;
 pub mod ring;
 mod signatures;
+mod sockjs;
 pub mod start;
 mod table;
 pub mod tls;

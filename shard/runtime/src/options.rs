@@ -32,6 +32,8 @@ pub struct Options {
     pub uni_http_stream: StreamOptions,
     /// Config group `uni_sse`.
     pub uni_sse: StreamOptions,
+    /// Config group `sockjs`, ours.
+    pub sockjs: SockJsOptions,
     /// Config group `emulation`.
     pub emulation: EmulationOptions,
     /// Key `init.handler_prefix`. Default `/connection/init`.
@@ -76,6 +78,7 @@ impl Default for Options {
             uni_websocket: UniWebSocketOptions::default(),
             uni_http_stream: StreamOptions::at("/connection/uni_http_stream"),
             uni_sse: StreamOptions::at("/connection/uni_sse"),
+            sockjs: SockJsOptions::default(),
             emulation: EmulationOptions::default(),
             init_handler_prefix: "/connection/init".to_owned(),
             http_api: HttpApiOptions::default(),
@@ -118,6 +121,8 @@ pub struct Endpoints {
     pub uni_http_stream: bool,
     /// With `uni_sse.enabled`.
     pub uni_sse: bool,
+    /// With `sockjs.enabled`.
+    pub sockjs: bool,
     /// With `http_stream.enabled` or `sse.enabled`.
     pub emulation: bool,
     /// With `init.enabled`.
@@ -142,6 +147,7 @@ impl Endpoints {
         uni_websocket: true,
         uni_http_stream: true,
         uni_sse: true,
+        sockjs: true,
         emulation: true,
         init: true,
         http_api: true,
@@ -243,6 +249,27 @@ pub struct CodeResponse {
     pub status_code: u16,
     /// Key `to.body`; empty for the text of the code.
     pub body: String,
+}
+
+/// Config group `sockjs`, ours: Centrifugo had it up to version 5.
+#[derive(Clone, Debug)]
+pub struct SockJsOptions {
+    /// Key `sockjs.handler_prefix`; everything is below. Default `/connection/sockjs`.
+    pub handler_prefix: String,
+    /// Key `sockjs.url`: where the iframe page loads the client from. Default a public one of version 1.
+    pub url: String,
+    /// Key `sockjs.heartbeat_delay`: silence before a heartbeat. At least 1 s; default 25 s.
+    pub heartbeat_delay: Duration,
+}
+
+impl Default for SockJsOptions {
+    fn default() -> Self {
+        Self {
+            handler_prefix: "/connection/sockjs".to_owned(),
+            url: "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js".to_owned(),
+            heartbeat_delay: Duration::from_secs(25),
+        }
+    }
 }
 
 /// Config group `emulation`.

@@ -23,6 +23,7 @@ use crate::placement::{self, Machine, Placement as Places};
 use crate::pulse::{Beat, Pulse};
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
+use crate::sockjs::Parcel;
 use crate::start::{StartError, check_machine};
 use crate::tls::TlsOptions;
 use crate::transport::page::{self, Delivery, PageLine, PageQuestion};
@@ -59,6 +60,8 @@ pub(crate) enum Control {
     Page(Box<Delivery>),
     /// About a connection that the control plane carries.
     Carry(u64, Carry),
+    /// About a session of SockJS.
+    SockJs(Parcel),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
     Stop(Instant),
 }
@@ -88,6 +91,8 @@ pub(crate) struct Setup {
     pub endpoint: Endpoint<Message>,
     pub balance: Balance,
     pub control: Receiver<Control>,
+    /// To the other shards, and to itself.
+    pub line: Line,
     pub slow_checks: Sender<SlowCheck>,
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pub pages: Sender<PageQuestion>,
@@ -385,29 +390,28 @@ impl Setups {
         let (balances, loads) = Balance::for_shards(self.options.shard_balance, self.options.listeners.len(), &bells);
         let ends = Mesh::endpoints(&bells).into_iter().zip(balances);
         let parts = ends.zip(self.wakes).zip(self.seeds).zip(sockets);
-        let setup = |(index, ((((endpoint, balance), wake), seeds), sockets))| {
-            let (sender, control) = unbounded();
-            let setup = Setup {
-                id: ShardId(index),
-                shards,
-                options: self.options.clone(),
-                state: self.state.clone(),
-                seeds,
-                clock,
-                wake,
-                endpoint,
-                balance,
-                control,
-                slow_checks: ways.slow_checks.clone(),
-                questions: ways.questions.clone(),
-                pages: ways.pages.clone(),
-                counters: self.counters.clone(),
-                sockets,
-            };
-            (setup, sender)
+        let (senders, controls): (Vec<_>, Vec<_>) = bells.iter().map(|_| unbounded()).unzip();
+        let line = Line::new(senders.into_iter().zip(bells));
+        let setup = |((index, control), ((((endpoint, balance), wake), seeds), sockets))| Setup {
+            id: ShardId(index),
+            shards,
+            options: self.options.clone(),
+            state: self.state.clone(),
+            seeds,
+            clock,
+            wake,
+            endpoint,
+            balance,
+            control,
+            line: line.clone(),
+            slow_checks: ways.slow_checks.clone(),
+            questions: ways.questions.clone(),
+            pages: ways.pages.clone(),
+            counters: self.counters.clone(),
+            sockets,
         };
-        let (setups, controls): (_, Vec<_>) = (0..shards).zip(parts).map(setup).unzip();
-        (setups, Line::new(controls.into_iter().zip(bells)), loads)
+        let setups = (0..shards).zip(controls).zip(parts).map(setup).collect();
+        (setups, line, loads)
     }
 }
 

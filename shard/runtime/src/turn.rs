@@ -19,6 +19,7 @@ use crate::metrics::{ShardSnapshot, TurnMeter};
 use crate::pool::{Control, Setup};
 use crate::ring::Endpoint;
 use crate::signatures::Checks;
+use crate::sockjs::{Desk, Sessions};
 use crate::start::StartError;
 use crate::transport::page::PageDesk;
 use crate::uring::{Event, Uring};
@@ -51,6 +52,7 @@ pub(crate) struct ShardLoop {
     uring: Uring,
     acceptor: Acceptor,
     carried: Carried,
+    sessions: Sessions,
     balance: Balance,
     endpoint: Endpoint<Message>,
     control: Receiver<Control>,
@@ -83,6 +85,8 @@ impl ShardLoop {
             };
         }
         let (now, _) = setup.clock.read();
+        let desk = Desk::new(setup.id, setup.line);
+        let sessions = Sessions::new(desk.clone(), setup.options.sockjs.heartbeat_delay);
         Ok(Self {
             id: setup.id,
             shards: setup.shards,
@@ -91,12 +95,14 @@ impl ShardLoop {
                 setup.options,
                 setup.counters,
                 PageDesk::new(setup.id, setup.pages),
+                desk,
                 shard,
                 setup.clock,
             ),
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
             carried: Carried::default(),
+            sessions,
             balance: setup.balance,
             endpoint: setup.endpoint,
             control: setup.control,
@@ -176,6 +182,10 @@ impl ShardLoop {
                 Control::Carry(number, carry) => {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
                     self.carried.handle(&mut self.connections, &mut io, number, carry);
+                }
+                Control::SockJs(parcel) => {
+                    let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+                    self.sessions.handle(&mut self.connections, &mut io, parcel);
                 }
                 Control::Stop(patient_until) => self.stop(now, patient_until),
             }
@@ -269,6 +279,7 @@ impl ShardLoop {
         }
         let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
         self.connections.handle_timeout(&mut io);
+        self.sessions.handle_timeout(&mut self.connections, &mut io);
         if self.connections.is_out_of_patience(instant) {
             self.uring.abort_all();
         }
@@ -287,6 +298,7 @@ impl ShardLoop {
         while let Some(connection) = io.shard.take_dirty(now) {
             self.connections.flush(&mut io, connection);
         }
+        self.sessions.take_output(&mut self.connections, &mut io);
     }
 
     fn send_messages(&mut self) {
@@ -323,7 +335,8 @@ impl ShardLoop {
 
     fn next_due(&self, now: Now, instant: Instant) -> Option<Instant> {
         let of_state = [self.state.next_timeout(), self.state.next_flush()];
-        let timers = of_state.into_iter().flatten().chain(self.connections.next_timeout());
+        let of_runtime = [self.connections.next_timeout(), self.sessions.next_timeout()];
+        let timers = of_state.into_iter().chain(of_runtime).flatten();
         let timers = timers.map(|at| self.clock.instant(at.max(now.at)));
         let retry = self.held_back.then(|| instant + RETRY);
         timers

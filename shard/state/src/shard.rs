@@ -533,8 +533,9 @@ impl Shard {
         }
     }
 
-    /// The shard that orders a channel, or keeps the list of a user.
-    pub(crate) fn home(&self, name: &str) -> ShardId {
+    /// The shard that orders a channel, keeps the list of a user, or has whatever else goes by a name; the same whichever shard
+    /// is asked.
+    pub fn home(&self, name: &str) -> ShardId {
         let hash = self.home_hasher.hash_one(name);
         let shard = (u128::from(hash) * u128::from(self.shards)) >> 64;
         ShardId(shard as u16)

@@ -1,6 +1,7 @@
 //! What a transport tells the client machine about itself: how messages become its bytes, and what it is called.
 
 use ringcast_proto::client::Encoding;
+use ringcast_proto::sockjs;
 use ringcast_proto::websocket::{Opcode, encode_header};
 
 /// What a transport brings with it when a connection opens.
@@ -60,6 +61,8 @@ pub enum Framing {
     Events,
     /// The same, each in a chunk of an HTTP/1.1 body.
     ChunkedEvents,
+    /// One frame of SockJS each, in a text message of WebSocket.
+    SockJs,
 }
 
 /// Name of a transport in metrics and proxy requests.
@@ -148,6 +151,15 @@ impl Shape {
 }
 
 impl Framing {
+    /// What the transport makes of a message itself, before it surrounds it. `room` is used again and again.
+    pub(crate) fn rewrite(self, message: &mut Vec<u8>, room: &mut Vec<u8>) {
+        if self == Framing::SockJs {
+            room.clear();
+            sockjs::escape(message, room);
+            std::mem::swap(message, room);
+        }
+    }
+
     /// Writes what goes before a message of `length` bytes, and returns what follows it.
     pub(crate) fn surround(self, encoding: Encoding, length: usize, before: &mut Vec<u8>) -> &'static [u8] {
         let is_json = encoding == Encoding::Json;
@@ -174,6 +186,12 @@ impl Framing {
                 begin_chunk(DATA.len() + length + 2, before);
                 before.extend_from_slice(DATA);
                 b"\n\n\r\n"
+            }
+            Framing::SockJs => {
+                let (front, back) = sockjs::MESSAGE;
+                encode_header(before, Opcode::Text, front.len() + length + back.len());
+                before.extend_from_slice(front);
+                back
             }
         }
     }
@@ -202,9 +220,10 @@ mod tests {
 
     #[track_caller]
     fn check(framing: Framing, encoding: Encoding, message: &str, want: &str) {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut message) = (Vec::new(), message.as_bytes().to_vec());
+        framing.rewrite(&mut message, &mut Vec::new());
         let behind = framing.surround(encoding, message.len(), &mut bytes);
-        bytes.extend_from_slice(message.as_bytes());
+        bytes.extend_from_slice(&message);
         bytes.extend_from_slice(behind);
         assert_eq!(String::from_utf8_lossy(&bytes), want, "{framing:?} {encoding:?}");
     }
@@ -218,6 +237,7 @@ mod tests {
         check(Framing::ChunkedLines, Encoding::Protobuf, "\u{1}a", "2\r\n\u{1}a\r\n");
         check(Framing::Events, Encoding::Json, "{}", "data: {}\n\n");
         check(Framing::ChunkedEvents, Encoding::Json, "{}", "a\r\ndata: {}\n\n\r\n");
+        check(Framing::SockJs, Encoding::Json, "{\"a\":1}", "\u{fffd}\u{e}a[\"{\\\"a\\\":1}\"]");
     }
 
     #[test]

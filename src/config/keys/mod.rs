@@ -123,6 +123,7 @@ keys! {
         Works uni_http_stream:            Object(&[transport::UNI_HTTP_STREAM]),                 "",  "HTTP streaming, unidirectional";
         Works uni_websocket:              Object(&[transport::UNI_WEBSOCKET]),                   "",  "WebSocket, unidirectional";
         Later uni_grpc:                   Object(&[transport::UNI_GRPC]),                        "",  "GRPC stream, unidirectional";
+        Works sockjs:                     Object(&[transport::SOCKJS]),                          "",  "SockJS";
         Works emulation:                  Object(&[transport::EMULATION]),                       "",  "Endpoint for the client's side of emulated transports";
         Later admin:                      Object(&[server::ADMIN, pro::PRO_ADMIN]),              "",  "Admin web UI";
         Works prometheus:                 Object(&[telemetry::PROMETHEUS, pro::PRO_PROMETHEUS]), "",  "Metrics endpoint";

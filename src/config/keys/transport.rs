@@ -123,6 +123,16 @@ keys! {
 }
 
 keys! {
+    /// `sockjs`, a key of ringcast; Centrifugo had it up to version 5
+    SOCKJS {
+        Works enabled:         Bool,     "",                                                               "SockJS, for browsers and networks without WebSocket";
+        Works handler_prefix:  Text,     "/connection/sockjs",                                             "Path";
+        Works url:             Text,     "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js", "Client that the iframe page loads";
+        Works heartbeat_delay: Duration, "25s",                                                            "Silence before a heartbeat, at least 1s";
+    }
+}
+
+keys! {
     /// `emulation`
     EMULATION {
         Works handler_prefix:        Text, "/emulation", "Path";

@@ -43,6 +43,9 @@ const CONSUMER_TYPES: &[&str] =
 /// More threads than any machine has cores: a slip of the keyboard.
 const SHARDS_MAX: i64 = 1024;
 
+/// In nanoseconds. A heartbeat more often would be a load and no help.
+const HEARTBEAT_DELAY_MIN: i64 = 1_000_000_000;
+
 /// Longest text in a transform: what fits into a WebSocket close frame.
 const REASON_BYTES_MAX: usize = 123;
 
@@ -99,6 +102,11 @@ fn check_server(root: View<'_>) -> Verdict {
         .map_err(|name| format!("unknown broker: {name}"))?;
     one_of(root.object("engine").text("type"), &["memory", "redis"])
         .map_err(|name| format!("unknown engine type: {name}"))?;
+    let heartbeat_delay = root.object("sockjs").int("heartbeat_delay");
+    if heartbeat_delay < HEARTBEAT_DELAY_MIN {
+        let given = duration::format(heartbeat_delay);
+        return Err(format!("sockjs.heartbeat_delay is {given}, expected 1s or more"));
+    }
     let shards = root.int("shards");
     if !(0..=SHARDS_MAX).contains(&shards) {
         return Err(format!("shards is {shards}, expected 0 to {SHARDS_MAX}"));
@@ -458,6 +466,11 @@ mod tests {
             "client.ping_interval (5s) must be greater than client.pong_timeout (8s)",
         );
         check_file(json!({"client": {"ping_interval": "-1s", "pong_timeout": "-2s"}}), "");
+        check_file(
+            json!({"sockjs": {"heartbeat_delay": "500ms"}}),
+            "sockjs.heartbeat_delay is 500ms, expected 1s or more",
+        );
+        check_file(json!({"sockjs": {"heartbeat_delay": "1s"}}), "");
     }
 
     #[test]

@@ -1,15 +1,16 @@
 // Runs named scenarios with the official JavaScript client and prints `ok NAME` or `FAIL NAME why` for each.
 // The environment says where: E2E_URL (WebSocket, through the relay), E2E_API, E2E_CONTROL (the relay's), E2E_API_KEY,
-// E2E_SECRET, E2E_PROTOCOL (json or protobuf). A scenario is one exported promise of behaviour; the same names exist
+// E2E_SECRET, E2E_PROTOCOL (json or protobuf), E2E_SOCKJS (transport of SockJS, instead of WebSocket). A scenario is one exported promise of behaviour; the same names exist
 // in Go and Python.
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import { Centrifuge as JsonClient } from 'centrifuge';
 import { Centrifuge as ProtobufClient } from 'centrifuge/build/protobuf';
+import SockJS from 'sockjs-client';
 import WebSocket from 'ws';
 
-const { E2E_URL, E2E_API, E2E_CONTROL, E2E_API_KEY, E2E_SECRET, E2E_PROTOCOL } = process.env;
+const { E2E_URL, E2E_API, E2E_CONTROL, E2E_API_KEY, E2E_SECRET, E2E_PROTOCOL, E2E_SOCKJS } = process.env;
 const protobuf = E2E_PROTOCOL === 'protobuf';
 const Client = protobuf ? ProtobufClient : JsonClient;
 
@@ -367,8 +368,11 @@ class Stage {
   }
 
   client(options = {}) {
-    const client = new Client(E2E_URL, {
-      websocket: WebSocket, minReconnectDelay: 50, maxReconnectDelay: 200, timeout: PATIENCE, ...options,
+    const transports = E2E_SOCKJS ? [{ transport: 'sockjs', endpoint: E2E_URL }] : E2E_URL;
+    const client = new Client(transports, {
+      websocket: WebSocket, sockjs: SockJS, sockjsOptions: { transports: [E2E_SOCKJS] },
+      // In Node the SockJS client does not see that a response breaks off: the missing pings must tell.
+      maxServerPingDelay: E2E_SOCKJS ? 2000 : 10000, minReconnectDelay: 50, maxReconnectDelay: 200, timeout: PATIENCE, ...options,
     });
     this.clients.push(client);
     return client;

@@ -1,7 +1,8 @@
 // Plays the official JavaScript client over one transport after the other in a headless Chromium: connect, receive, be answered,
 // lose the connection, recover. Prints `ok TRANSPORT` for each.
 // The environment says where: E2E_PAGE (any page of the server), E2E_API, E2E_API_KEY, E2E_CHROMIUM (path of the browser),
-// E2E_TRANSPORTS (JSON: a list of {name, transport, endpoint, emulation}), E2E_SCRIPTS (JSON: script files for the page).
+// E2E_TRANSPORTS (JSON: a list of {name, transport, endpoint, emulation, options, via, files}; `via` is what the client
+// must call its connection, `files` is {address: file} for what the page may load), E2E_SCRIPTS (JSON: script files for the page).
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
@@ -53,6 +54,9 @@ async function seen(tab, data) {
 async function check(browser, transport) {
   const tab = await browser.newPage();
   tab.setDefaultTimeout(PATIENCE);
+  for (const [address, path] of Object.entries(transport.files ?? {})) {
+    await tab.route(address, (route) => route.fulfill({ path }));
+  }
   await tab.goto(E2E_PAGE);
   for (const path of scripts) await tab.addScriptTag({ path });
   const channel = `chat:${crypto.randomUUID()}`;
@@ -72,7 +76,7 @@ async function check(browser, transport) {
   await seen(tab, { n: 4 });
   const { states, all } = await tab.evaluate(() => ({ states: window.states, all: window.seen.map((data) => data.n) }));
   assert.deepEqual(all, [1, 2, 3, 4]);
-  assert.equal(states.filter((state) => state === `connected ${transport.transport}`).length, 2, states.join(', '));
+  assert.equal(states.filter((state) => state === `connected ${transport.via ?? transport.transport}`).length, 2, states.join(', '));
   assert.equal(states.at(-1), 'subscribed true true', states.join(', '));
 
   await tab.evaluate(() => client.disconnect());

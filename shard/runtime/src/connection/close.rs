@@ -7,6 +7,7 @@ use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket;
 use ringcast_state::{ConnectionId, Frame, TransportKind};
 
+use super::sockjs::close_message;
 use super::write::append;
 use super::{Connections, Io, Phase, Protocol};
 use crate::uring::Closing;
@@ -61,8 +62,9 @@ impl Connections {
             (_, TransportKind::UniWebSocket) if options.uni_websocket.disable_closing_handshake => None,
             (_, kind) => {
                 let close = close_frame(why)?;
+                let message = if connection.framed { close_message(why) } else { Vec::new() };
                 self.metrics.closes.count((kind, why.code));
-                Some(close)
+                Some([message, close].concat())
             }
         }
     }

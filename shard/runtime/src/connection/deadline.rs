@@ -27,6 +27,10 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the client of a stream may take no byte. Source: protocol §14.
 const STREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long what a session of SockJS has to say may wait. The session watches over its readers itself: without one it ends
+/// sooner, and one that takes nothing is closed.
+const SESSION_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Deadlines are multiples of this, rounded up: what came in a crowd is looked at together. Measured, 10,000 connections of
 /// half a second woke the shard for each of their forgotten head timeouts, 23 µs a piece.
 const GRID: Duration = Duration::from_millis(32);
@@ -103,7 +107,12 @@ impl Connections {
             Phase::Open if connection.blocked => self.write_expired(io, id),
             Phase::Open => match connection.protocol {
                 Protocol::Http(_) => self.leave(io, id, None),
-                Protocol::WebSocket(_) | Protocol::Stream(_) | Protocol::Carried(_) | Protocol::None => {}
+                Protocol::WebSocket(_) if connection.framed => self.beat(io, id),
+                Protocol::WebSocket(_)
+                | Protocol::Stream(_)
+                | Protocol::Carried(_)
+                | Protocol::Relay(_)
+                | Protocol::None => {}
             },
         }
     }
@@ -116,7 +125,9 @@ impl Connections {
         match (&connection.protocol, connection.kind) {
             (Protocol::Http(_), _) => RESPONSE_TIMEOUT,
             (_, TransportKind::UniWebSocket) => of_uni_websocket,
-            (_, TransportKind::WebSocket) => of_websocket,
+            (Protocol::Relay(_), _) => STREAM_WRITE_TIMEOUT,
+            (Protocol::Carried(_), TransportKind::SockJs) => SESSION_WRITE_TIMEOUT,
+            (_, TransportKind::WebSocket | TransportKind::SockJs) => of_websocket,
             _ => STREAM_WRITE_TIMEOUT,
         }
     }

@@ -7,6 +7,7 @@ mod close;
 mod deadline;
 mod read;
 mod secure;
+mod sockjs;
 mod write;
 
 use std::collections::VecDeque;
@@ -23,9 +24,11 @@ use crate::http::exchange::Exchange;
 use crate::metrics::LoopMetrics;
 use crate::options::Options;
 use crate::pool::Counters;
+use crate::sockjs::Desk;
 use crate::table::Table;
 use crate::tls::Tls;
 use crate::transport::page::{Delivery, PageAnswer, PageDesk};
+use crate::transport::sockjs::Relay;
 use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
 
@@ -49,6 +52,7 @@ pub(crate) struct Connections {
     pages: PageDesk,
     /// For all clients: nothing of one message is needed for the next.
     inflater: Inflater,
+    sessions: Desk,
     /// What the loop counts, too.
     pub metrics: LoopMetrics,
     shard: usize,
@@ -73,12 +77,14 @@ struct Connection {
     taken: bool,
     /// The peer has sent its last byte.
     ended: bool,
+    /// The messages of its WebSocket are frames of SockJS.
+    framed: bool,
     /// Which transport a client has; of others it means nothing.
     kind: TransportKind,
     /// Counts the calls of the server API, so that a late answer is recognised.
     calls: u32,
     /// Bytes unsent at the last look at a blocked write.
-    unsent: usize,
+    unsent: u32,
     /// When something must have happened; `NEVER` if nothing must.
     deadline: Time,
     /// Earliest entry in `Deadlines`.
@@ -111,6 +117,8 @@ enum Protocol {
     Stream(Box<Stream>),
     /// What stands in for a socket.
     Carried(Box<dyn Carrier>),
+    /// A response that goes on with what a session of SockJS says.
+    Relay(Box<Relay>),
 }
 
 /// Requests and what came of the next one.
@@ -131,6 +139,7 @@ impl Connection {
         counted: false,
         taken: false,
         ended: false,
+        framed: false,
         kind: TransportKind::WebSocket,
         calls: 0,
         unsent: 0,
@@ -142,7 +151,14 @@ impl Connection {
 }
 
 impl Connections {
-    pub fn new(options: Arc<Options>, counters: Arc<Counters>, pages: PageDesk, shard: usize, clock: Clock) -> Self {
+    pub fn new(
+        options: Arc<Options>,
+        counters: Arc<Counters>,
+        pages: PageDesk,
+        sessions: Desk,
+        shard: usize,
+        clock: Clock,
+    ) -> Self {
         Self {
             table: Table::new(|| Connection::FREE),
             deadlines: Deadlines::default(),
@@ -151,6 +167,7 @@ impl Connections {
             counters,
             pages,
             inflater: Inflater::default(),
+            sessions,
             metrics: LoopMetrics::default(),
             shard,
             clock,

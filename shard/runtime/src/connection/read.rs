@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
-use ringcast_state::{ApiCallId, ConnectionId, Shard, Transport};
+use ringcast_state::{ApiCallId, ConnectionId, Framing, Shard, Transport};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
@@ -53,7 +53,7 @@ impl Connections {
                 self.put_back(id, protocol);
             }
             // A client that sends more requests waits for the end of this one.
-            Protocol::Stream(_) | Protocol::Carried(_) => self.put_back(id, protocol),
+            Protocol::Stream(_) | Protocol::Carried(_) | Protocol::Relay(_) => self.put_back(id, protocol),
             Protocol::None => {}
         }
     }
@@ -67,10 +67,12 @@ impl Connections {
     /// Frames of a client.
     fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
         let (mut pongs, mut goodbye) = (Vec::new(), None);
+        let framed = self.get_mut(id).is_some_and(|connection| connection.framed);
         let inflater = &mut self.inflater;
         let decoded = catch_unwind(AssertUnwindSafe(|| {
             decoder.decode_with(bytes, inflater, &mut |event| {
                 match event {
+                    Event::Text(message) | Event::Binary(message) if framed => Self::unframe(io, id, message),
                     Event::Text(message) | Event::Binary(message) => io.shard.handle_frame(io.now, id, message),
                     Event::Ping(payload) => websocket::encode_frame(&mut pongs, Opcode::Pong, payload),
                     Event::Pong(_) => io.shard.handle_pong(id),
@@ -205,6 +207,11 @@ impl Connections {
                         return Served::Http;
                     }
                 }
+                Step::Session { session, ask } => {
+                    let Some(call) = self.next_call(id) else { return Served::Leave };
+                    http.exchange.attach(self.ask_session(io, call, session, ask));
+                    return Served::Http;
+                }
                 Step::Page { page, accept } => {
                     let Some(call) = self.next_call(id) else { return Served::Leave };
                     if self.pages.ask(call, page, accept) {
@@ -262,7 +269,11 @@ impl Connections {
     /// The connection speaks the client protocol from now on; frames may have come with the request.
     fn open(&mut self, io: &mut Io<'_>, id: ConnectionId, upgrade: Upgrade, frames: &mut [u8]) -> Protocol {
         let Upgrade { mut decoder, transport, first } = upgrade;
+        let framed = transport.framing == Framing::SockJs;
         self.begin_client(io, id, transport);
+        if framed {
+            self.begin_frames(io, id);
+        }
         if let Some(first) = first {
             self.handle_frame(io, id, &first);
         }

@@ -101,7 +101,7 @@ impl Connections {
         }
         let messages_max = match (&connection.protocol, connection.kind) {
             (Protocol::WebSocket(_), TransportKind::UniWebSocket) if joins_pushes => usize::MAX,
-            (Protocol::WebSocket(_), _) => io.shard.messages_in_frame(),
+            (Protocol::WebSocket(_), _) if !connection.framed => io.shard.messages_in_frame(),
             _ => 1,
         };
         let mut frames = match frames {
@@ -134,9 +134,16 @@ impl Connections {
         let leaving = connection.phase == Phase::Leaving;
         let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
         let http = matches!(connection.protocol, Protocol::Http(_)) && !is_handshaking;
+        let framed = connection.framed;
+        if let Protocol::Relay(relay) = &connection.protocol
+            && connection.output.is_none()
+        {
+            relay.attachment.written();
+        }
         if was_blocked && !leaving {
             match is_handshaking {
                 true => self.set_deadline(id, io.now.at + HEAD_TIMEOUT),
+                false if framed => self.await_silence(io, id),
                 false => self.clear_deadline(id),
             }
         }
@@ -152,7 +159,7 @@ impl Connections {
 
     /// The peer's window is full.
     pub(super) fn blocked(&mut self, io: &mut Io<'_>, id: ConnectionId) {
-        let unsent = io.sockets.unsent_bytes(id.into());
+        let unsent = unsent(io, id);
         let timeout = self.write_timeout(id);
         let Some(connection) = self.get_mut(id) else {
             return;
@@ -166,7 +173,7 @@ impl Connections {
 
     /// A write has been stuck for its time: if nothing of it moved, the peer is given up.
     pub(super) fn write_expired(&mut self, io: &mut Io<'_>, id: ConnectionId) {
-        let unsent = io.sockets.unsent_bytes(id.into());
+        let unsent = unsent(io, id);
         let timeout = self.write_timeout(id);
         let Some(connection) = self.get_mut(id) else {
             return;
@@ -179,4 +186,9 @@ impl Connections {
             self.abort(io, id);
         }
     }
+}
+
+/// Bytes of the write on its way that the kernel has not taken.
+fn unsent(io: &Io<'_>, id: ConnectionId) -> u32 {
+    u32::try_from(io.sockets.unsent_bytes(id.into())).expect("a write is shorter")
 }

@@ -5,6 +5,7 @@ use ringcast_proto::client::Encoding;
 use ringcast_proto::http::{ChunkedDecoder, HttpError};
 
 use super::origin::Cors;
+use crate::transport::sockjs::SendRequest;
 use crate::transport::stream::StreamRequest;
 
 /// First reservation for a body. What a header merely announces is not reserved.
@@ -21,6 +22,8 @@ pub enum Purpose {
     },
     /// The first commands of a stream, or its connect request.
     Stream(StreamRequest),
+    /// Messages for a session of SockJS.
+    SockJs(SendRequest),
     /// Commands for a stream.
     Emulation {
         /// Of the request and the commands in it.

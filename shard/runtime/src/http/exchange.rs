@@ -1,5 +1,7 @@
 //! One connection's requests and responses: takes bytes apart into requests, and says what to do with each.
 
+mod session;
+
 use std::borrow::Cow;
 
 use ringcast_proto::api::Method;
@@ -12,7 +14,9 @@ use super::origin::Cors;
 use super::reply::{NO_SNIFF, Reply, refuse, write_head_only};
 use super::{Route, Site, endpoint};
 use crate::metrics::Request;
+use crate::sockjs::{Ask, Name};
 use crate::transport::page::{self, Page, PageAnswer};
+use crate::transport::sockjs::{self, Waiting};
 use crate::transport::stream::{self, Opening};
 use crate::transport::websocket::{self, Upgrade};
 use crate::transport::{asset, emulation, health, http_api, init};
@@ -51,6 +55,13 @@ pub enum Step<'a> {
     Upgrade(Upgrade),
     /// The response is a stream of the client protocol.
     Stream(Box<Opening>),
+    /// Ask a session of SockJS, then `attach`, and `answer_session` or `begin_relay`.
+    Session {
+        /// Which one.
+        session: Name,
+        /// What.
+        ask: Ask,
+    },
     /// Pass commands on to their stream, then `answer_emulation`.
     Emulate {
         /// The commands.
@@ -66,6 +77,8 @@ pub enum Begun {
     Step(Step<'static>),
     /// The body is needed, of so many bytes at most.
     Body(Purpose, usize),
+    /// A session of SockJS answers.
+    Session(Name, Ask, Box<Waiting>),
 }
 
 /// What a connection is waiting for, which decides how long it may.
@@ -105,6 +118,8 @@ enum State {
     Paging {
         is_head: bool,
     },
+    /// A session of SockJS answers.
+    Session(Box<Waiting>),
 }
 
 impl Exchange {
@@ -118,19 +133,23 @@ impl Exchange {
             State::Head { parsed: 0 } => Awaiting::Request,
             State::Head { .. } => Awaiting::Head,
             State::Body(_) => Awaiting::Body,
-            State::Answering => Awaiting::Answer,
+            State::Answering | State::Session(_) => Awaiting::Answer,
             State::Paging { .. } => Awaiting::Page,
         }
     }
 
-    /// A call of the server API or a page has not been answered yet.
+    /// A call of the server API or a page has not been answered yet. One that reads a session is over with its connection.
     pub fn is_answering(&self) -> bool {
-        matches!(self.state, State::Answering | State::Paging { .. })
+        match &self.state {
+            State::Answering | State::Paging { .. } => true,
+            State::Session(waiting) => !waiting.is_reading(),
+            State::Head { .. } | State::Body(_) => false,
+        }
     }
 
     /// A request has been accepted and not been answered yet.
     pub fn is_busy(&self) -> bool {
-        matches!(self.state, State::Answering | State::Paging { .. } | State::Body(_))
+        matches!(self.state, State::Answering | State::Paging { .. } | State::Session(_) | State::Body(_))
     }
 
     /// Closes behind the request that is being served.
@@ -141,7 +160,7 @@ impl Exchange {
     /// Takes the next step with the bytes that came; also tells how many of them it used up.
     pub fn step<'a>(&mut self, site: &Site, input: &'a [u8], out: &mut Vec<u8>, gate: Gate<'_>) -> (usize, Step<'a>) {
         match &mut self.state {
-            State::Answering | State::Paging { .. } => (0, Step::Wait),
+            State::Answering | State::Paging { .. } | State::Session(_) => (0, Step::Wait),
             State::Body(incoming) => match incoming.take(input) {
                 Ok((used, false)) => (used, Step::Wait),
                 Ok((used, true)) => {
@@ -197,8 +216,11 @@ impl Exchange {
             return (used, redirect(&clean, &mut reply));
         }
         let route = site.routes[self.listener].find(&path);
-        if route.is_some() && site.options.prometheus.instrument_http_handlers {
-            self.counted = Some(Box::new((endpoint(&path), page::method_name(head.method()), 0)));
+        if let Some(route) = &route
+            && site.options.prometheus.instrument_http_handlers
+        {
+            let endpoint = endpoint(&site.options, route, &path);
+            self.counted = Some(Box::new((endpoint, page::method_name(head.method()), 0)));
         }
         let begun = match route {
             None => Begun::Step(reply.plain(404, "404 page not found\n")),
@@ -213,6 +235,7 @@ impl Exchange {
             Some(Route::WebSocket) => Begun::Step(websocket::upgrade(site, &mut reply, gate)),
             Some(Route::UniWebSocket) => Begun::Step(websocket::upgrade_uni(site, &mut reply, gate)),
             Some(Route::Stream(kind)) => stream::begin(site, kind, &mut reply, gate),
+            Some(Route::SockJs(place)) => sockjs::begin(site, place, &mut reply, gate),
             Some(Route::Emulation) => emulation::begin(site, &mut reply),
             Some(Route::Api(method)) => match http_api::check(&site.options.http_api, head) {
                 Err(status) => Begun::Step(reply.empty(status)),
@@ -235,6 +258,10 @@ impl Exchange {
                 self.keep_alive = head.keep_alive();
                 let (of_body, step) = self.await_body(site, purpose, bytes_max, head, rest, out, gate);
                 (used + of_body, step)
+            }
+            Begun::Session(session, ask, waiting) => {
+                self.keep_alive = reply.keep_alive;
+                (used, self.await_session(session, ask, waiting))
             }
         }
     }
@@ -288,6 +315,10 @@ impl Exchange {
                     Step::Stream(opening)
                 }
                 Err((status, cors)) => self.end_empty(status, &cors, out),
+            },
+            Purpose::SockJs(request) => match sockjs::complete(request, &body) {
+                Ok((session, ask, waiting)) => self.await_session(session, ask, waiting),
+                Err((text, cors)) => self.refuse_messages(text, &cors, out),
             },
             Purpose::Emulation { encoding, cors } => match emulation::decode(encoding, &body) {
                 Ok(request) => Step::Emulate { request, cors },
@@ -364,6 +395,7 @@ fn refuse_body(purpose: &Purpose, error: HttpError, out: &mut Vec<u8>) -> Step<'
     let cors = match purpose {
         Purpose::Call { .. } => return refuse(error, out),
         Purpose::Stream(request) => request.cors(),
+        Purpose::SockJs(request) => request.cors(),
         Purpose::Emulation { cors, .. } => cors,
     };
     http::write_response(out, error.status, &cors.headers(), b"", false);
@@ -423,6 +455,7 @@ mod tests {
     use super::*;
     use crate::listen::Listen;
     use crate::options::{Asset, Endpoints, ListenerOptions, Options};
+    use crate::sockjs::Told;
 
     /// Lets everybody in.
     const OPEN: Gate<'static> = Gate { may_try: &|| true, has_room: &|| true };
@@ -468,6 +501,10 @@ mod tests {
                     Step::Emulate { request, cors } => {
                         seen.push(format!("emulate({})", String::from_utf8_lossy(&request.data)));
                         Some(matches!(exchange.answer_emulation(Ok(()), &cors, &mut out), Step::Close))
+                    }
+                    Step::Session { session, ask } => {
+                        seen.push(format!("{session} {ask:?}"));
+                        Some(!exchange.answer_session(&Told::Status(204), &mut out))
                     }
                     Step::Page { page, accept } => {
                         seen.push(format!("{page:?}({accept})"));
@@ -536,6 +573,17 @@ mod tests {
     }
 
     #[test]
+    fn requests_of_sessions_are_taken_apart_however_they_arrive() {
+        let send = "POST /connection/sockjs/0/s/xhr_send HTTP/1.1|Host: h|Content-Length: 5||[\"a\"]";
+        let poll = "POST /connection/sockjs/0/s/xhr HTTP/1.1|Host: h||";
+        check(
+            &format!("{send}{poll}GET /nothing HTTP/1.1|Host: h||"),
+            &["s Send([97])", "204", "s Receive { form: Xhr, user: None }", "204", "404"],
+        );
+        check(&send.replace("[\"a\"]", "[\"a\","), &["400"]);
+    }
+
+    #[test]
     fn connection_ends_when_either_side_wants() {
         let call = "POST /api/publish HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 1|Connection: close||a";
         check(&format!("{call}{call}"), &["publish(a)", "close"]);
@@ -583,6 +631,9 @@ mod tests {
         check_counted("POST /api/info HTTP/1.1|Host: h||", Some(("/api/info", "POST", 401)));
         check_counted("GET /connection/websocket HTTP/1.1|Host: h||", Some(("/connection/websocket", "GET", 400)));
         check_counted("POST /api HTTP/1.1|Host: h|X-API-Key: k|Content-Length: 21||", Some(("/api", "POST", 413)));
+        let sockjs = "/connection/sockjs";
+        check_counted("GET /connection/sockjs/info HTTP/1.1|Host: h||", Some((sockjs, "GET", 200)));
+        check_counted("GET /connection/sockjs/0/s/jsonp HTTP/1.1|Host: h||", Some((sockjs, "GET", 500)));
         check_counted("GET /nothing HTTP/1.1|Host: h||", None);
     }
 

@@ -14,6 +14,7 @@ pub(crate) use routes::{Route, Routes, endpoint};
 use ringcast_proto::http::Head;
 
 use crate::options::Options;
+use crate::transport::sockjs::IframePage;
 
 /// What is served where; the same for all connections of a shard.
 pub(crate) struct Site {
@@ -21,6 +22,8 @@ pub(crate) struct Site {
     /// One per listener.
     pub routes: Vec<Routes>,
     pub origins: AllowedOrigins,
+    /// Of SockJS.
+    pub iframe: IframePage,
 }
 
 impl Site {
@@ -28,7 +31,8 @@ impl Site {
         let listeners = options.listeners.iter();
         let routes = listeners.map(|listener| Routes::new(&options, listener.endpoints)).collect();
         let origins = AllowedOrigins::new(&options.allowed_origins);
-        Self { options, routes, origins }
+        let iframe = IframePage::new(&options.sockjs.url);
+        Self { options, routes, origins, iframe }
     }
 
     /// Whether a request to a client endpoint that is not an upgrade may be served, and the headers for its response. `None`: 403.

@@ -43,10 +43,17 @@ impl Cors {
     pub fn new(head: &Head<'_>) -> Self {
         let text = |name| head.header(name).map(|value| str::from_utf8(value).unwrap_or_default().to_owned());
         let origin = text("Origin").unwrap_or_default();
-        let mut headers =
-            vec![("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true".to_owned())];
+        let mut headers = vec![(ALLOW_ORIGIN, origin), ("Access-Control-Allow-Credentials", "true".to_owned())];
         headers.extend(text("Access-Control-Request-Headers").map(|wanted| ("Access-Control-Allow-Headers", wanted)));
         Self(headers)
+    }
+
+    /// The same, but that of a request without origin any page may read, as SockJS has it.
+    pub fn or_any(mut self) -> Self {
+        for (_, origin) in self.0.iter_mut().filter(|(name, value)| *name == ALLOW_ORIGIN && value.is_empty()) {
+            origin.push('*');
+        }
+        self
     }
 
     /// As they are written.
@@ -54,6 +61,8 @@ impl Cors {
         self.0.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 }
+
+const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 
 /// Bound of what the braces of one pattern multiply to.
 const ALTERNATIVES_MAX: usize = 1024;

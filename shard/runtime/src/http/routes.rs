@@ -8,6 +8,7 @@ use ringcast_state::TransportKind;
 
 use crate::options::{Asset, Endpoints, Options};
 use crate::transport::page::{Endpoint, Page};
+use crate::transport::sockjs::Place;
 
 /// What a path leads to.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub enum Route {
     UniWebSocket,
     /// A response without end, by the transport that it is.
     Stream(TransportKind),
+    /// Something of SockJS.
+    SockJs(Place),
     /// Commands for one of the streams.
     Emulation,
     /// Nothing, for a client that opens its connection beforehand.
@@ -37,6 +40,8 @@ pub struct Routes {
     exact: Vec<(String, Route)>,
     /// Prefix of API methods, with its slash.
     api: Option<String>,
+    /// Prefix of SockJS, without.
+    sockjs: Option<String>,
 }
 
 impl Routes {
@@ -66,7 +71,12 @@ impl Routes {
             exact.push((asset.path.clone(), Route::Asset(Rc::new(asset.clone()))));
         }
         let prefix = options.http_api.handler_prefix.trim_end_matches('/');
-        Self { exact, api: endpoints.http_api.then(|| format!("{prefix}/")) }
+        let sockjs = options.sockjs.handler_prefix.trim_end_matches('/');
+        Self {
+            exact,
+            api: endpoints.http_api.then(|| format!("{prefix}/")),
+            sockjs: endpoints.sockjs.then(|| sockjs.to_owned()),
+        }
     }
 
     /// None: 404.
@@ -76,13 +86,21 @@ impl Routes {
         if let Some(method) = method {
             return Some(Route::Api(Some(method)));
         }
-        self.exact.iter().find(|(exact, _)| exact == path).map(|(_, route)| route.clone())
+        let exact = self.exact.iter().find(|(exact, _)| exact == path).map(|(_, route)| route.clone());
+        exact.or_else(|| {
+            let behind = path.strip_prefix(self.sockjs.as_deref()?)?;
+            Place::find(behind).map(Route::SockJs)
+        })
     }
 }
 
-/// The name of the endpoint at a path that leads somewhere: there are as many as paths, and a path is all that names them.
-pub fn endpoint(path: &str) -> Endpoint {
-    Arc::from(path)
+/// The name of the endpoint at a path that leads somewhere: there are as many as paths, and a path is all that names them. Those
+/// of SockJS, which clients make up, share one.
+pub fn endpoint(options: &Options, route: &Route, path: &str) -> Endpoint {
+    match route {
+        Route::SockJs(_) => Arc::from(&*options.sockjs.handler_prefix),
+        _ => Arc::from(path),
+    }
 }
 
 /// As the reference reads its prefixes: a slash at the end does not count, and nothing is the root.
@@ -106,6 +124,7 @@ mod tests {
             Some(Route::WebSocket) => "websocket".to_owned(),
             Some(Route::UniWebSocket) => "uni_websocket".to_owned(),
             Some(Route::Stream(kind)) => kind.as_str().to_owned(),
+            Some(Route::SockJs(place)) => format!("{place:?}"),
             Some(Route::Emulation) => "emulation".to_owned(),
             Some(Route::Init) => "init".to_owned(),
             Some(Route::Api(None)) => "api".to_owned(),
@@ -129,6 +148,12 @@ mod tests {
         check(ALL, &options, "/connection/uni_websocket", "uni_websocket");
         check(ALL, &options, "/connection/uni_http_stream", "uni_http_stream");
         check(ALL, &options, "/connection/uni_sse", "uni_sse");
+        check(ALL, &options, "/connection/sockjs", "Greeting");
+        check(ALL, &options, "/connection/sockjs/", "Greeting");
+        check(ALL, &options, "/connection/sockjs/info", "Info");
+        check(ALL, &options, "/connection/sockjs/000/abc/xhr", "Session { name: \"abc\", call: Xhr }");
+        check(ALL, &options, "/connection/sockjs/000/abc", "none");
+        check(ALL, &options, "/connection/sockjsinfo", "none");
         check(ALL, &options, "/emulation", "emulation");
         check(ALL, &options, "/connection/init", "init");
         check(ALL, &options, "/api", "api");
@@ -145,6 +170,7 @@ mod tests {
         check(Endpoints::default(), &options, "/api/publish", "none");
         check(Endpoints::default(), &options, "/", "none");
         check(Endpoints::default(), &options, "/metrics", "none");
+        check(Endpoints::default(), &options, "/connection/sockjs/info", "none");
     }
 
     #[test]

@@ -6,5 +6,6 @@ pub(crate) mod health;
 pub(crate) mod http_api;
 pub(crate) mod init;
 pub(crate) mod page;
+pub(crate) mod sockjs;
 pub(crate) mod stream;
 pub(crate) mod websocket;

@@ -1,4 +1,4 @@
-//! `/connection/websocket` and `/connection/uni_websocket`: who may upgrade, and to which encoding.
+//! `/connection/websocket`, `/connection/uni_websocket` and the WebSockets of SockJS: who may upgrade, and to which encoding.
 
 use ringcast_proto::client::Encoding;
 use ringcast_proto::http::Head;
@@ -39,6 +39,22 @@ pub fn upgrade(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'
             farewell: Farewell::Push,
         };
         (subprotocol, &site.options.websocket, transport)
+    })
+}
+
+/// The same for SockJS, whose own frames travel in the messages or not.
+pub fn upgrade_sockjs(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>, framing: Framing) -> Step<'static> {
+    let head = reply.head;
+    accept(site, reply, gate, |_| {
+        let transport = Transport {
+            encoding: Encoding::Json,
+            framing,
+            kind: TransportKind::SockJs,
+            pings: Pings::Messages,
+            user: user(site, head),
+            farewell: Farewell::Push,
+        };
+        (None, &site.options.websocket, transport)
     })
 }
 
@@ -104,7 +120,8 @@ fn accept<'s>(
     let mut decoder = Decoder::new(Role::Server, options.message_size_limit);
     if let Some(deflate) = deflate {
         decoder = decoder.with_deflate(options.decompressed_bytes_max());
-        if deflate.inflates_ours() {
+        // Frames of SockJS stay as they are, so that all its clients share them.
+        if deflate.inflates_ours() && transport.framing == Framing::WebSocket {
             transport.framing = Framing::WebSocketDeflated;
         }
     }

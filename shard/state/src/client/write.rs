@@ -39,14 +39,16 @@ impl Scratch {
     ) -> Option<SharedFrame> {
         self.payload.clear();
         encode(&mut self.payload).ok()?;
+        let message_len = self.payload.len();
         let framed = self.frame(options, shape, encoding);
         self.header.extend_from_slice(if framed.is_deflated { &self.deflated } else { &self.payload });
         self.header.extend_from_slice(framed.behind);
-        Some(SharedFrame { bytes: Rc::from(&*self.header), message_len: self.payload.len() })
+        Some(SharedFrame { bytes: Rc::from(&*self.header), message_len })
     }
 
-    /// Writes the header that goes before `payload`, or before `deflated`.
+    /// Makes `payload` what the transport carries, and writes the header that goes before it, or before `deflated`.
     fn frame(&mut self, options: &Options, shape: Shape, encoding: Encoding) -> Framed {
+        shape.framing.rewrite(&mut self.payload, &mut self.header);
         self.header.clear();
         if let Some(level) = options.compression_level(shape, self.payload.len())
             && self.deflater.deflate(level, &self.payload, &mut self.deflated)
@@ -118,13 +120,14 @@ impl Shard {
         let (shape, encoding) = (client.shape, client.encoding);
         self.scratch.payload.clear();
         encode(encoding, &mut self.scratch.payload).map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
+        let message_len = self.scratch.payload.len();
         let framed = self.scratch.frame(&self.options, shape, encoding);
         let Scratch { payload, header, deflated, .. } = &self.scratch;
         let bytes = [header, if framed.is_deflated { deflated } else { payload }, framed.behind];
         if !self.clients.push_owned(connection, bytes, self.options.client.queue_max_size) {
             return Err(Disconnect::SLOW);
         }
-        self.metrics.sent(shape.kind, frame, 1, self.scratch.payload.len());
+        self.metrics.sent(shape.kind, frame, 1, message_len);
         Ok(())
     }
 
