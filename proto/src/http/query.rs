@@ -9,7 +9,8 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    /// What stands behind the question mark.
+    pub fn new(text: &'a str) -> Self {
         Self { text }
     }
 
