@@ -19,7 +19,8 @@ use crate::server::PATIENCE;
 pub struct Session {
     runtime: Runtime,
     connection: Connection,
-    stream: Option<(SendStream, RecvStream)>,
+    /// The last one is in use.
+    streams: Vec<(SendStream, RecvStream)>,
     /// Bytes of messages that are not whole, or not asked for yet.
     unread: Vec<u8>,
     id: u32,
@@ -50,14 +51,14 @@ impl Session {
             let endpoint = Endpoint::client(config.build()).expect("a free port");
             in_time(endpoint.connect(options.build())).await
         })?;
-        Ok(Session { runtime, connection, stream: None, unread: Vec::new(), id: 0 })
+        Ok(Session { runtime, connection, streams: Vec::new(), unread: Vec::new(), id: 0 })
     }
 
     /// Opens one more stream, which is the one used from now on.
     pub fn open_stream(&mut self) {
-        let Session { runtime, connection, stream, .. } = self;
+        let Session { runtime, connection, streams, .. } = self;
         let opened = runtime.block_on(async { connection.open_bi().await.expect("room for a stream").await });
-        *stream = Some(opened.expect("a stream"));
+        streams.push(opened.expect("a stream"));
     }
 
     /// Opens a session and connects without a token.
@@ -70,7 +71,7 @@ impl Session {
 
     /// Sends bytes.
     pub fn send(&mut self, bytes: &[u8]) {
-        let (output, _) = self.stream.as_mut().expect("a stream");
+        let (output, _) = self.streams.last_mut().expect("a stream");
         // Whoever closed has stopped reading, and tells why.
         let _ = self.runtime.block_on(in_time(output.write_all(bytes)));
     }
@@ -134,8 +135,8 @@ impl Session {
     /// Waits until the server has ended the session: code and reason.
     #[track_caller]
     pub fn closed(&mut self) -> (u64, String) {
-        match self.runtime.block_on(in_time(self.connection.closed())) {
-            ConnectionError::ApplicationClosed(close) => {
+        match self.runtime.block_on(in_time(self.connection.accept_uni())).err() {
+            Some(ConnectionError::ApplicationClosed(close)) => {
                 (close.code().into_inner(), String::from_utf8_lossy(close.reason()).into_owned())
             }
             other => panic!("not closed by the server: {other:?}"),
@@ -161,7 +162,7 @@ impl Session {
 
     /// False at the end of the stream.
     fn read(&mut self) -> bool {
-        let (_, input) = self.stream.as_mut().expect("a stream");
+        let (_, input) = self.streams.last_mut().expect("a stream");
         let mut bytes = vec![0; 64 << 10];
         let read = self.runtime.block_on(in_time(input.read(&mut bytes)));
         let length = read.ok().flatten().unwrap_or(0);
