@@ -4,18 +4,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
-use ringcast_proto::client::{Command, ConnectRequest, Reply, ReplyResult, Request};
+use ringcast_proto::client::{Command, Reply, ReplyResult, Request};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use wtransport::error::ConnectingError;
 
 use crate::server::{Server, config, free_port};
 use crate::session::{PATH, Session};
+use crate::transports;
 
 /// A certificate as browsers want those that they are told the hash of: ECDSA, and valid for two weeks at most.
 struct Certificate {
     certificate: String,
     key: String,
+    /// Of SHA-256, as a list in JavaScript.
+    hash: String,
 }
 
 impl Certificate {
@@ -27,7 +30,8 @@ impl Certificate {
         params.not_before = (now - Duration::from_secs(3600)).into();
         params.not_after = (now + Duration::from_secs(10 * 24 * 3600)).into();
         let certificate = params.self_signed(&key).expect("a certificate");
-        Self { certificate: certificate.pem(), key: key.serialize_pem() }
+        let hash = ring::digest::digest(&ring::digest::SHA256, certificate.der());
+        Self { certificate: certificate.pem(), key: key.serialize_pem(), hash: format!("{:?}", hash.as_ref()) }
     }
 }
 
@@ -89,11 +93,35 @@ fn client_subscribes_publishes_and_recovers_on_four_shards() {
     check_protocol(4);
 }
 
+/// T11
+#[test]
+fn browser_connects_and_recovers() {
+    let certificate = Certificate::new();
+    // The client gives no options, so the browser is told of the certificate by the page.
+    let trust = format!(
+        "const Native = WebTransport;\n\
+         const hash = {{ algorithm: 'sha-256', value: Uint8Array.from({}) }};\n\
+         window.WebTransport = function (url) {{ return new Native(url, {{ serverCertificateHashes: [hash] }}); }};\n",
+        certificate.hash
+    );
+    for shards in [1, 4] {
+        let (config, address) = configured(&certificate);
+        let server = Server::start_with(shards, &config);
+        let script = server.config_path().with_file_name("trust.js");
+        std::fs::write(&script, &trust).expect("the folder of the server can be written");
+        let transport = json!({
+            "name": "webtransport", "transport": "webtransport", "endpoint": format!("https://{address}{PATH}"),
+        });
+        let page = format!("http://{}/health", server.address());
+        transports::check(&server, &page, &[transport], &[&script]);
+    }
+}
+
 #[test]
 fn protobuf_is_chosen_by_the_query() {
     let (_server, address) = start(2);
     let mut session = Session::open(address, &format!("{PATH}?cf_protocol=protobuf"), None).expect("a session");
-    let request = Some(Request::Connect(Box::new(ConnectRequest::default())));
+    let request = Some(Request::Connect(Box::default()));
     let reply = session.call_in_protobuf(&Command { id: 1, request });
     assert!(matches!(reply, Reply::Result { id: 1, result: ReplyResult::Connect(_) }), "{reply:?}");
 }
@@ -212,5 +240,5 @@ fn what_is_missing_for_it_is_named() {
         |config| config["http_server"]["http3"]["enabled"] = json!(false),
         "can not enable webtransport without experimental HTTP/3",
     );
-    check(|config| config["http_server"]["tls"]["key_pem"] = json!("/nowhere"), "cannot read file /nowhere");
+    check(|config| config["http_server"]["tls"]["key_pem"] = json!("/nowhere"), "http_server.tls.key_pem");
 }
