@@ -3,7 +3,10 @@
 
 use super::settings::{Settings, View};
 use crate::cli::VERSION;
+use crate::control::WebTransportOptions;
 use crate::control::acme::AcmeOptions;
+use crate::control::http3::Http3Options;
+use crate::tls::Certificate;
 use crate::web::PrometheusOptions;
 use regex::Regex;
 use ringcast_proto::codes::Disconnect;
@@ -54,6 +57,25 @@ fn prometheus(prometheus: View<'_>) -> PrometheusOptions {
         native_histograms: prometheus.bool("native_histograms"),
         version: VERSION.to_owned(),
     }
+}
+
+/// HTTP/3, if it is enabled. Fails without a certificate: those of ACME are not for it, as in the reference.
+pub fn http3(settings: &Settings) -> Result<Option<Http3Options>, String> {
+    let root = settings.view();
+    let (http, client) = (root.object("http_server"), root.object("client"));
+    let webtransport = root.object("webtransport");
+    if !http.object("http3").bool("enabled") {
+        return Ok(None);
+    }
+    Ok(Some(Http3Options {
+        certificate: Certificate::read(http.object("tls"), "http_server.tls")?,
+        webtransport: webtransport.bool("enabled").then(|| WebTransportOptions {
+            handler_prefix: prefix(webtransport),
+            message_size_limit: webtransport.count("message_size_limit"),
+        }),
+        allowed_origins: owned(client.texts("allowed_origins")),
+        user_id_http_header: client.text("user_id_http_header").to_ascii_lowercase(),
+    }))
 }
 
 /// Disconnects by the code of an error.

@@ -147,8 +147,10 @@ impl Server {
 
     /// Starts with any configuration and waits for nothing.
     pub fn spawn(shards: u16, config: &Value) -> Server {
-        // A configuration with a broken port is not expected to listen anywhere.
-        let port = config["http_server"]["port"].as_u64().unwrap_or(0) as u16;
+        // Health and API are inside. A configuration with a broken port is not expected to listen anywhere.
+        let http = &config["http_server"];
+        let inside = http["internal_port"].as_str().and_then(|port| port.parse().ok());
+        let port = inside.unwrap_or(http["port"].as_u64().unwrap_or(0) as u16);
         let folder = new_folder();
         let path = folder.join("config.json");
         fs::write(&path, config.to_string()).expect("the target folder can be written");

@@ -9,7 +9,7 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Of a text, such as the content of a form.
+    /// What stands behind a question mark, or the content of a form.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
         Self { text }

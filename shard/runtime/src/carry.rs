@@ -22,6 +22,9 @@ pub trait Outlet: Send {
 
     /// Too many commands of the client wait: hold further ones back until the opposite is said.
     fn pause(&self, paused: bool);
+
+    /// It is let in, or the last [`Link::frame`] is taken. Who waits for this before the next frame has a bound.
+    fn ready(&self) {}
 }
 
 /// Why a carried connection ends.
@@ -109,12 +112,14 @@ impl Carried {
         match carry {
             Carry::Open { outlet, .. } if !connections.admit(io) => outlet.end(Ended::Refused),
             Carry::Open { transport, first, outlet } => {
+                outlet.ready();
                 let id = connections.open_carried(io, transport, first.as_deref(), Box::new(Far(outlet)));
                 self.connections.insert(number, id);
             }
             Carry::Frame(frame) => {
                 if let Some(id) = self.connections.get(&number) {
                     connections.carried_frame(io, *id, &frame);
+                    connections.carried_ready(*id);
                 }
             }
             Carry::Written => {
@@ -148,5 +153,9 @@ impl Carrier for Far {
 
     fn pause(&mut self, paused: bool) {
         self.0.pause(paused);
+    }
+
+    fn ready(&mut self) {
+        self.0.ready();
     }
 }

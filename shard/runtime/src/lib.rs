@@ -26,6 +26,7 @@ mod turn;
 pub mod uring;
 
 pub use carry::{CarryLine, Ended, Link, Outlet};
+pub use http::origin::AllowedOrigins;
 pub use listen::Listen;
 pub use options::Options;
 pub use pool::{CertificateLine, KeyLine, Pool};

@@ -118,7 +118,7 @@ keys! {
         Works websocket:                  Object(&[transport::WEBSOCKET, pro::PRO_WEBSOCKET]),   "",  "WebSocket";
         Works sse:                        Object(&[transport::SSE]),                             "",  "Server-sent events, bidirectional by emulation";
         Works http_stream:                Object(&[transport::HTTP_STREAM]),                     "",  "HTTP streaming, bidirectional by emulation";
-        Later webtransport:               Object(&[transport::WEBTRANSPORT]),                    "",  "WebTransport";
+        Works webtransport:               Object(&[transport::WEBTRANSPORT]),                    "",  "WebTransport";
         Works uni_sse:                    Object(&[transport::UNI_SSE]),                         "",  "Server-sent events, unidirectional";
         Works uni_http_stream:            Object(&[transport::UNI_HTTP_STREAM]),                 "",  "HTTP streaming, unidirectional";
         Works uni_websocket:              Object(&[transport::UNI_WEBSOCKET]),                   "",  "WebSocket, unidirectional";

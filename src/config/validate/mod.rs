@@ -94,6 +94,16 @@ fn check_server(root: View<'_>) -> Verdict {
             return refuse("external_h2c cannot be used together with enabled TLS for external HTTP server");
         }
     }
+    let has_http3 = http.object("http3").bool("enabled");
+    if has_http3 && !http.object("tls").bool("enabled") {
+        return refuse("HTTP/3 requires TLS configured: http_server.http3.enabled needs http_server.tls.enabled");
+    }
+    if root.object("webtransport").bool("enabled") && !has_http3 {
+        return refuse(
+            "can not enable webtransport without experimental HTTP/3: webtransport.enabled needs \
+             http_server.http3.enabled",
+        );
+    }
     if !["", "transport"].contains(&root.object("http_api").text("error_mode")) {
         let mode = root.object("http_api").text("error_mode");
         return Err(format!("unknown http_api.error_mode: \"{mode}\""));

@@ -22,6 +22,9 @@ pub(crate) trait Carrier {
 
     /// Too many commands wait: none are wanted until the opposite is said.
     fn pause(&mut self, paused: bool);
+
+    /// What its client sent last is taken.
+    fn ready(&mut self) {}
 }
 
 impl Connections {
@@ -52,6 +55,13 @@ impl Connections {
     pub fn carried_frame(&mut self, io: &mut Io<'_>, id: ConnectionId, frame: &[u8]) {
         if self.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open) {
             self.handle_frame(io, id, frame);
+        }
+    }
+
+    /// Its last message is taken: who sends it may bring the next one.
+    pub fn carried_ready(&mut self, id: ConnectionId) {
+        if let Some(Protocol::Carried(carrier)) = self.get_mut(id).map(|connection| &mut connection.protocol) {
+            carrier.ready();
         }
     }
 
