@@ -275,7 +275,8 @@ fn log_started(pool: &Pool, options: &Options) {
             (endpoints.assets, "demo"),
         ];
         let served: Vec<_> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-        info!("serving {} endpoints on {address}", served.join(", "));
+        let with = if listener.h2c { " with HTTP/2 cleartext" } else { "" };
+        info!("serving {} endpoints on {address}{with}", served.join(", "));
     }
     info!(shards = pool.connections().len(), "ready");
 }

@@ -1,4 +1,4 @@
-//! The opening handshake. Source: RFC 6455 §4.
+//! The opening handshake. Source: RFC 6455 §4, and RFC 8441 for HTTP/2.
 
 use crate::http::{Head, Limits, Version, parse_response};
 use base64::Engine;
@@ -8,7 +8,7 @@ use tungstenite::handshake::derive_accept_key;
 /// A request that may be upgraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Value for `Sec-WebSocket-Accept`.
+    /// Value for `Sec-WebSocket-Accept`; empty on HTTP/2, which has none.
     pub accept_key: String,
     /// What the client offers, in its order.
     pub subprotocols: Vec<String>,
@@ -34,6 +34,9 @@ impl std::error::Error for HandshakeError {}
 /// Checks a request for an upgrade.
 pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     let refuse = |reason| Err(HandshakeError { status: 400, reason });
+    if head.version() == Version::Http2 {
+        return accept_connect(head);
+    }
     if head.version() != Version::Http11 {
         return refuse("not HTTP/1.1");
     }
@@ -59,6 +62,21 @@ pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
         return refuse("subprotocol that is no token");
     };
     Ok(Accepted { accept_key: derive_accept_key(key), subprotocols })
+}
+
+/// The same for an extended CONNECT: the stream itself says what the other headers do.
+fn accept_connect(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
+    let refuse = |reason| Err(HandshakeError { status: 400, reason });
+    if head.connect_protocol() != Some("websocket") {
+        return refuse("not an extended CONNECT for websocket");
+    }
+    if single(head, "sec-websocket-version") != Some(b"13") {
+        return refuse("not version 13");
+    }
+    let Some(subprotocols) = subprotocols(head) else {
+        return refuse("subprotocol that is no token");
+    };
+    Ok(Accepted { accept_key: String::new(), subprotocols })
 }
 
 /// The value of a header that must come once.
@@ -158,7 +176,7 @@ pub fn check_response(bytes: &[u8], key: [u8; 16], limits: &Limits) -> Result<Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::parse_head;
+    use crate::http::{StreamRequest, parse_head};
 
     const REQUEST: &str = "GET /connection/websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -226,6 +244,27 @@ mod tests {
         ] {
             check(from, to, None);
         }
+    }
+
+    #[track_caller]
+    fn check_connect(method: &str, connect_protocol: Option<&str>, lines: &[(&str, &str)], want: Result<&[&str], u16>) {
+        let request = StreamRequest { method, target: "/", authority: "a", connect_protocol };
+        let lines = lines.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let head = Head::of_stream(request, lines, &Limits::default()).unwrap();
+        let want = want.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(accept(&head).map(|accepted| accepted.subprotocols).map_err(|error| error.status), want);
+    }
+
+    /// T07
+    #[test]
+    fn stream_of_http2_is_opened_by_an_extended_connect() {
+        let version = ("sec-websocket-version", "13");
+        check_connect("CONNECT", Some("websocket"), &[version], Ok(&[]));
+        check_connect("CONNECT", Some("websocket"), &[version, ("sec-websocket-protocol", "a, b")], Ok(&["a", "b"]));
+        check_connect("CONNECT", Some("websocket"), &[], Err(400));
+        check_connect("CONNECT", Some("connect-udp"), &[version], Err(400));
+        check_connect("CONNECT", Some("websocket"), &[version, ("sec-websocket-protocol", "a b")], Err(400));
+        check_connect("GET", None, &[version, ("upgrade", "websocket")], Err(400));
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct ListenerOptions {
     pub listen: Listen,
     /// What is served.
     pub endpoints: Endpoints,
+    /// Key `http_server.h2c_external`: HTTP/2 without TLS, for clients that begin with it. Default off.
+    pub h2c: bool,
 }
 
 /// Endpoints of a port; anything else is 404.

@@ -2,8 +2,9 @@
 //! carries their bytes stands in for the socket.
 
 use ringcast_proto::codes::Disconnect;
-use ringcast_state::{ConnectionId, Frame, Transport};
+use ringcast_state::{ConnectionId, Frame, Transport, TransportKind};
 
+use super::close::close_frame;
 use super::write::append;
 use super::{Connection, Connections, Io, Phase, Protocol};
 use crate::uring::SendBytes;
@@ -15,6 +16,12 @@ use crate::uring::SendBytes;
 pub(crate) trait Carrier {
     /// Takes bytes, framed as the transport wants them.
     fn send(&mut self, bytes: SendBytes);
+
+    /// Whether its response, which has not begun, tells the client why it is not let in. Nothing more is sent then.
+    fn refuse(&mut self, why: &Disconnect) -> bool {
+        let _ = why;
+        false
+    }
 
     /// Nothing more is sent. The client was told by a push, where it gets one; a carrier that has codes of its own tells this one.
     /// `None`: whoever carries it is to blame, and knows.
@@ -83,7 +90,18 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else { return };
         connection.phase = Phase::Closing;
         let mut waiting = connection.output.take().unwrap_or_default();
+        let kind = connection.kind;
         let Protocol::Carried(mut carrier) = std::mem::take(&mut connection.protocol) else { return };
+        if why.is_some_and(|why| carrier.refuse(why)) {
+            self.closed(io, id);
+            return io.sockets.unreserve(id.into());
+        }
+        if let Some(why) = why
+            && self.says_why(kind)
+            && close_frame(why).is_some()
+        {
+            self.metrics.closes.count((kind, why.code));
+        }
         if why.is_some()
             && let Some(frames) = io.shard.take_frames(id)
         {
@@ -93,6 +111,15 @@ impl Connections {
         carrier.end(why);
         self.closed(io, id);
         io.sockets.unreserve(id.into());
+    }
+
+    /// Clients of this kind are told by a close frame why they are closed.
+    pub(super) fn says_why(&self, kind: TransportKind) -> bool {
+        match kind {
+            TransportKind::WebSocket => true,
+            TransportKind::UniWebSocket => !self.site.options.uni_websocket.disable_closing_handshake,
+            _ => false,
+        }
     }
 
     /// Has the carrier hold back what its client sends, or not.

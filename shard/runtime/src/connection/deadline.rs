@@ -13,19 +13,22 @@ use crate::http::exchange::Awaiting;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the body of a request of the server API.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between two requests.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For the control plane to make a page.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an HTTP client may take no byte of a response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the client of a stream may take no byte. Source: protocol §14.
-const STREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const STREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For the close frame of a client that does not keep up: one try.
+pub(super) const SLOW_GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Deadlines are multiples of this, rounded up: what came in a crowd is looked at together. Measured, 10,000 connections of
 /// half a second woke the shard for each of their forgotten head timeouts, 23 µs a piece.
@@ -103,6 +106,7 @@ impl Connections {
             Phase::Open if connection.blocked => self.write_expired(io, id),
             Phase::Open => match connection.protocol {
                 Protocol::Http(_) => self.leave(io, id, None),
+                Protocol::Http2(_) => self.expire_streams(io, id),
                 Protocol::WebSocket(_) | Protocol::Stream(_) | Protocol::Carried(_) | Protocol::None => {}
             },
         }
@@ -114,7 +118,7 @@ impl Connections {
         let of_uni_websocket = self.site.options.uni_websocket.websocket.write_timeout;
         let Some(connection) = self.get_mut(id) else { return of_websocket };
         match (&connection.protocol, connection.kind) {
-            (Protocol::Http(_), _) => RESPONSE_TIMEOUT,
+            (Protocol::Http(_) | Protocol::Http2(_), _) => RESPONSE_TIMEOUT,
             (_, TransportKind::UniWebSocket) => of_uni_websocket,
             (_, TransportKind::WebSocket) => of_websocket,
             _ => STREAM_WRITE_TIMEOUT,

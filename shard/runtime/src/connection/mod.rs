@@ -5,6 +5,7 @@ mod batch;
 mod carried;
 mod close;
 mod deadline;
+mod http2;
 mod read;
 mod write;
 
@@ -19,6 +20,7 @@ use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Sha
 use crate::clock::Clock;
 use crate::http::Site;
 use crate::http::exchange::Exchange;
+use crate::http::http2::{Http2, Woken};
 use crate::metrics::LoopMetrics;
 use crate::options::Options;
 use crate::pool::Counters;
@@ -28,6 +30,7 @@ use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
 
 pub(crate) use carried::Carrier;
+pub(crate) use close::close_frame;
 use deadline::Deadlines;
 
 /// What a connection acts upon, for the time of one call.
@@ -48,6 +51,10 @@ pub(crate) struct Connections {
     pub metrics: LoopMetrics,
     shard: usize,
     clock: Clock,
+    /// Connections of HTTP/2 to drive before the turn ends.
+    woken: Woken,
+    /// Those that have more to do, and wait for the next turn with it.
+    unfinished: Vec<ConnectionId>,
     /// Set once the server stops: patience with everyone ends then.
     stop_at: Option<Instant>,
 }
@@ -101,6 +108,8 @@ enum Protocol {
     #[default]
     None,
     Http(Box<Http>),
+    /// Streams with requests and clients.
+    Http2(Box<Http2>),
     WebSocket(Decoder),
     /// A response without end.
     Stream(Box<Stream>),
@@ -147,6 +156,8 @@ impl Connections {
             metrics: LoopMetrics::default(),
             shard,
             clock,
+            woken: Woken::default(),
+            unfinished: Vec::new(),
             stop_at: None,
         }
     }
@@ -213,12 +224,20 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else {
             return;
         };
-        if connection.phase != Phase::Open || connection.calls != call.sequence {
+        if connection.phase != Phase::Open {
             return;
+        }
+        if let Protocol::Http2(http2) = &mut connection.protocol {
+            let deadline = io.now.at + deadline::RESPONSE_TIMEOUT;
+            let counted = http2.answer(call.sequence, deadline, io.sockets.take_buffer(), write);
+            return self.metrics.count_request(counted);
         }
         let Protocol::Http(http) = &mut connection.protocol else {
             return;
         };
+        if connection.calls != call.sequence {
+            return;
+        }
         let mut out = io.sockets.take_buffer();
         let keep_alive = write(&mut http.exchange, &mut out);
         let counted = http.exchange.take_counted();
@@ -236,6 +255,10 @@ impl Connections {
         self.stop_at = Some(stop_at);
         for slot in 0..self.table.len() {
             let Some(connection) = self.table.get_mut(slot) else { return };
+            if let Protocol::Http2(http2) = &mut connection.protocol {
+                http2.is_last = true;
+                http2.desk.wake();
+            }
             let Protocol::Http(http) = &mut connection.protocol else {
                 continue;
             };
@@ -290,11 +313,13 @@ impl Connections {
         }
         connection.phase = Phase::Closing;
         connection.output = None;
+        self.end_streams(io, id);
         self.forget(io, id);
         io.sockets.close(id.into(), Closing::Abort);
     }
 
     fn closed(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        self.end_streams(io, id);
         self.forget(io, id);
         if let Some(connection) = self.get_mut(id) {
             *connection = Connection::FREE;

@@ -11,6 +11,7 @@ use ringcast_state::{ApiCallId, ConnectionId, Shard, Transport};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
+use crate::http::http2::{self, Preface};
 use crate::pool::Counters;
 use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
@@ -52,20 +53,24 @@ impl Connections {
                 }
                 self.put_back(id, protocol);
             }
+            Protocol::Http2(http2) => {
+                self.http2_received(io, id, http2, bytes);
+                self.put_back(id, protocol);
+            }
             // A client that sends more requests waits for the end of this one.
             Protocol::Stream(_) | Protocol::Carried(_) => self.put_back(id, protocol),
             Protocol::None => {}
         }
     }
 
-    fn put_back(&mut self, id: ConnectionId, protocol: Protocol) {
+    pub(super) fn put_back(&mut self, id: ConnectionId, protocol: Protocol) {
         if let Some(connection) = self.get_mut(id) {
             connection.protocol = protocol;
         }
     }
 
     /// Frames of a client.
-    fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
+    pub(super) fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
         let (mut pongs, mut goodbye) = (Vec::new(), None);
         let decoded = catch_unwind(AssertUnwindSafe(|| {
             decoder.decode(bytes, &mut |event| {
@@ -129,6 +134,17 @@ impl Connections {
             waited.extend_from_slice(bytes);
             &mut waited[..]
         };
+        if self.site.options.listeners[http.exchange.listener()].h2c {
+            match http2::preface(input) {
+                Preface::Whole => return Some(self.begin_http2(io, id, http.exchange.listener(), input)),
+                // As long as it may take for the head of a request.
+                Preface::Part => {
+                    http.input = input.to_vec();
+                    return None;
+                }
+                Preface::Other => {}
+            }
+        }
         let mut used = 0;
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(io, id, http, input, &mut used, &mut out)));
         let rest = &mut input[used..];
@@ -310,6 +326,7 @@ impl Connections {
         };
         connection.ended = true;
         if connection.phase == Phase::Open && !self.is_answering(id) {
+            self.end_streams(io, id);
             self.forget(io, id);
             self.leave(io, id, None);
         }
@@ -323,7 +340,7 @@ fn close_over_panic(io: &mut Io<'_>, id: ConnectionId) {
 }
 
 /// A panic may have left what connections share half changed: half a server is worse than a restart.
-fn end_if_torn(shard: &Shard) {
+pub(super) fn end_if_torn(shard: &Shard) {
     if !shard.is_whole() {
         tracing::error!("panic while changing what connections share, the process ends");
         std::process::abort();

@@ -58,7 +58,7 @@ impl Connections {
     }
 
     #[inline]
-    fn start_send(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: SendBytes) {
+    pub(super) fn start_send(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: SendBytes) {
         let Some(connection) = self.get_mut(id) else { return };
         if let Protocol::Carried(_) = connection.protocol {
             return self.send_carried(io, id, bytes);
@@ -93,9 +93,9 @@ impl Connections {
             connection.output.take_if(|waiting| waiting.is_empty());
             return bytes;
         }
-        let messages_max = match (&connection.protocol, connection.kind) {
-            (Protocol::WebSocket(_), TransportKind::UniWebSocket) if joins_pushes => usize::MAX,
-            (Protocol::WebSocket(_), _) => io.shard.messages_in_frame(),
+        let messages_max = match connection.kind {
+            TransportKind::UniWebSocket if joins_pushes => usize::MAX,
+            TransportKind::WebSocket | TransportKind::UniWebSocket => io.shard.messages_in_frame(),
             _ => 1,
         };
         let mut frames = match frames {
@@ -123,6 +123,9 @@ impl Connections {
         let leaving = connection.phase == Phase::Leaving;
         let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
         let http = matches!(connection.protocol, Protocol::Http(_));
+        if let Protocol::Http2(http2) = &connection.protocol {
+            http2.desk.wake();
+        }
         if was_blocked && !leaving {
             self.clear_deadline(id);
         }

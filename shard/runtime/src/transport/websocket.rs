@@ -1,7 +1,7 @@
 //! `/connection/websocket` and `/connection/uni_websocket`: who may upgrade, and to which encoding.
 
 use ringcast_proto::client::Encoding;
-use ringcast_proto::http::Head;
+use ringcast_proto::http::{self, Head, Version};
 use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
 use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
 
@@ -98,7 +98,12 @@ fn accept(
         return reply.empty(503);
     }
     let (subprotocol, message_size_limit, transport) = choose(&accepted);
-    websocket::write_response(reply.out, &accepted.accept_key, subprotocol);
+    if reply.head.version() == Version::Http2 {
+        let header = subprotocol.map(|subprotocol| ("Sec-WebSocket-Protocol", subprotocol));
+        http::write_response_head(reply.out, 200, header.as_slice());
+    } else {
+        websocket::write_response(reply.out, &accepted.accept_key, subprotocol);
+    }
     let decoder = Decoder::new(Role::Server, message_size_limit);
     Step::Upgrade(Upgrade { decoder, transport, first: None })
 }
