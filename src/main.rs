@@ -3,10 +3,12 @@
 
 mod cli;
 mod config;
+mod control;
 mod jwks;
 mod log;
 mod run;
 mod systemd;
+mod tls;
 mod utc;
 mod web;
 

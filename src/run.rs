@@ -2,9 +2,11 @@
 
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
+use crate::control::acme;
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
 use crate::systemd::{Handed, Service};
+use crate::tls;
 use crate::web;
 use crossbeam_channel::Receiver;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -19,6 +21,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -99,7 +102,10 @@ fn serve(
     config::validate(settings).map_err(|error| Fatal::new("error validating config", error))?;
 
     let program = lower::program(settings);
-    let runtime = lower::runtime(settings);
+    let mut runtime = lower::runtime(settings);
+    let automatic = lower::acme(settings).map(acme::Store::new);
+    let mut tls = tls::Listeners::new(automatic.clone());
+    give_tls(&mut tls, settings, &mut runtime).map_err(|error| Fatal::new("error validating config", error))?;
     let handed = handed_sockets(handed, runtime.listeners.len())?;
     let node = node(settings)?;
     let state = lower::state(settings, node.clone());
@@ -116,6 +122,9 @@ fn serve(
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
     let mut pool =
         Pool::start_on(runtime.clone(), state, &handed).map_err(|error| Fatal::new("error starting shards", error))?;
+    if let Some(store) = automatic {
+        start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
+    }
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     start_pages(&mut pool, program.prometheus, dropped_lines)
         .map_err(|error| Fatal::new("error starting metrics", error))?;
@@ -128,7 +137,9 @@ fn serve(
 
     let mut service = Service::of_process();
     service.ready();
-    wait_for_stop(&signals, &pool, &mut service, || reload(request, &pool, &jwks, node.clone()));
+    wait_for_stop(&signals, &pool, &mut service, || {
+        reload(request, &pool, &jwks, &mut tls, &runtime, node.clone());
+    });
     info!("shutting down ...");
     service.stopping();
     let stopped = pool.stop(program.shutdown_timeout);
@@ -137,6 +148,21 @@ fn serve(
         true => Ok(()),
         false => Err(Fatal { message: "shutdown timeout reached", cause: None }),
     }
+}
+
+/// Has certificates obtained and renewed.
+fn start_acme(pool: &Pool, store: Arc<acme::Store>) -> io::Result<()> {
+    let listener = acme::Listener::bind(&store)?;
+    acme::start(store, listener, pool.certificate_line())
+}
+
+/// Gives the listeners their certificates.
+fn give_tls(tls: &mut tls::Listeners, settings: &Settings, runtime: &mut Options) -> Result<(), String> {
+    let made = tls.make(settings, &runtime.listeners)?;
+    for (listener, tls) in runtime.listeners.iter_mut().zip(made) {
+        listener.tls = tls;
+    }
+    Ok(())
 }
 
 /// What the service manager has bound, for each listener.
@@ -172,7 +198,7 @@ fn catch_signals() -> io::Result<Receiver<c_int>> {
 
 /// Returns when the process is asked to end. Reloads when asked to, and meanwhile tells the service manager how the
 /// server does, and with `log.level` debug how many connections each shard has, when that has changed.
-fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, reload: impl Fn()) {
+fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, mut reload: impl FnMut()) {
     let mut logged = Vec::new();
     let mut pulse = pool.pulse();
     let mut tick_at = Instant::now();
@@ -203,8 +229,15 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, 
 }
 
 /// Reads the configuration again and gives the shards what may change while they run: options of
-/// clients, tokens and channels. A bad configuration changes nothing.
-fn reload(request: &RunRequest, pool: &Pool, jwks: &Jwks, node: NodeOptions) {
+/// clients, tokens, channels and certificates. A bad configuration changes nothing.
+fn reload(
+    request: &RunRequest,
+    pool: &Pool,
+    jwks: &Jwks,
+    tls: &mut tls::Listeners,
+    runtime: &Options,
+    node: NodeOptions,
+) {
     info!("reloading configuration");
     let loaded = match load(request) {
         Ok(configuration) => configuration.loaded,
@@ -217,9 +250,21 @@ fn reload(request: &RunRequest, pool: &Pool, jwks: &Jwks, node: NodeOptions) {
         error!("error validating config: {error}");
         return;
     }
+    let certificates = match tls.make(&loaded.settings, &runtime.listeners) {
+        Ok(certificates) => certificates,
+        Err(error) => {
+            error!("error validating config: {error}");
+            return;
+        }
+    };
+    let had_tls = runtime.listeners.iter().map(|listener| listener.tls.is_some());
+    if !had_tls.eq(certificates.iter().map(Option::is_some)) {
+        warn!("http_server: a port gets or loses TLS only at a restart");
+    }
     log_token_warnings(loaded.settings.view());
     log_notices(&loaded.notices);
     jwks.forget();
+    pool.set_tls(certificates);
     pool.set_options(lower::state(&loaded.settings, node));
     info!("configuration successfully reloaded");
 }
@@ -275,8 +320,9 @@ fn log_started(pool: &Pool, options: &Options) {
             (endpoints.assets, "demo"),
         ];
         let served: Vec<_> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-        let with = if listener.h2c { " with HTTP/2 cleartext" } else { "" };
-        info!("serving {} endpoints on {address}{with}", served.join(", "));
+        let secured = if listener.tls.is_some() { " with TLS" } else { "" };
+        let with = if listener.h2c { " and HTTP/2 cleartext" } else { "" };
+        info!("serving {} endpoints on {address}{secured}{with}", served.join(", "));
     }
     info!(shards = pool.connections().len(), "ready");
 }

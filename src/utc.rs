@@ -40,6 +40,19 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// Days from 1970 to a date, the other way round; `None` for what is no date, or is before 1970. Source: the same,
+/// `days_from_civil`.
+pub fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let year = year - u64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    (era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year).checked_sub(719_468)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +70,13 @@ mod tests {
             assert_eq!(rfc3339(seconds), text);
         }
         assert_eq!(date_and_time(0), "1970-01-01 00:00:00");
+    }
+    #[test]
+    fn dates_become_days() {
+        for day in (0..80_000).step_by(7) {
+            let (year, month, of_month) = date(day);
+            assert_eq!(days(year, month, of_month), Some(day));
+        }
+        assert_eq!((days(1969, 12, 31), days(2000, 13, 1), days(2000, 1, 0)), (None, None, None));
     }
 }

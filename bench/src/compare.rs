@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::engine::Transport;
 use crate::failure::Failure;
 use crate::ledger::Tally;
 use crate::measure::report_cores;
@@ -46,6 +47,12 @@ pub struct Options {
     /// Secret of the second server's tokens, where it is not --token-secret.
     #[arg(long, global = true, value_name = "SECRET")]
     b_token_secret: Option<String>,
+    /// Transport of the first server's clients, where it is not --transport.
+    #[arg(long, global = true, value_enum)]
+    a_transport: Option<Transport>,
+    /// Transport of the second server's clients, where it is not --transport.
+    #[arg(long, global = true, value_enum)]
+    b_transport: Option<Transport>,
     #[command(subcommand)]
     scenario: Compared,
 }
@@ -138,15 +145,18 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
 
 impl Options {
     fn side(&self, common: &Common, name: &'static str) -> Result<Side<'_>, Failure> {
-        let (url, pid, key, secret) = match name {
-            "a" => (&self.a, self.a_pid, &self.a_api_key, &self.a_token_secret),
-            _ => (&self.b, self.b_pid, &self.b_api_key, &self.b_token_secret),
+        let (url, pid, key, secret, transport) = match name {
+            "a" => (&self.a, self.a_pid, &self.a_api_key, &self.a_token_secret, self.a_transport),
+            _ => (&self.b, self.b_pid, &self.b_api_key, &self.b_token_secret, self.b_transport),
         };
+        let transport = transport.unwrap_or(common.transport);
+        let paths = Common { transport, ..common.clone() }.url();
         let url = url.as_deref().ok_or_else(|| Failure::Usage("a comparison needs --a URL and --b URL".to_owned()))?;
-        let (url, api) = addresses(url, &common.url, &common.api)
+        let (url, api) = addresses(url, transport, &paths, &common.api)
             .ok_or_else(|| Failure::Usage(format!("{url}: expected http://host:port or https://host:port")))?;
         let common = Common {
-            url,
+            transport,
+            url: Some(url),
             api,
             pid,
             api_key: key.clone().unwrap_or_else(|| common.api_key.clone()),
@@ -169,7 +179,7 @@ impl Side<'_> {
 
     fn tell(&self, report: &mut Report, keys: &Keys) {
         let (unit, units) = self.run.unit();
-        report.text(keys.server, &format!("{}: server", self.name), self.common.url.clone());
+        report.text(keys.server, &format!("{}: server", self.name), self.common.url());
         if self.common.pid.is_some() {
             let label = format!("{}: server CPU per {unit}", self.name);
             report.spread(keys.cost, &label, self.windows.spread(|w| w.cost_us()), "µs");
@@ -251,21 +261,22 @@ fn ratios(sides: &[Side<'_>; 2], figure: impl Fn(&Window) -> f64) -> Option<Spre
     Spread::of(pairs.filter(|(_, b)| *b > 0.0).map(|(a, b)| a / b))
 }
 
-/// WebSocket endpoint and API of a server, with the paths of the common addresses.
-fn addresses(server: &str, url: &str, api: &str) -> Option<(String, String)> {
+/// Where clients connect to a server, and its API, with the paths of the common addresses.
+fn addresses(server: &str, transport: Transport, url: &str, api: &str) -> Option<(String, String)> {
     let server = server.trim_end_matches('/');
     let (scheme, authority) = server.split_once("://")?;
-    let websocket = match scheme {
-        "http" => "ws",
-        "https" => "wss",
+    let secure = match scheme {
+        "http" => "",
+        "https" => "s",
         _ => return None,
     };
+    let clients = transport.scheme();
     let path = |address: &str| {
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
         rest.find('/').map_or_else(String::new, |slash| rest[slash..].to_owned())
     };
     let plain = !authority.is_empty() && !authority.contains('/');
-    plain.then(|| (format!("{websocket}://{authority}{}", path(url)), format!("{server}{}", path(api))))
+    plain.then(|| (format!("{clients}{secure}://{authority}{}", path(url)), format!("{server}{}", path(api))))
 }
 
 fn suffixed(path: &std::path::Path, name: &str) -> PathBuf {
@@ -281,7 +292,7 @@ mod tests {
 
     #[track_caller]
     fn check(server: &str, want: Option<(&str, &str)>) {
-        let got = addresses(server, "ws://x:1/connection/websocket?a=b", "http://x:1/api");
+        let got = addresses(server, Transport::Websocket, "ws://x:1/connection/websocket?a=b", "http://x:1/api");
         let got = got.as_ref().map(|(url, api)| (url.as_str(), api.as_str()));
         assert_eq!(got, want, "{server}");
     }

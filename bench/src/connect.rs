@@ -3,7 +3,6 @@
 use clap::Args;
 
 use crate::crowd::TURN;
-use crate::endpoint::Endpoint;
 use crate::engine::{Closed, Engine, Event, Peer, Session, Subscription};
 use crate::failure::Failure;
 use crate::floor::{FloorOptions, Greeting};
@@ -65,8 +64,8 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
 
 /// Lets a few clients in and out again to warm up.
 pub fn start<'a>(common: &Common, options: &'a Options) -> Result<Run<'a>, Failure> {
-    let endpoint = Endpoint::resolve(&common.url, "ws")?;
-    let session = Session::new(&endpoint, common.protocol.encoding());
+    let endpoint = common.endpoint()?;
+    let session = Session::new(common)?;
     start_at(common, options, session, Peer::new(&endpoint, common)?, Meter::new(common)?)
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::crowd;
-use crate::endpoint::Endpoint;
 use crate::engine::{Engine, Event, Peer, Session, Subscription};
 use crate::failure::Failure;
 use crate::floor::{FloorOptions, Greeting, Pinging};
@@ -43,8 +42,8 @@ pub struct Options {
 
 /// Carries the scenario out.
 pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
-    let endpoint = Endpoint::resolve(&common.url, "ws")?;
-    let session = Session::new(&endpoint, common.protocol.encoding());
+    let endpoint = common.endpoint()?;
+    let session = Session::new(common)?;
     let mut crowd = Crowd::new(common, options, session, Meter::new(common)?)?;
     let count = options.connections as usize;
     let mut report = Report::new("idle");
@@ -151,6 +150,9 @@ fn hold(engine: &mut Engine, time: Duration) -> Result<Held, Failure> {
             Event::Ping => held.pings += 1,
             Event::Closed { why, .. } => {
                 held.problems.note(why.to_string());
+            }
+            Event::Failed { reason } => {
+                held.problems.note(reason);
             }
             _ => {}
         });

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringcast_proto::client::Encoding;
 
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::engine::Transport;
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::sources::{self, Sources};
 use crate::{compare, connect, fanout, floor, idle, latency, mixed, publish, recover, requests};
@@ -54,9 +56,15 @@ pub enum Scenario {
 /// Options of every scenario.
 #[derive(Args, Clone)]
 pub struct Common {
-    /// WebSocket endpoint.
-    #[arg(long, global = true, default_value = "ws://127.0.0.1:8000/connection/websocket")]
-    pub url: String,
+    /// Transport of the clients.
+    #[arg(long, global = true, value_enum, default_value = "websocket")]
+    pub transport: Transport,
+    /// Where clients connect: ws:// or, for streams, http:// [default: that of the transport at 127.0.0.1:8000].
+    #[arg(long, global = true)]
+    pub url: Option<String>,
+    /// Path by which clients of streams send commands and pongs, on the server of --url.
+    #[arg(long, global = true, value_name = "PATH", default_value = "/emulation")]
+    pub emulation: String,
     /// HTTP API, without the method.
     #[arg(long, global = true, default_value = "http://127.0.0.1:8000/api")]
     pub api: String,
@@ -81,6 +89,9 @@ pub struct Common {
     /// Encoding of the clients.
     #[arg(long, global = true, value_enum, default_value = "json")]
     pub protocol: Protocol,
+    /// Ask the server to deflate what it sends (websocket.compression); a server that does not is an error.
+    #[arg(long, global = true)]
+    pub compression: bool,
     /// Bytes of a publication's data.
     #[arg(long, global = true, default_value_t = 128, value_parser = payload_bytes)]
     pub payload: usize,
@@ -105,6 +116,17 @@ pub struct Common {
 }
 
 impl Common {
+    /// Where clients connect.
+    pub fn endpoint(&self) -> Result<Endpoint, EndpointError> {
+        Endpoint::resolve(&self.url(), self.transport.scheme())
+    }
+
+    /// The same as it is written.
+    pub fn url(&self) -> String {
+        let default = || format!("{}://127.0.0.1:8000{}", self.transport.scheme(), self.transport.path());
+        self.url.clone().unwrap_or_else(default)
+    }
+
     /// Addresses to connect from; none where the system chooses.
     pub fn sources(&self) -> Vec<IpAddr> {
         self.source_addresses.iter().flat_map(|Sources(addresses)| addresses).copied().collect()
@@ -168,6 +190,7 @@ mod tests {
     fn common_options_stand_before_or_after_the_scenario() {
         check("ringcast-bench fanout --payload 128 --subscribers 10", true);
         check("ringcast-bench --payload 128 --json fanout", true);
+        check("ringcast-bench fanout --compression", true);
         check("ringcast-bench compare --a http://a --b http://b fanout --subscribers 9 --a-pid 1 --patience 0.5", true);
         check("ringcast-bench --compare a.json b.json", true);
     }

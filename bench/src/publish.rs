@@ -9,7 +9,6 @@ use clap::Args;
 
 use crate::crowd::{self, TURN};
 use crate::drive::{ANSWER, DELIVERY};
-use crate::endpoint::Endpoint;
 use crate::engine::{Closed, Engine, Event, Peer, Publish, Session, Subscription};
 use crate::failure::Failure;
 use crate::floor::{self, Floor, FloorOptions};
@@ -154,8 +153,8 @@ impl Rounds for Run {
 
 impl Run {
     fn connect(common: &Common, options: &Options) -> Result<Self, Failure> {
-        let endpoint = Endpoint::resolve(&common.url, "ws")?;
-        let session = Session::new(&endpoint, common.protocol.encoding());
+        let endpoint = common.endpoint()?;
+        let session = Session::new(common)?;
         let tokens = Tokens::new(common.token_secret.as_deref());
         let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
         let channels = options.channels as usize;

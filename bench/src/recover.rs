@@ -138,9 +138,9 @@ struct Cost {
 
 impl<'a> Run<'a> {
     fn open(common: &Common, options: &'a Options) -> Result<Self, Failure> {
-        let endpoint = Endpoint::resolve(&common.url, "ws")?;
+        let endpoint = common.endpoint()?;
         let api = Endpoint::resolve(&common.api, "http")?;
-        let session = Session::new(&endpoint, common.protocol.encoding());
+        let session = Session::new(common)?;
         let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
         let batch = Batch::new(&api, &common.api_key, Target::Channel(&options.channel), common.payload, 1);
         engine.open_publisher(&Peer::new(&api, common)?, batch).map_err(Failure::dialing)?;

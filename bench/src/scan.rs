@@ -43,6 +43,19 @@ pub fn is_ping(encoding: Encoding, message: &[u8]) -> bool {
     }
 }
 
+/// Length of the messages in Protobuf at the start of `bytes` that are whole, or damaged.
+pub fn whole(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match split(Encoding::Protobuf, &mut rest) {
+            Some(_) => {}
+            None if rest.iter().take(4).all(|byte| byte & 0x80 != 0) && rest.len() >= 4 => return bytes.len(),
+            None => break,
+        }
+    }
+    bytes.len() - rest.len()
+}
+
 /// Takes the first message off a frame that is not empty.
 fn split<'a>(encoding: Encoding, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     match encoding {
@@ -98,6 +111,15 @@ mod tests {
         check(Encoding::Protobuf, b"\x03abc\0\x02ab", &[b"\x03abc", b"\0", b"\x02ab"]);
         let long = [&b"\x80\x01"[..], &[b'a'; 128]].concat();
         check(Encoding::Protobuf, &long, &[&long]);
+    }
+
+    #[test]
+    fn whole_messages_end_before_the_one_that_is_cut() {
+        for (bytes, want) in
+            [(&b""[..], 0), (b"\0\x02ab", 4), (b"\0\x02a", 1), (b"\x80", 0), (b"\0\xff\xff\xff\xff", 5)]
+        {
+            assert_eq!(whole(bytes), want, "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

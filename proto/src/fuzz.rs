@@ -6,7 +6,7 @@ use crate::client::{
 };
 use crate::delta::{Table, decode, encode};
 use crate::http::{ChunkedDecoder, Limits, parse_head, parse_response};
-use crate::websocket::{Decoder, Event, ProtocolError, Role};
+use crate::websocket::{Decoder, Deflater, Event, Inflater, ProtocolError, Role};
 use crate::{api, filter, websocket};
 use prost::Message as _;
 use std::ops::ControlFlow;
@@ -15,12 +15,13 @@ use std::ops::ControlFlow;
 pub type Target = fn(&[u8]);
 
 /// All bodies by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("command_json", command_json),
     ("command_protobuf", command_protobuf),
     ("reply", reply),
     ("api_request", api_request),
     ("websocket", websocket),
+    ("websocket_deflate", websocket_deflate),
     ("http_head", http_head),
     ("chunked", chunked),
     ("delta", delta),
@@ -95,22 +96,49 @@ pub fn api_request(data: &[u8]) {
 
 /// Any split of a stream gives the same events and the same end. The first byte chooses side and size of the pieces.
 pub fn websocket(data: &[u8]) {
-    let Some((choice, data)) = data.split_first() else { return };
-    let role = if choice % 2 == 0 { Role::Server } else { Role::Client };
-    let pieces = usize::from(choice / 2) + 1;
-    assert!(decode_stream(role, data, pieces) == decode_stream(role, data, data.len().max(1)), "split in {pieces}");
+    check_stream(data, |role| Decoder::new(role, MESSAGE_BYTES_MAX));
 }
+
+/// The same with deflated messages, none of which inflates beyond its limit; and what was inflated comes back when it is
+/// deflated again.
+pub fn websocket_deflate(data: &[u8]) {
+    let seen = check_stream(data, |role| Decoder::new(role, MESSAGE_BYTES_MAX).with_deflate(INFLATED_BYTES_MAX));
+    let (mut deflater, mut deflated) = (Deflater::default(), Vec::new());
+    for (opcode, _, message) in seen {
+        assert!(message.len() <= INFLATED_BYTES_MAX, "inflated over the limit");
+        for level in 0..=9 {
+            if opcode <= 2 && deflater.deflate(level, &message, &mut deflated) {
+                assert!(deflated.len() < message.len(), "longer than before");
+                let again = Inflater::default().inflate(&deflated, message.len()).map(<[u8]>::to_vec);
+                assert!(again == Ok(message.clone()), "another message at level {level}");
+            }
+        }
+    }
+}
+
+const MESSAGE_BYTES_MAX: usize = 4096;
+const INFLATED_BYTES_MAX: usize = 16_384;
 
 /// Opcode, close code and payload of an event.
 type Seen = (u8, Option<u16>, Vec<u8>);
 
 type End = Result<ControlFlow<()>, ProtocolError>;
 
-fn decode_stream(role: Role, data: &[u8], step: usize) -> (Vec<Seen>, End) {
-    let (mut decoder, mut seen) = (Decoder::new(role, 4096), Vec::new());
+/// Decodes a stream in pieces and whole.
+fn check_stream(data: &[u8], decoder: impl Fn(Role) -> Decoder) -> Vec<Seen> {
+    let Some((choice, data)) = data.split_first() else { return Vec::new() };
+    let role = if choice % 2 == 0 { Role::Server } else { Role::Client };
+    let pieces = usize::from(choice / 2) + 1;
+    let whole = decode_stream(decoder(role), data, data.len().max(1));
+    assert!(decode_stream(decoder(role), data, pieces) == whole, "split in {pieces}");
+    whole.0
+}
+
+fn decode_stream(mut decoder: Decoder, data: &[u8], step: usize) -> (Vec<Seen>, End) {
+    let (mut inflater, mut seen) = (Inflater::default(), Vec::new());
     let mut end = Ok(ControlFlow::Continue(()));
     for piece in data.chunks(step) {
-        end = decoder.decode(&mut piece.to_vec(), &mut |event| {
+        end = decoder.decode_with(&mut piece.to_vec(), &mut inflater, &mut |event| {
             seen.push(match event {
                 Event::Text(bytes) => (1, None, bytes.to_vec()),
                 Event::Binary(bytes) => (2, None, bytes.to_vec()),

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ringcast_proto::websocket::{Decoder, Event, Opcode, ProtocolError, Role};
+use ringcast_proto::websocket::{Decoder, Deflater, Event, Inflater, Opcode, ProtocolError, Role};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use tungstenite::protocol::{Role as TheirRole, WebSocket, WebSocketConfig};
@@ -34,7 +34,15 @@ impl From<Event<'_>> for Seen {
 /// Decodes a stream that comes in the given pieces, over and over. Gives the events and how it ended: open, closed or
 /// broken.
 fn decode(stream: &[u8], pieces: &[usize]) -> (Vec<Seen>, Result<ControlFlow<()>, ProtocolError>) {
-    let mut decoder = Decoder::new(Role::Server, LIMIT);
+    decode_by(Decoder::new(Role::Server, LIMIT), stream, pieces)
+}
+
+fn decode_by(
+    mut decoder: Decoder,
+    stream: &[u8],
+    pieces: &[usize],
+) -> (Vec<Seen>, Result<ControlFlow<()>, ProtocolError>) {
+    let mut inflater = Inflater::default();
     let mut seen = Vec::new();
     let mut rest = stream.to_vec();
     let mut flow = Ok(ControlFlow::Continue(()));
@@ -43,7 +51,7 @@ fn decode(stream: &[u8], pieces: &[usize]) -> (Vec<Seen>, Result<ControlFlow<()>
             break;
         }
         let mut input: Vec<u8> = rest.drain(..(*piece).clamp(1, rest.len())).collect();
-        flow = decoder.decode(&mut input, &mut |event| {
+        flow = decoder.decode_with(&mut input, &mut inflater, &mut |event| {
             seen.push(event.into());
             ControlFlow::Continue(())
         });
@@ -139,6 +147,17 @@ fn write_sent(out: &mut Vec<u8>, sent: &Sent) {
     }
 }
 
+/// The same, deflated if it becomes shorter by that.
+fn write_deflated(out: &mut Vec<u8>, sent: &Sent) {
+    let mut payload = Vec::new();
+    if !Deflater::default().deflate(1, &sent.payload, &mut payload) {
+        return write_sent(out, sent);
+    }
+    let start = out.len();
+    write_sent(out, &Sent { payload, ..sent.clone() });
+    out[start] |= 0x40;
+}
+
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     (vec(sent(), 0..5), any::<bool>()).prop_map(|(all, close)| {
         let mut out = Vec::new();
@@ -163,6 +182,31 @@ proptest! {
             prop_assert!(end.is_ok());
             prop_assert_eq!(&seen, &theirs);
         }
+    }
+
+    #[test]
+    fn deflated_streams_give_the_events_of_plain_ones(all in vec(sent(), 0..5), pieces in pieces()) {
+        let (mut plain, mut deflated) = (Vec::new(), Vec::new());
+        for sent in &all {
+            // What is worth deflating.
+            let sent = Sent { payload: sent.payload.repeat(3), ..sent.clone() };
+            write_sent(&mut plain, &sent);
+            write_deflated(&mut deflated, &sent);
+        }
+        let decoder = Decoder::new(Role::Server, 4 * LIMIT);
+        let want = decode_by(decoder, &plain, &[usize::MAX]);
+        let decoder = Decoder::new(Role::Server, 4 * LIMIT).with_deflate(4 * LIMIT);
+        prop_assert_eq!(decode_by(decoder, &deflated, &pieces), want);
+    }
+
+    #[test]
+    fn any_split_of_damaged_deflated_streams_gives_the_same(all in vec(sent(), 1..4), pieces in pieces(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut stream = Vec::new();
+        all.iter().for_each(|sent| write_deflated(&mut stream, sent));
+        let at = at.index(stream.len());
+        stream[at] = byte;
+        let decoder = || Decoder::new(Role::Server, LIMIT).with_deflate(LIMIT);
+        prop_assert_eq!(decode_by(decoder(), &stream, &pieces), decode_by(decoder(), &stream, &[usize::MAX]));
     }
 
     #[test]

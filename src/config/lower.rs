@@ -3,6 +3,7 @@
 
 use super::settings::{Settings, View};
 use crate::cli::VERSION;
+use crate::control::acme::AcmeOptions;
 use crate::web::PrometheusOptions;
 use regex::Regex;
 use ringcast_proto::codes::Disconnect;
@@ -15,7 +16,7 @@ use ringcast_runtime::options::{
 use ringcast_runtime::placement::{PlacementOptions, parse_cpu_list};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat, DeltaType, RecoveryMode, SubscriptionType};
-use ringcast_state::options::{ClientOptions, NodeOptions, PersonalChannel, TokenOptions};
+use ringcast_state::options::{ClientOptions, DeflateOptions, NodeOptions, PersonalChannel, TokenOptions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,21 @@ fn endpoint(token: View<'_>) -> Option<Endpoint> {
     (!template.is_empty()).then(|| Endpoint::parse(template, allow_private_addresses).expect("validated"))
 }
 
+/// Certificates by ACME; none unless they are asked for.
+pub fn acme(settings: &Settings) -> Option<AcmeOptions> {
+    let automatic = settings.view().object("http_server").object("tls_autocert");
+    let text = |name: &str| automatic.text(name).to_owned();
+    automatic.bool("enabled").then(|| AcmeOptions {
+        host_whitelist: owned(automatic.texts("host_whitelist")),
+        cache_dir: text("cache_dir"),
+        email: text("email"),
+        server_name: text("server_name"),
+        http_addr: automatic.bool("http").then(|| text("http_addr")),
+        directory_url: text("directory_url"),
+        directory_ca_file: text("directory_ca_file"),
+    })
+}
+
 /// Options of the threads that serve connections.
 pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
     let root = settings.view();
@@ -154,6 +170,8 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         channel: channel(root.object("channel")),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
         node: NodeOptions { name, ..node },
+        websocket: deflate(root.object("websocket")),
+        uni_websocket: deflate(root.object("uni_websocket")),
         ..ringcast_state::Options::default()
     }
 }
@@ -194,20 +212,38 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
         let endpoints = Endpoints { http_api, health: inside.health, prometheus: inside.prometheus, ..outside };
-        return vec![ListenerOptions { listen: external, endpoints, h2c: false }];
+        return vec![ListenerOptions { listen: external, endpoints, tls: None, h2c: false }];
     }
     vec![
-        ListenerOptions { listen: external, endpoints: outside, h2c: http.bool("h2c_external") },
-        ListenerOptions { listen: internal, endpoints: inside, h2c: false },
+        ListenerOptions { listen: external, endpoints: outside, tls: None, h2c: http.bool("h2c_external") },
+        ListenerOptions { listen: internal, endpoints: inside, tls: None, h2c: false },
     ]
 }
 
 fn websocket(websocket: View<'_>) -> WebSocketOptions {
     WebSocketOptions {
         handler_prefix: prefix(websocket),
-        message_size_limit: websocket.count("message_size_limit"),
+        message_size_limit: or_default(websocket.count("message_size_limit"), 65536),
+        compression: websocket.bool("compression"),
+        decompressed_message_size_limit: websocket.count("decompressed_message_size_limit"),
         write_timeout: websocket.duration("write_timeout"),
     }
+}
+
+/// For the clients of one of the two endpoints. A level that the reference does not know is 1, as it is there.
+fn deflate(websocket: View<'_>) -> DeflateOptions {
+    let compression_level = match websocket.int("compression_level") {
+        level @ 1..=9 => u8::try_from(level).expect("small"),
+        // What the reference takes for -1.
+        -1 => 6,
+        _ => 1,
+    };
+    DeflateOptions { compression_level, compression_min_size: websocket.count("compression_min_size") }
+}
+
+/// For keys of which the reference takes 0 and less for unset.
+fn or_default(value: usize, default: usize) -> usize {
+    if value == 0 { default } else { value }
 }
 
 fn uni_websocket(websocket: View<'_>) -> UniWebSocketOptions {
@@ -443,7 +479,8 @@ mod tests {
             "shards": 3,
             "shard_placement": {"cpus": "5,0-1", "follow_interrupts": true},
             "shard_balance": {"disabled": true},
-            "websocket": {"handler_prefix": "/ws/", "message_size_limit": 100},
+            "websocket": {"handler_prefix": "/ws/", "message_size_limit": 100, "compression": true, "compression_level": 9},
+            "uni_websocket": {"compression_min_size": 200, "decompressed_message_size_limit": 300, "message_size_limit": 0},
             "http_api": {"handler_prefix": "/", "error_mode": "transport"},
             "client": {
                 "ping_interval": "-1s", "pong_timeout": "-2s",
@@ -461,8 +498,13 @@ mod tests {
         assert_eq!((runtime.shards, &*runtime.websocket.handler_prefix), (3, "/ws"));
         assert_eq!((runtime.websocket.message_size_limit, &*runtime.http_api.handler_prefix), (100, "/"));
         assert!(runtime.http_api.transport_errors);
+        assert!(runtime.websocket.compression && !runtime.uni_websocket.websocket.compression);
+        let uni = &runtime.uni_websocket.websocket;
+        assert_eq!((uni.message_size_limit, uni.decompressed_message_size_limit), (65536, 300));
         let state = state(&settings, node());
         assert_eq!(state.client.ping_interval, Duration::ZERO);
+        assert_eq!((state.websocket.compression_level, state.uni_websocket.compression_level), (9, 1));
+        assert_eq!((state.websocket.compression_min_size, state.uni_websocket.compression_min_size), (0, 200));
         assert_eq!(state.subscription_token.expect("enabled").hmac_secret_key, "sub");
         assert_eq!(state.node.name, "host_8000");
         let chat = &state.channel.namespaces["chat"];
@@ -478,6 +520,15 @@ mod tests {
         let h2c = |file: Value| -> Vec<_> { runtime(&settings(file)).listeners.iter().map(|one| one.h2c).collect() };
         assert_eq!(h2c(json!({})), [false]);
         assert_eq!(h2c(json!({"http_server": {"internal_port": "2", "h2c_external": true}})), [true, false]);
+    }
+
+    #[test]
+    fn compression_levels_are_those_of_the_reference() {
+        // 0 is taken for unset, in every key.
+        for (level, want) in [(-3, 1), (-2, 1), (-1, 6), (0, 1), (1, 1), (9, 9), (10, 1)] {
+            let state = state(&settings(json!({"websocket": {"compression_level": level}})), node());
+            assert_eq!(state.websocket.compression_level, want, "{level}");
+        }
     }
 
     /// Port and endpoints of each listener: websocket, API, health, assets.

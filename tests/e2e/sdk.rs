@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cut::Relay;
-use crate::server::{API_KEY, SECRET, Server};
+use serde_json::json;
+
+use crate::server::{API_KEY, SECRET, Server, config, free_port};
 use crate::support;
 
 /// Every scenario that each script knows.
@@ -81,6 +83,14 @@ fn python_client_works_on_one_and_two_shards() {
     check(python(), 2, SMOKE);
 }
 
+/// T05: the JavaScript client offers to deflate, and does with long messages.
+#[test]
+fn javascript_client_works_deflated() {
+    let mut config = config(free_port());
+    config["websocket"] = json!({"compression": true});
+    check_on(&Server::start_with(4, &config), javascript(), 4, ALL);
+}
+
 /// A program that takes names of scenarios as arguments and the rest from its environment.
 struct Script {
     program: PathBuf,
@@ -89,7 +99,11 @@ struct Script {
 
 #[track_caller]
 fn check(script: Script, shards: u16, scenarios: &[&str]) {
-    let server = Server::start(shards);
+    check_on(&Server::start(shards), script, shards, scenarios);
+}
+
+#[track_caller]
+fn check_on(server: &Server, script: Script, shards: u16, scenarios: &[&str]) {
     for protocol in PROTOCOLS {
         let relay = Relay::start(server.address());
         let output = Command::new(&script.program)
@@ -123,7 +137,7 @@ fn javascript() -> Script {
 /// Folder with the packages of `tests/e2e/js` and a copy of its scripts beside them.
 pub fn node_folder() -> PathBuf {
     let source = support::tests_folder().join("e2e/js");
-    let files = ["package.json", "package-lock.json", "scenarios.mjs", "page.mjs", "transports.mjs"]
+    let files = ["package.json", "package-lock.json", "scenarios.mjs", "page.mjs", "transports.mjs", "deflate.mjs"]
         .map(|name| source.join(name));
     support::installed("e2e-js", &files, |folder| {
         let version = support::run(Command::new("node").arg("--version"), "apt-get install nodejs npm");

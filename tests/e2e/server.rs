@@ -80,6 +80,13 @@ impl Server {
         statuses.map(|status| (line(&status, "Name:"), line(&status, "Cpus_allowed_list:"))).collect()
     }
 
+    /// The most memory it has held so far.
+    pub fn peak_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let kibibytes = line(&status, "VmHWM:");
+        kibibytes.trim_end_matches(" kB").parse::<usize>().expect("the kernel writes numbers") << 10
+    }
+
     /// Its configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.folder.join("config.json")

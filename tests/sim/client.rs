@@ -5,11 +5,10 @@ use crate::content::{PublicationId, Wanted};
 use crate::model::{Log, Model, Moment, Subscription};
 use crate::scenario::{Scenario, personal_channel};
 use crate::trace::Trace;
-use ringcast_proto::client::{Command, Encoding, Reply, ReplyResult, Request, decode_replies, encode_command};
-use ringcast_proto::websocket::{Decoder, Event, Role};
+use crate::transport::{Means, Reader};
+use ringcast_proto::client::{Command, Encoding, Push, PushBody, Reply, ReplyResult, Request, encode_command};
 use ringcast_state::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::ControlFlow;
 
 /// What a client may look at while it handles something.
 pub struct Context<'a> {
@@ -25,7 +24,7 @@ pub struct Context<'a> {
 pub struct Client {
     pub number: usize,
     pub user: String,
-    pub encoding: Encoding,
+    pub means: Means,
     pub phase: Phase,
     /// Given by the server at connect.
     pub id: String,
@@ -44,7 +43,11 @@ pub struct Client {
     /// Codes that this client may be closed with, for something that it or a backend did.
     pub excuses: Vec<u32>,
     next_id: u32,
-    decoder: Decoder,
+    reader: Reader,
+    /// Where commands go that are requests of their own; none before connect.
+    pub session: Option<String>,
+    /// Code of a disconnect push.
+    told: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +85,12 @@ pub struct Aim {
     pub granted: BTreeSet<String>,
 }
 
-/// Largest frame from the server; generous.
-const FRAME_BYTES_MAX: usize = 16 << 20;
-
 impl Client {
-    pub fn new(number: usize, user: String, encoding: Encoding) -> Self {
+    pub fn new(number: usize, user: String, means: Means) -> Self {
         Client {
             number,
             user,
-            encoding,
+            means,
             phase: Phase::Away,
             id: String::new(),
             subscriptions: BTreeMap::new(),
@@ -102,7 +102,9 @@ impl Client {
             expire_at: None,
             excuses: Vec::new(),
             next_id: 0,
-            decoder: Decoder::new(Role::Client, FRAME_BYTES_MAX),
+            reader: means.reader(),
+            session: None,
+            told: None,
         }
     }
 
@@ -110,7 +112,8 @@ impl Client {
     pub fn opened(&mut self) {
         assert_eq!(self.phase, Phase::Away);
         self.phase = Phase::Connecting;
-        self.decoder = Decoder::new(Role::Client, FRAME_BYTES_MAX);
+        self.reader = self.means.reader();
+        (self.session, self.told) = (None, None);
     }
 
     /// The channel that is the user's own, if users have one.
@@ -126,10 +129,11 @@ impl Client {
             context.model.attempt(&request.channel, &self.id);
         }
         let command = Command { id, request: Some(request) };
-        if self.encoding == Encoding::Json && !frame.is_empty() {
+        let encoding = self.means.encoding;
+        if encoding == Encoding::Json && !frame.is_empty() {
             frame.push(b'\n');
         }
-        encode_command(self.encoding, &command, frame);
+        encode_command(encoding, &command, frame);
         context.trace.note(|| format!("client {} asks {command:?}", self.number));
         let Some(request) = command.request else { return };
         let moment = context.model.tick();
@@ -139,23 +143,18 @@ impl Client {
     /// Bytes came, maybe the middle of something. Returns the frames to answer with.
     pub fn receive(&mut self, context: &mut Context<'_>, bytes: &mut [u8]) -> Vec<Vec<u8>> {
         context.trace.bytes(bytes);
-        let (mut replies, encoding) = (Vec::new(), self.encoding);
-        let read = self.decoder.decode(bytes, &mut |event| {
-            let message = match (event, encoding) {
-                (Event::Text(message), Encoding::Json) | (Event::Binary(message), Encoding::Protobuf) => message,
-                (event, _) => panic!("a frame of the wrong kind: {event:?}"),
-            };
-            let decoded = decode_replies(encoding, message);
-            replies.extend(decoded.map(|reply| reply.expect("the server speaks the protocol")));
-            ControlFlow::Continue(())
-        });
-        let read = read.expect("the server keeps to the framing");
-        assert_eq!(read, ControlFlow::Continue(()), "close frames are not sent here");
+        let replies = self.reader.read(bytes);
         replies.into_iter().filter_map(|reply| self.handle(context, reply)).collect()
     }
 
     fn handle(&mut self, context: &mut Context<'_>, reply: Reply) -> Option<Vec<u8>> {
         context.trace.note(|| format!("client {} is told {reply:?}", self.number));
+        if let Reply::Push(Push { body: PushBody::Disconnect(disconnect), .. }) = &reply {
+            assert!(self.means.is_emulated() && self.told.is_none(), "client {}: {reply:?}", self.number);
+            self.told = Some(disconnect.code);
+            return None;
+        }
+        assert_eq!(self.told, None, "client {}: {reply:?} behind the goodbye", self.number);
         let is_connect = self.phase == Phase::Connecting
             && matches!(&reply, Reply::Result { result: ReplyResult::Connect(_), .. } | Reply::Error { .. });
         assert!(self.phase == Phase::Live || is_connect, "client {}: {reply:?} before the connect reply", self.number);
@@ -179,7 +178,7 @@ impl Client {
 
     fn pong(&self) -> Option<Vec<u8>> {
         let mut frame = Vec::new();
-        encode_command(self.encoding, &Command::default(), &mut frame);
+        encode_command(self.means.encoding, &Command::default(), &mut frame);
         (!self.is_deaf).then_some(frame)
     }
 
@@ -208,6 +207,8 @@ impl Client {
         context.trace.note(|| format!("client {} is closed: {code:?}", self.number));
         if let Some(code) = code {
             self.check_code(context, code);
+            let is_pushed = self.means.is_emulated() && code != 3000;
+            assert_eq!(self.told, is_pushed.then_some(code), "client {}", self.number);
         }
         let channels = self.subscriptions.keys().cloned().collect::<Vec<_>>();
         for channel in channels {

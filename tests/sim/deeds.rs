@@ -127,7 +127,7 @@ impl World {
     fn publish_request(&mut self, number: usize, channel: String) -> (Request, Aim) {
         let publication = self.model.new_id();
         let may_be_binary = self.scenario.binary && channel.starts_with("plain");
-        let is_protobuf = self.clients[number].encoding == Encoding::Protobuf;
+        let is_protobuf = self.clients[number].means.encoding == Encoding::Protobuf;
         let is_binary = may_be_binary && is_protobuf && self.random.one_in(10);
         let user = Some(self.clients[number].user.clone());
         let publish = Publish { at: self.now.at, user, is_binary, ..Publish::default() };

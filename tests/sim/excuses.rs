@@ -131,7 +131,7 @@ impl Client {
                 let may_be = self.phase == Phase::Connecting || scenario.acts_on_users;
                 may_be && scenario.channel_limit_min() < 128
             }
-            3506 => scenario.binary && self.encoding == ringcast_proto::client::Encoding::Json,
+            3506 => scenario.binary && self.means.encoding == ringcast_proto::client::Encoding::Json,
             _ => false,
         };
         let is_excused = is_excused || self.excuses.contains(&code);

@@ -22,6 +22,7 @@ mod subscribing;
 mod token;
 mod told;
 mod trace;
+mod transport;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -17,6 +17,8 @@ impl Client {
                     let (offset, epoch) = (wanted.offset, wanted.epoch.clone());
                     (channel.clone(), Wish { recover: wanted.recover, offset, epoch })
                 });
+                assert_eq!(result.session.is_empty(), !self.means.is_emulated());
+                self.session = Some(result.session.clone());
                 self.connected(context, asked.at, &asked.aim, &wishes.collect(), *result);
             }
             (Request::Subscribe(request), ReplyResult::Subscribe(result)) => {
@@ -126,7 +128,7 @@ impl Client {
         subscription.has_deltas = result.delta;
         subscription.log = self.logs.remove(channel).unwrap_or_default();
         for publication in &mut result.publications {
-            subscription.make_whole(self.encoding, publication);
+            subscription.make_whole(self.means.encoding, publication);
         }
         context.model.subscribed(context.scenario, (at, context.now), channel, wish, &mut subscription, &result);
         let before = self.subscriptions.insert(channel.to_owned(), subscription);
@@ -160,7 +162,7 @@ impl Client {
             PushBody::Pub(publication) => {
                 let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
                 let mut publication = publication;
-                subscription.make_whole(self.encoding, &mut publication);
+                subscription.make_whole(self.means.encoding, &mut publication);
                 context.model.delivered(&channel, subscription, &publication);
             }
             PushBody::Join(join) => {

@@ -7,11 +7,9 @@ use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::token;
 use crate::trace::{Detail, Trace};
-use ringcast_proto::client::Encoding;
-use ringcast_state::{
-    Action, ConnectionId, Farewell, Frames, Framing, Message, Now, Options, Pings, Shard, ShardId, Time, Transport,
-    TransportKind,
-};
+use crate::transport::Means;
+use ringcast_proto::client::EmulationRequest;
+use ringcast_state::{Action, ConnectionId, Frames, Message, Now, Options, Shard, ShardId, Time};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +39,8 @@ pub struct Station {
     rings: Vec<VecDeque<(Time, Message)>>,
     slots: Vec<Slot>,
     calls: VecDeque<Request>,
+    /// Requests to the emulation endpoint.
+    emulated: VecDeque<EmulationRequest>,
     stalled_until: Time,
     /// The clock as the shard read it at the beginning of its turn.
     now: Now,
@@ -58,6 +58,10 @@ struct Slot {
 struct Link {
     client: usize,
     is_open: bool,
+    /// The first frame has come.
+    is_begun: bool,
+    /// Shard that takes the requests of an emulated client.
+    emulator: usize,
     /// Frames on their way to the shard.
     inbound: VecDeque<Vec<u8>>,
     is_paused: bool,
@@ -84,6 +88,7 @@ impl World {
             rings: (0..scenario.shards).map(|_| VecDeque::new()).collect(),
             slots: Vec::new(),
             calls: VecDeque::new(),
+            emulated: VecDeque::new(),
             stalled_until: Time(0),
             now,
             news: None,
@@ -92,8 +97,8 @@ impl World {
         let users: Vec<String> =
             (0..scenario.users).map(|i| if i == 0 { String::new() } else { format!("u{i}") }).collect();
         let clients = (0..scenario.clients).map(|number| {
-            let encoding = if random.one_in(2) { Encoding::Json } else { Encoding::Protobuf };
-            Client::new(number, random.pick(&users).clone(), encoding)
+            let means = Means::draw(&mut random);
+            Client::new(number, random.pick(&users).clone(), means)
         });
         let clients = clients.collect();
         let mut trace = Trace::new(detail);
@@ -154,6 +159,7 @@ impl World {
     /// Gives a client a transport to some shard.
     pub fn open(&mut self, client: usize) {
         let number = self.random.below(self.stations.len());
+        let emulator = self.random.below(self.stations.len());
         let station = &mut self.stations[number];
         let slot = station.slots.iter().position(|slot| slot.link.is_none()).unwrap_or_else(|| {
             station.slots.push(Slot::default());
@@ -163,6 +169,8 @@ impl World {
         station.slots[slot].link = Some(Link {
             client,
             is_open: false,
+            is_begun: false,
+            emulator,
             inbound: VecDeque::new(),
             is_paused: false,
             blocked_until: Time(0),
@@ -282,7 +290,7 @@ impl World {
 
     fn take_frames_and_calls(&mut self, shard: usize, eager: bool) -> bool {
         let now = self.stations[shard].now;
-        let mut is_busy = false;
+        let (mut is_busy, mut emulated) = (false, Vec::new());
         for slot in 0..self.stations[shard].slots.len() {
             let is_lucky = eager || !self.random.one_in(3);
             let count = if eager { usize::MAX } else { 1 + self.random.below(4) };
@@ -292,23 +300,34 @@ impl World {
             let Some(link) = station.slots[slot].link.as_mut().filter(|_| is_lucky) else { continue };
             if !link.is_open {
                 link.is_open = true;
-                let encoding = self.clients[link.client].encoding;
-                let transport = Transport {
-                    encoding,
-                    framing: Framing::WebSocket,
-                    kind: TransportKind::WebSocket,
-                    pings: Pings::Messages,
-                    user: None,
-                    farewell: Farewell::Push,
-                };
+                let transport = self.clients[link.client].means.transport();
                 station.shard.handle_open(now, connection, transport);
             }
             for _ in 0..count {
                 if link.is_paused || link.is_closed {
                     break;
                 }
-                let Some(frame) = link.inbound.pop_front() else { break };
-                station.shard.handle_frame(now, connection, &frame);
+                let client = &self.clients[link.client];
+                if link.is_cut && client.means.is_emulated() {
+                    // Its client has another session by now.
+                    break;
+                }
+                let is_first = !std::mem::replace(&mut link.is_begun, true);
+                match client.session.clone().filter(|_| client.means.is_emulated() && !is_first) {
+                    // Nothing follows the first request before the session is known.
+                    None if client.means.is_emulated() && !is_first && client.phase == Phase::Connecting => break,
+                    Some(session) => {
+                        let Some(frame) = link.inbound.pop_front() else { break };
+                        emulated.push((link.emulator, session, frame));
+                    }
+                    None => {
+                        let Some(frame) = link.inbound.pop_front() else {
+                            link.is_begun = !is_first;
+                            break;
+                        };
+                        station.shard.handle_frame(now, connection, &frame);
+                    }
+                }
                 is_busy = true;
             }
             if link.is_cut || link.is_closed {
@@ -316,6 +335,20 @@ impl World {
                 station.slots[slot].link = None;
                 is_busy = true;
             }
+        }
+        let node = self.scenario.options().node.uid.clone();
+        for (emulator, session, data) in emulated {
+            let request = EmulationRequest { node: node.clone(), session, data: data.into() };
+            self.stations[emulator].emulated.push_back(request);
+        }
+        let station = &mut self.stations[shard];
+        while let Some(request) = station.emulated.pop_front() {
+            // A shard that is too busy for it is asked again.
+            if station.shard.handle_emulation(now, &request).is_err() {
+                station.emulated.push_front(request);
+                break;
+            }
+            is_busy = true;
         }
         while let Some(request) = self.stations[shard].calls.pop_front() {
             self.stations[shard].shard.handle_api(now, request.call, Some(request.path), &request.body, false);
@@ -352,6 +385,11 @@ impl World {
         if let Some(link) = &mut slot.link {
             assert_ne!(link.is_paused, is_paused, "paused or resumed twice");
             link.is_paused = is_paused;
+            let client = &mut self.clients[link.client];
+            if client.means.is_emulated() {
+                // There is nothing to pause.
+                client.excuses.push(3013);
+            }
         }
     }
 
@@ -359,7 +397,6 @@ impl World {
     fn disconnect(&mut self, shard: usize, connection: ConnectionId, code: u32, flush: bool) {
         let station = &mut self.stations[shard];
         let frames = station.shard.take_frames(connection);
-        assert!(flush || frames.is_none(), "a connection that is not flushed has an empty queue");
         let slot = &mut station.slots[connection.slot as usize];
         assert_eq!(slot.generation, connection.generation, "a connection is closed once");
         // The socket may have gone in the same turn.
@@ -367,6 +404,8 @@ impl World {
         assert!(!link.is_closed, "a connection is closed once");
         link.is_closed = true;
         let number = link.client;
+        let is_emulated = self.clients[number].means.is_emulated();
+        assert!(flush || is_emulated || frames.is_none(), "a connection that is not flushed has an empty queue");
         if link.is_cut {
             return;
         }
@@ -473,6 +512,9 @@ impl World {
     pub fn is_idle(&mut self) -> bool {
         let shards = self.scenario.shards;
         let is_waiting = |client: &Client| client.phase != Phase::Away && !client.asked.is_empty();
+        if self.stations.iter().any(|station| !station.emulated.is_empty()) {
+            return false;
+        }
         if !self.backend.is_idle() || self.clients.iter().any(is_waiting) {
             return false;
         }

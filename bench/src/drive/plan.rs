@@ -66,8 +66,8 @@ impl<'a> Plan<'a> {
 
     /// Connects everybody to the server of the command line and warms up.
     pub fn start(&self, common: &Common) -> Result<Run, Failure> {
-        let endpoint = Endpoint::resolve(&common.url, "ws")?;
-        let session = Session::new(&endpoint, common.protocol.encoding());
+        let endpoint = common.endpoint()?;
+        let session = Session::new(common)?;
         let tokens = Tokens::new(common.token_secret.as_deref());
         let login = |number: usize| {
             let channel = self.target.name(self.audience.channel_of_subscriber(number));
@@ -90,7 +90,7 @@ impl<'a> Plan<'a> {
         writer: &Peer,
         introduce: impl FnOnce(&[SocketAddr]) -> io::Result<()>,
     ) -> Result<Run, Failure> {
-        let session = Session::new(&Endpoint::resolve(&common.url, "ws")?, common.protocol.encoding());
+        let session = Session::bare(common)?;
         let churn = Churn::new(writer.clone(), session.login("", None), 0);
         let mut engine = Engine::new(session, common).map_err(Failure::system("starting the loop"))?;
         let subscribers = crowd::gather(&mut engine, writer, self.subscribers, |_| None)?;

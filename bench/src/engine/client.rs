@@ -1,4 +1,4 @@
-//! One client connection: upgrade, connect, subscribe, then receive and answer pings.
+//! One client connection: upgrade or request of a stream, connect, subscribe, then receive and answer pings.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,8 +13,10 @@ use ringcast_proto::client::{PushBody, Reply, ReplyResult, decode_replies};
 use ringcast_proto::http::Limits;
 use ringcast_proto::websocket::{self, Decoder, Role};
 
-use super::login::{ASK_ID, CONNECT_ID, Login, PUBLISH_ID, Session, UPGRADE_KEY};
+use super::login::{ASK_ID, CONNECT_ID, Login, PUBLISH_ID, Session, Subscribe, UPGRADE_KEY, Whereabouts, native_pong};
 use super::socket::Socket;
+use super::stream::{Framing, Stream};
+use super::uni::{self, UniPush};
 use super::{Event, Shared};
 use crate::payload::Found;
 use crate::scan::{Messages, is_ping};
@@ -47,7 +49,7 @@ impl fmt::Display for Closed {
 pub struct Client {
     socket: Socket,
     phase: Phase,
-    decoder: Decoder,
+    wire: Wire,
     /// Start of the upgrade response. Bound: [`HEAD_BYTES_MAX`]; empty afterwards.
     head: Vec<u8>,
     /// What the socket did not take yet, and how much of the first it took. Bound: a login, a publication and a pong per ping.
@@ -56,8 +58,31 @@ pub struct Client {
     /// `None` for one that only receives.
     login: Option<Login>,
     answers_pings: bool,
+    /// Where commands of a stream go, once it is connected.
+    whereabouts: Option<Box<Whereabouts>>,
     /// A command that asks for something is not yet answered.
     asks: bool,
+}
+
+/// How bytes become messages.
+enum Wire {
+    Frames(Decoder),
+    Stream(Stream),
+}
+
+impl Wire {
+    fn frames() -> Self {
+        Self::Frames(Decoder::new(Role::Client, MESSAGE_BYTES_MAX))
+    }
+
+    /// For clients that log in.
+    fn of(session: &Session) -> Self {
+        match session.transport {
+            transport if !transport.is_stream() => Self::frames(),
+            transport if transport.is_events() => Self::Stream(Stream::new(Framing::Events)),
+            _ => Self::Stream(Stream::new(Framing::Messages(session.encoding))),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,16 +97,17 @@ enum Phase {
 
 impl Client {
     /// A connection whose socket is on its way.
-    pub fn new(socket: Socket, login: Option<Login>) -> Self {
+    pub fn new(socket: Socket, login: Option<Login>, session: &Session) -> Self {
         Self {
             socket,
             phase: Phase::Dialing,
-            decoder: Decoder::new(Role::Client, MESSAGE_BYTES_MAX),
+            wire: if login.is_some() { Wire::of(session) } else { Wire::frames() },
             head: Vec::new(),
             unsent: VecDeque::new(),
             sent_of_first: 0,
             login,
             answers_pings: false,
+            whereabouts: None,
             asks: false,
         }
     }
@@ -95,7 +121,10 @@ impl Client {
     pub fn close(&mut self, session: &Session) {
         if self.phase != Phase::Closing {
             self.phase = Phase::Closing;
-            self.send(&session.goodbye);
+            match self.wire {
+                Wire::Frames(_) => self.write(&session.goodbye),
+                Wire::Stream(_) => self.socket.finish(),
+            }
         }
     }
 
@@ -120,18 +149,22 @@ impl Client {
         Ok(())
     }
 
-    /// Whether the socket has arrived; sends the upgrade request if it has.
+    /// Whether the socket has arrived; sends the first request if it has.
     fn handle_dialed(&mut self, index: usize, shared: &Shared, on: &mut dyn FnMut(Event)) -> Result<bool, Closed> {
         if !self.socket.has_arrived().map_err(cut)? {
             return Ok(false);
         }
-        if self.login.is_some() {
-            self.phase = Phase::Upgrading;
-            self.send(&shared.session.upgrade);
-        } else {
+        let Some(login) = &self.login else {
             self.phase = Phase::Ready;
             on(Event::Ready { client: index });
-        }
+            return Ok(true);
+        };
+        let first = match self.wire {
+            Wire::Frames(_) => Rc::clone(&shared.session.upgrade),
+            Wire::Stream(_) => Rc::clone(&login.first),
+        };
+        self.phase = Phase::Upgrading;
+        self.write(&first);
         Ok(true)
     }
 
@@ -182,11 +215,34 @@ impl Client {
         shared: &mut Shared,
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
-        match self.phase {
-            Phase::Closing => Ok(()),
-            Phase::Upgrading => self.handle_head(index, bytes, shared, on),
-            _ => self.handle_frames(index, bytes, shared, on),
+        match (self.phase, &self.wire) {
+            (Phase::Closing, _) => Ok(()),
+            (_, Wire::Stream(_)) => self.handle_stream(index, bytes, shared, on),
+            (Phase::Upgrading, Wire::Frames(_)) => self.handle_head(index, bytes, shared, on),
+            (_, Wire::Frames(_)) => self.handle_frames(index, bytes, shared, on),
         }
+    }
+
+    fn handle_stream(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        let Wire::Stream(stream) = &mut self.wire else { return Ok(()) };
+        let mut body = std::mem::take(&mut shared.body);
+        let taken = stream.take(bytes, &mut body).map_err(Closed::Cut);
+        let (framing, has_ended) = (stream.framing(), stream.has_ended());
+        if self.phase == Phase::Upgrading && stream.has_begun() {
+            self.phase = Phase::Connecting;
+        }
+        let mut frames = Stream::frames(framing, &body);
+        let handled = taken.and_then(|()| frames.try_for_each(|frame| self.handle_message(index, frame, shared, on)));
+        drop(frames);
+        shared.body = body;
+        handled?;
+        if has_ended { Err(Closed::Cut("the server ended the stream".to_owned())) } else { Ok(()) }
     }
 
     fn handle_head(
@@ -201,14 +257,21 @@ impl Client {
             return Err(Closed::Cut("endless upgrade response".to_owned()));
         }
         let parsed = websocket::check_response(&self.head, UPGRADE_KEY, &Limits::default());
-        let Some(length) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
+        let Some(upgraded) = parsed.map_err(|error| Closed::Cut(format!("upgrade: {error}")))? else {
             return Ok(());
         };
-        let mut rest = std::mem::take(&mut self.head).split_off(length);
+        if shared.session.compression && !upgraded.deflate {
+            return Err(Closed::Cut("the server does not compress, see its key websocket.compression".to_owned()));
+        }
+        if upgraded.deflate {
+            let decoder = Decoder::new(Role::Client, MESSAGE_BYTES_MAX).with_deflate(MESSAGE_BYTES_MAX);
+            self.wire = Wire::Frames(decoder);
+        }
+        let mut rest = std::mem::take(&mut self.head).split_off(upgraded.head_len);
         self.phase = Phase::Connecting;
         if let Some(login) = &self.login {
-            let connect = Rc::clone(&login.connect);
-            self.send(&connect);
+            let connect = Rc::clone(&login.first);
+            self.write(&connect);
         }
         self.handle_frames(index, &mut rest, shared, on)
     }
@@ -220,16 +283,19 @@ impl Client {
         shared: &mut Shared,
         on: &mut dyn FnMut(Event),
     ) -> Result<(), Closed> {
-        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(Role::Client, MESSAGE_BYTES_MAX));
+        let Wire::Frames(mut decoder) = std::mem::replace(&mut self.wire, Wire::frames()) else { return Ok(()) };
+        let mut inflater = std::mem::take(&mut shared.inflater);
         let mut outcome = Ok(());
-        let decoded = decoder.decode(bytes, &mut |event| match self.handle_frame(index, event, shared, on) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(why) => {
-                outcome = Err(why);
-                ControlFlow::Break(())
-            }
-        });
-        self.decoder = decoder;
+        let decoded =
+            decoder.decode_with(bytes, &mut inflater, &mut |event| match self.handle_frame(index, event, shared, on) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(why) => {
+                    outcome = Err(why);
+                    ControlFlow::Break(())
+                }
+            });
+        self.wire = Wire::Frames(decoder);
+        shared.inflater = inflater;
         if let Err(error) = decoded {
             return Err(Closed::Cut(format!("bad frame from the server: {error}")));
         }
@@ -248,7 +314,11 @@ impl Client {
                 self.handle_message(index, message, shared, on)
             }
             websocket::Event::Close { code, reason } => Err(self.closed_with(code, reason)),
-            websocket::Event::Ping(_) | websocket::Event::Pong(_) => Ok(()),
+            websocket::Event::Ping(payload) => {
+                self.write(&native_pong(payload));
+                Ok(())
+            }
+            websocket::Event::Pong(_) => Ok(()),
         }
     }
 
@@ -276,7 +346,7 @@ impl Client {
                 break;
             };
             if is_ping(encoding, message) {
-                self.handle_ping(&shared.session, on);
+                self.handle_ping(shared, on);
             } else if self.phase == Phase::Subscribing {
                 self.handle_subscribed(index, message, shared, on)?;
             } else if !(self.asks && self.handle_asked(index, message, shared, on)) {
@@ -286,6 +356,9 @@ impl Client {
                     }
                     Found::Stamp(stamp) => on(Event::Delivery { client: index, stamp, at_ns }),
                     Found::Corrupt => on(Event::Corrupt),
+                    Found::Nothing if shared.session.transport.is_uni() => {
+                        self.handle_push(index, message, shared, on)?;
+                    }
                     Found::Nothing => self.handle_replies(index, message, shared, on)?,
                 }
             }
@@ -293,9 +366,10 @@ impl Client {
         Ok(())
     }
 
-    fn handle_ping(&mut self, session: &Session, on: &mut dyn FnMut(Event)) {
+    fn handle_ping(&mut self, shared: &mut Shared, on: &mut dyn FnMut(Event)) {
         if self.answers_pings {
-            self.send(&session.pong);
+            let pong = Rc::clone(&shared.session.pong);
+            self.send(&pong, shared);
         }
         on(Event::Ping);
     }
@@ -355,7 +429,11 @@ impl Client {
             (Phase::Connecting, Reply::Result { id, result }) if id == CONNECT_ID => {
                 if let ReplyResult::Connect(connected) = result {
                     self.answers_pings = connected.pong;
-                    shared.ping_interval = (connected.ping > 0).then(|| Duration::from_secs(u64::from(connected.ping)));
+                    shared.ping_interval = interval(connected.ping);
+                    if matches!(self.wire, Wire::Stream(_)) {
+                        let (session, node) = (connected.session, connected.node);
+                        self.whereabouts = Some(Box::new(Whereabouts { session, node }));
+                    }
                 }
                 self.handle_connected(index, on);
                 Ok(())
@@ -383,14 +461,40 @@ impl Client {
         }
     }
 
-    fn handle_connected(&mut self, index: usize, on: &mut dyn FnMut(Event)) {
-        let subscribe = self.login.as_ref().and_then(|login| login.subscribe.clone());
-        match subscribe {
-            Some(subscribe) => {
-                self.phase = Phase::Subscribing;
-                self.send(&subscribe);
+    /// A push of a connection without commands, which is no publication of this tool and no ping.
+    fn handle_push(
+        &mut self,
+        index: usize,
+        message: &[u8],
+        shared: &mut Shared,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<(), Closed> {
+        let hinted = self.login.as_ref().is_some_and(|login| matches!(login.subscribe, Subscribe::Hinted));
+        match (self.phase, uni::read(message).map_err(Closed::Cut)?) {
+            (Phase::Connecting, UniPush::Connected { subscriptions: 0, .. }) if hinted => {
+                Err(Closed::Cut("connected without the subscription that was asked for".to_owned()))
             }
-            None => {
+            (Phase::Connecting, UniPush::Connected { ping, .. }) => {
+                shared.ping_interval = interval(ping);
+                self.phase = Phase::Ready;
+                on(Event::Ready { client: index });
+                Ok(())
+            }
+            (Phase::Ready, UniPush::Other) => Ok(()),
+            (_, UniPush::Ended(reason)) => Err(Closed::Cut(reason)),
+            _ => Err(Closed::Cut("unexpected push".to_owned())),
+        }
+    }
+
+    fn handle_connected(&mut self, index: usize, on: &mut dyn FnMut(Event)) {
+        let subscribe = self.login.as_ref().map_or(Subscribe::No, |login| login.subscribe.clone());
+        match subscribe {
+            Subscribe::Then(command) => {
+                self.phase = Phase::Subscribing;
+                self.write(&command);
+            }
+            Subscribe::Along => self.phase = Phase::Subscribing,
+            Subscribe::No | Subscribe::Hinted => {
                 self.phase = Phase::Ready;
                 on(Event::Ready { client: index });
             }
@@ -398,13 +502,23 @@ impl Client {
     }
 
     /// Sends a command that asks for something; one at a time.
-    pub fn ask(&mut self, command: &Rc<[u8]>) {
+    pub fn ask(&mut self, command: &Rc<[u8]>, shared: &mut Shared) {
         self.asks = true;
-        self.send(command);
+        self.send(command, shared);
     }
 
-    /// Sends a frame; what the socket does not take now follows.
-    pub fn send(&mut self, bytes: &Rc<[u8]>) {
+    /// Sends a command; that of a stream goes by another connection.
+    pub fn send(&mut self, command: &Rc<[u8]>, shared: &mut Shared) {
+        match (&self.wire, &self.whereabouts) {
+            (Wire::Frames(_), _) => self.write(command),
+            (Wire::Stream(_), Some(from)) => shared.errands.push(shared.session.errand(from, command)),
+            // Not connected: the server has nowhere to take it.
+            (Wire::Stream(_), None) => {}
+        }
+    }
+
+    /// Writes to the socket; what it does not take now follows.
+    fn write(&mut self, bytes: &Rc<[u8]>) {
         self.unsent.push_back(Rc::clone(bytes));
         self.flush();
     }
@@ -423,6 +537,11 @@ impl Client {
             }
         }
     }
+}
+
+/// A ping interval as servers tell it.
+fn interval(seconds: u32) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
 fn cut(error: io::Error) -> Closed {

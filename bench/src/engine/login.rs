@@ -6,12 +6,16 @@ use std::rc::Rc;
 
 use memchr::memmem;
 use ringcast_proto::client::{
-    Command, ConnectRequest, Encoding, HistoryRequest, PresenceRequest, PublishRequest, Request, SubscribeRequest,
-    encode_command,
+    Command, ConnectRequest, EmulationRequest, Encoding, HistoryRequest, PresenceRequest, PublishRequest, Request,
+    SubscribeRequest, encode_command, encode_emulation_request,
 };
 use ringcast_proto::websocket;
+use serde_json::Value;
 
+use super::transport::Transport;
 use crate::endpoint::Endpoint;
+use crate::failure::Failure;
+use crate::options::Common;
 use crate::payload::{self, Stamp};
 
 /// Key that masks every frame: nothing here passes a proxy that it would have to protect.
@@ -35,23 +39,48 @@ pub const ASK_ID: u32 = 4;
 /// What all connections to a server have in common.
 #[derive(Clone)]
 pub struct Session {
+    pub transport: Transport,
     /// Of all messages, both ways.
     pub encoding: Encoding,
-    /// The whole HTTP request.
+    /// The whole HTTP request of a WebSocket.
     pub upgrade: Rc<[u8]>,
-    /// Frame that answers a ping.
+    /// Answers a ping; as commands are, see [`Self::errand`].
     pub pong: Rc<[u8]>,
-    /// Frame that says goodbye.
+    /// Frame that says goodbye on a WebSocket.
     pub goodbye: Rc<[u8]>,
+    /// Host and target of the streams.
+    authority: String,
+    target: String,
+    /// Target of what clients of streams say.
+    emulation: String,
+    /// The server must deflate.
+    pub compression: bool,
 }
 
-/// What one connection sends after the upgrade, as frames.
+/// What one connection sends at first.
 #[derive(Clone)]
 pub struct Login {
-    /// The connect command.
-    pub connect: Rc<[u8]>,
-    /// The subscribe command, if it wants to subscribe.
-    pub subscribe: Option<Rc<[u8]>>,
+    /// The connect command as a frame, behind the upgrade; or the whole request of a stream.
+    pub first: Rc<[u8]>,
+    pub subscribe: Subscribe,
+}
+
+/// How a client subscribes.
+#[derive(Clone)]
+pub enum Subscribe {
+    No,
+    /// With a command behind the answer to the connect command.
+    Then(Rc<[u8]>),
+    /// With a command in the same request.
+    Along,
+    /// By asking for it in the connect request, where there are no commands.
+    Hinted,
+}
+
+/// Where a server keeps the connection of a stream.
+pub struct Whereabouts {
+    pub session: String,
+    pub node: String,
 }
 
 /// What a client subscribes to.
@@ -73,6 +102,7 @@ pub struct Position {
 
 /// A publish command, to be stamped and sent again and again.
 pub struct Publish {
+    transport: Transport,
     encoding: Encoding,
     message: Vec<u8>,
     /// Where the payload stands in the message.
@@ -80,16 +110,29 @@ pub struct Publish {
 }
 
 impl Publish {
-    /// The frame with these numbers in its payload.
+    /// The command with these numbers in its payload.
     pub fn frame(&mut self, stamp: Stamp) -> Rc<[u8]> {
         payload::stamp(&mut self.message[self.payload.clone()], stamp);
-        frame(self.encoding, &self.message)
+        carried(self.transport, self.encoding, &self.message)
     }
 }
 
 impl Session {
-    /// For clients of the server at `endpoint`.
-    pub fn new(endpoint: &Endpoint, encoding: Encoding) -> Self {
+    /// For clients of the server on the command line.
+    pub fn new(common: &Common) -> Result<Self, Failure> {
+        let (transport, encoding) = (common.transport, common.protocol.encoding());
+        if encoding == Encoding::Protobuf && !transport.is_binary() {
+            return Err(Failure::Usage("this transport carries JSON only: leave --protocol out".to_owned()));
+        }
+        Ok(Self::of(transport, encoding, &common.endpoint()?, &common.emulation))
+    }
+
+    /// For clients of a process of this tool itself, which only receive frames.
+    pub fn bare(common: &Common) -> Result<Self, Failure> {
+        Ok(Self::of(Transport::Websocket, common.protocol.encoding(), &common.endpoint()?, ""))
+    }
+
+    fn of(transport: Transport, encoding: Encoding, endpoint: &Endpoint, emulation: &str) -> Self {
         let subprotocol = match encoding {
             Encoding::Json => None,
             Encoding::Protobuf => Some("centrifuge-protobuf"),
@@ -99,25 +142,81 @@ impl Session {
         let mut goodbye = Vec::new();
         websocket::encode_masked_close(&mut goodbye, 1000, "", MASK);
         Self {
+            transport,
             encoding,
             upgrade: upgrade.into(),
-            pong: frame(encoding, &message(encoding, &Command::default())),
+            pong: carried(transport, encoding, &message(encoding, &Command::default())),
             goodbye: goodbye.into(),
+            authority: endpoint.authority.clone(),
+            target: endpoint.target.clone(),
+            emulation: emulation.to_owned(),
+            compression: false,
         }
+    }
+
+    /// For clients that want to have messages deflated.
+    pub fn with_compression(self) -> Self {
+        let mut upgrade = self.upgrade.to_vec();
+        websocket::offer_deflate(&mut upgrade);
+        Self { upgrade: upgrade.into(), compression: true, ..self }
     }
 
     /// A login with a token (empty for none) and a subscription.
     pub fn login(&self, token: &str, subscription: Option<Subscription<'_>>) -> Login {
         let connect =
             ConnectRequest { token: token.to_owned(), name: "ringcast-bench".to_owned(), ..ConnectRequest::default() };
-        Login {
-            connect: self.command(CONNECT_ID, Request::Connect(Box::new(connect))),
-            subscribe: subscription.map(|subscription| self.subscribe(subscription)),
+        let subscribe = subscription.map(Self::subscribe);
+        if self.transport.is_uni() {
+            return self.uni_login(connect, subscribe);
         }
+        let connect = self.message(CONNECT_ID, Request::Connect(Box::new(connect)));
+        let subscribe = subscribe.map(|request| self.message(SUBSCRIBE_ID, Request::Subscribe(Box::new(request))));
+        if self.transport.is_stream() {
+            let along = if subscribe.is_some() { Subscribe::Along } else { Subscribe::No };
+            let newline: &[u8] = if self.encoding == Encoding::Json && subscribe.is_some() { b"\n" } else { b"" };
+            let commands = [&connect, newline, subscribe.as_deref().unwrap_or_default()].concat();
+            return Login { first: self.request(&commands), subscribe: along };
+        }
+        let then = subscribe.map(|message| Subscribe::Then(self.carried(&message)));
+        Login { first: self.carried(&connect), subscribe: then.unwrap_or(Subscribe::No) }
     }
 
-    fn subscribe(&self, subscription: Subscription<'_>) -> Rc<[u8]> {
-        let subscribe = SubscribeRequest {
+    /// A connect request that is no command.
+    fn uni_login(&self, mut connect: ConnectRequest, subscribe: Option<SubscribeRequest>) -> Login {
+        let hinted = if subscribe.is_some() { Subscribe::Hinted } else { Subscribe::No };
+        connect.subs = subscribe.into_iter().map(|request| (request.channel.clone(), request)).collect();
+        let command = self.message(CONNECT_ID, Request::Connect(Box::new(connect)));
+        let command: Value = serde_json::from_slice(&command).expect("commands without Protobuf are JSON");
+        let connect = command["connect"].to_string().into_bytes();
+        let first = if self.transport.is_stream() { self.request(&connect) } else { self.carried(&connect) };
+        Login { first, subscribe: hinted }
+    }
+
+    /// A request that opens a stream, as browsers make it: events by GET.
+    fn request(&self, body: &[u8]) -> Rc<[u8]> {
+        let Self { authority, target, .. } = self;
+        if !self.transport.is_events() {
+            return post(authority, target, self.encoding, body).into();
+        }
+        let separator = if target.contains('?') { '&' } else { '?' };
+        let commands = percent_encoded(body);
+        format!("GET {target}{separator}cf_connect={commands} HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n\r\n")
+            .into_bytes()
+            .into()
+    }
+
+    /// A request that brings commands of a stream's client to the server.
+    pub fn errand(&self, from: &Whereabouts, commands: &[u8]) -> Vec<u8> {
+        let Whereabouts { session, node } = from;
+        let data = commands.to_vec().into();
+        let request = EmulationRequest { node: node.clone(), session: session.clone(), data };
+        let mut body = Vec::new();
+        encode_emulation_request(self.encoding, &request, &mut body);
+        post(&self.authority, &self.emulation, self.encoding, &body)
+    }
+
+    fn subscribe(subscription: Subscription<'_>) -> SubscribeRequest {
+        SubscribeRequest {
             channel: subscription.channel.to_owned(),
             positioned: subscription.recoverable,
             recoverable: subscription.recoverable,
@@ -125,8 +224,7 @@ impl Session {
             offset: subscription.since.map_or(0, |since| since.offset),
             epoch: subscription.since.map_or_else(String::new, |since| since.epoch.clone()),
             ..SubscribeRequest::default()
-        };
-        self.command(SUBSCRIBE_ID, Request::Subscribe(Box::new(subscribe)))
+        }
     }
 
     /// A publish command to `channel` with a payload of `payload_bytes`.
@@ -136,7 +234,7 @@ impl Session {
             PublishRequest { channel: channel.to_owned(), data: data.clone().into(), ..PublishRequest::default() };
         let message = message(self.encoding, &Command { id: PUBLISH_ID, request: Some(Request::Publish(request)) });
         let at = memmem::find(&message, &data).expect("neither encoding changes the payload");
-        Publish { encoding: self.encoding, message, payload: at..at + payload_bytes }
+        Publish { transport: self.transport, encoding: self.encoding, message, payload: at..at + payload_bytes }
     }
 
     /// A history command: the newest publications, newest first.
@@ -151,8 +249,15 @@ impl Session {
     }
 
     fn command(&self, id: u32, request: Request) -> Rc<[u8]> {
-        let request = Some(request);
-        frame(self.encoding, &message(self.encoding, &Command { id, request }))
+        self.carried(&self.message(id, request))
+    }
+
+    fn message(&self, id: u32, request: Request) -> Vec<u8> {
+        message(self.encoding, &Command { id, request: Some(request) })
+    }
+
+    fn carried(&self, message: &[u8]) -> Rc<[u8]> {
+        carried(self.transport, self.encoding, message)
     }
 }
 
@@ -162,13 +267,97 @@ fn message(encoding: Encoding, command: &Command) -> Vec<u8> {
     message
 }
 
-/// A message as a masked frame.
-fn frame(encoding: Encoding, message: &[u8]) -> Rc<[u8]> {
+/// A message as a masked frame; of streams, whose requests are made for each client, as it is.
+fn carried(transport: Transport, encoding: Encoding, message: &[u8]) -> Rc<[u8]> {
+    if transport.is_stream() {
+        return message.into();
+    }
     let opcode = match encoding {
         Encoding::Json => websocket::Opcode::Text,
         Encoding::Protobuf => websocket::Opcode::Binary,
     };
+    masked(opcode, message)
+}
+
+/// The answer to a ping frame.
+pub fn native_pong(payload: &[u8]) -> Rc<[u8]> {
+    masked(websocket::Opcode::Pong, payload)
+}
+
+fn masked(opcode: websocket::Opcode, payload: &[u8]) -> Rc<[u8]> {
     let mut frame = Vec::new();
-    websocket::encode_masked_frame(&mut frame, opcode, message, MASK);
+    websocket::encode_masked_frame(&mut frame, opcode, payload, MASK);
     frame.into()
+}
+
+fn post(authority: &str, target: &str, encoding: Encoding, body: &[u8]) -> Vec<u8> {
+    let content_type = match encoding {
+        Encoding::Json => "application/json",
+        Encoding::Protobuf => "application/octet-stream",
+    };
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn percent_encoded(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(*byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringcast_proto::client::decode_emulation_request;
+
+    fn session(transport: Transport, encoding: Encoding) -> Session {
+        let endpoint = Endpoint::resolve("http://127.0.0.1:8000/stream", "http").expect("the address is well formed");
+        Session::of(transport, encoding, &endpoint, "/emulation")
+    }
+
+    const CHANNEL: Subscription<'_> = Subscription { channel: "a&b", recoverable: false, since: None };
+
+    /// Request line and body of what a client with a subscription says first.
+    #[track_caller]
+    fn check(transport: Transport, line: &str, body: &str) {
+        let login = session(transport, Encoding::Json).login("", Some(CHANNEL));
+        let first = String::from_utf8(login.first.to_vec()).expect("a request in JSON is text");
+        let (head, rest) = first.split_once("\r\n\r\n").expect("a head ends");
+        assert_eq!((head.lines().next(), rest), (Some(line), body), "{transport:?}");
+    }
+
+    #[test]
+    fn streams_are_opened_by_requests_that_carry_what_the_client_wants() {
+        let commands = concat!(
+            r#"{"id":1,"connect":{"name":"ringcast-bench"}}"#,
+            "\n",
+            r#"{"id":2,"subscribe":{"channel":"a&b"}}"#
+        );
+        check(Transport::HttpStream, "POST /stream HTTP/1.1", commands);
+        let connect = r#"{"name":"ringcast-bench","subs":{"a&b":{"channel":"a&b"}}}"#;
+        check(Transport::UniHttpStream, "POST /stream HTTP/1.1", connect);
+        let connect = "%7B%22name%22%3A%22ringcast%2Dbench%22%2C%22subs%22%3A%7B%22a%26b%22%3A%7B%22channel%22%3A%22a%26b%22%7D%7D%7D";
+        check(Transport::UniSse, &format!("GET /stream?cf_connect={connect} HTTP/1.1"), "");
+    }
+
+    #[test]
+    fn commands_of_a_stream_go_with_its_whereabouts() {
+        let from = Whereabouts { session: "s".to_owned(), node: "n".to_owned() };
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            let session = session(Transport::HttpStream, encoding);
+            let errand = session.errand(&from, &session.pong);
+            let at = memmem::find(&errand, b"\r\n\r\n").expect("a head ends");
+            assert!(errand.starts_with(b"POST /emulation HTTP/1.1\r\n"));
+            let got = decode_emulation_request(encoding, &errand[at + 4..]).expect("a request");
+            assert_eq!((got.session.as_str(), got.node.as_str(), &*got.data), ("s", "n", &*session.pong));
+        }
+    }
 }

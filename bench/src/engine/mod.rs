@@ -5,10 +5,15 @@
 
 mod answer;
 mod client;
+mod courier;
 mod dial;
+mod exchange;
 mod login;
 mod publisher;
 mod socket;
+mod stream;
+mod transport;
+mod uni;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +26,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use ringcast_proto::client::ReplyResult;
+use ringcast_proto::websocket::Inflater;
 use slab::Slab;
 
 pub use answer::{Answer, Recovered};
@@ -28,12 +34,14 @@ pub use client::Closed;
 pub use dial::Peer;
 pub use login::{CONNECT_ID, Login, Position, Publish, SUBSCRIBE_ID, Session, Subscription};
 pub use publisher::{Batch, Item, Target};
+pub use transport::Transport;
 
 use crate::live::Live;
 use crate::options::Common;
 use crate::payload::{Reader, Stamp};
 use answer::Answers;
 use client::Client;
+use courier::{Couriers, Wanting};
 use dial::Dialer;
 use publisher::Publisher;
 use socket::Socket;
@@ -46,6 +54,9 @@ const EVENTS_MAX: usize = 1024;
 
 /// Tokens from here on are publishers; below are clients.
 const PUBLISHER_TOKENS: usize = 1 << 32;
+
+/// Tokens from here on are couriers.
+const COURIER_TOKENS: usize = 1 << 33;
 
 /// Token of the timer.
 const TIMER_TOKEN: Token = Token(usize::MAX >> 1);
@@ -71,7 +82,7 @@ pub enum Event {
     Closed { client: usize, why: Closed },
     /// A publisher's request was answered with success, `at_ns` nanoseconds after the start of the run.
     Answered { publisher: usize, at_ns: u64 },
-    /// A publisher's request or its connection failed.
+    /// A request of a publisher, or one that brings the command of a stream's client, or its connection failed.
     Failed { reason: String },
 }
 
@@ -93,6 +104,9 @@ pub struct Engine {
     clients: Slab<Client>,
     publishers: Vec<Publisher>,
     api: Option<Peer>,
+    couriers: Couriers,
+    /// Whom the first client dialed; couriers go there.
+    server: Option<Peer>,
     dialer: Dialer,
     timer: TimerFd,
     spin: bool,
@@ -104,9 +118,15 @@ pub struct Engine {
 /// What all connections use in turn.
 struct Shared {
     buffer: Vec<u8>,
+    /// Messages of a stream that came at once.
+    body: Vec<u8>,
+    /// Requests for couriers, until the end of the turn.
+    errands: Vec<Vec<u8>>,
     reader: Reader,
     answers: Answers,
     session: Session,
+    /// For the messages of all clients.
+    inflater: Inflater,
     origin: Instant,
     received: Received,
     ping_interval: Option<Duration>,
@@ -133,6 +153,8 @@ impl Engine {
             clients: Slab::new(),
             publishers: Vec::new(),
             api: None,
+            couriers: Couriers::default(),
+            server: None,
             dialer: Dialer::new(common.sources()),
             timer,
             spin: common.spin,
@@ -140,9 +162,12 @@ impl Engine {
             live: Live::new(),
             shared: Shared {
                 buffer: vec![0; READ_BYTES],
+                body: Vec::new(),
+                errands: Vec::new(),
                 reader: Reader::new(common.payload),
                 answers: Answers::default(),
-                session,
+                session: if common.compression { session.with_compression() } else { session },
+                inflater: Inflater::default(),
                 origin: Instant::now(),
                 received: Received::default(),
                 ping_interval: None,
@@ -156,7 +181,10 @@ impl Engine {
     pub fn open(&mut self, peer: &Peer, login: Option<Login>) -> io::Result<usize> {
         let index = self.clients.vacant_key();
         let socket = self.dial(peer, Token(index))?;
-        Ok(self.clients.insert(Client::new(socket, login)))
+        if self.server.is_none() {
+            self.server = Some(peer.clone());
+        }
+        Ok(self.clients.insert(Client::new(socket, login, &self.shared.session)))
     }
 
     /// Says goodbye; [`Event::Closed`] follows when the server has closed. What arrives meanwhile is not told.
@@ -172,17 +200,17 @@ impl Engine {
         client.local_address()
     }
 
-    /// Sends a frame on a client's connection.
+    /// Sends a command of a client.
     pub fn send(&mut self, client: usize, frame: &Rc<[u8]>) {
         if let Some(client) = self.clients.get_mut(client) {
-            client.send(frame);
+            client.send(frame, &mut self.shared);
         }
     }
 
     /// Sends a command of a client that asks for something; [`Event::Replied`] follows. One at a time.
     pub fn ask(&mut self, client: usize, command: &Rc<[u8]>) {
         if let Some(client) = self.clients.get_mut(client) {
-            client.ask(command);
+            client.ask(command, &mut self.shared);
         }
     }
 
@@ -242,6 +270,13 @@ impl Engine {
         for event in &self.events {
             match event.token() {
                 TIMER_TOKEN => {}
+                Token(index) if index >= COURIER_TOKENS => {
+                    let courier = index - COURIER_TOKENS;
+                    let handled = self.couriers.handle_ready(courier, event, &mut self.shared.buffer);
+                    if let Err(reason) = handled {
+                        on(Event::Failed { reason });
+                    }
+                }
                 Token(index) if index >= PUBLISHER_TOKENS => {
                     let publisher = index - PUBLISHER_TOKENS;
                     let handled = self.publishers[publisher].handle_ready(event, &mut self.shared.buffer);
@@ -261,6 +296,18 @@ impl Engine {
                     }
                 }
             }
+        }
+        self.send_couriers()
+    }
+
+    /// Sends out what clients of streams had to say.
+    fn send_couriers(&mut self) -> io::Result<()> {
+        self.shared.errands.drain(..).for_each(|errand| self.couriers.add(errand));
+        while let Some(wanting) = self.couriers.send_out() {
+            let (Wanting::Another(index) | Wanting::Fresh(index)) = wanting;
+            let Some(server) = self.server.clone() else { break };
+            let socket = self.dial(&server, Token(COURIER_TOKENS + index))?;
+            self.couriers.equip(wanting, socket);
         }
         Ok(())
     }

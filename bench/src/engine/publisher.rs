@@ -1,18 +1,12 @@
 //! One keep-alive connection to the HTTP API that publishes: a request whose payloads are stamped in place, one at a time.
 
-use std::borrow::Cow;
-use std::io;
-
 use memchr::memmem;
 use mio::event::Event as Readiness;
-use ringcast_proto::http::{ChunkedDecoder, HttpError, Limits, parse_response};
 
+use super::exchange::{Exchange, Response};
 use super::socket::Socket;
 use crate::endpoint::Endpoint;
 use crate::payload::{self, Stamp};
-
-/// Largest response that is taken from the server.
-const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Digits of a numbered channel.
 const CHANNEL_DIGITS: usize = 6;
@@ -118,208 +112,75 @@ impl Batch {
 
 /// A publisher's connection.
 pub struct Publisher {
-    socket: Socket,
+    exchange: Exchange,
     batch: Batch,
-    phase: Phase,
-    /// A response or the start of one. Bound: [`RESPONSE_BYTES_MAX`].
-    response: Vec<u8>,
-}
-
-enum Phase {
-    /// A request may be made at once; it is sent when the socket has arrived.
-    Idle,
-    /// The server closed the connection between two requests, as it may: the next one needs another.
-    Retired,
-    /// So many bytes of the request are sent.
-    Waiting {
-        sent: usize,
-    },
-    Broken,
 }
 
 impl Publisher {
     /// A connection whose socket is on its way.
     pub fn new(socket: Socket, batch: Batch) -> Self {
-        Self { socket, batch, phase: Phase::Idle, response: Vec::new() }
+        Self { exchange: Exchange::new(socket), batch }
     }
 
     /// Whether [`Self::replace`] is due before the next request.
     pub fn is_retired(&self) -> bool {
-        matches!(self.phase, Phase::Retired)
+        self.exchange.is_retired()
     }
 
     /// Goes on with another connection.
     pub fn replace(&mut self, socket: Socket) {
-        self.socket = socket;
-        self.phase = Phase::Idle;
+        self.exchange.replace(socket);
     }
 
     /// Sends a request; fails when the one before was not answered.
     pub fn publish(&mut self, item: impl Fn(usize) -> Item) -> Result<(), String> {
-        if !matches!(self.phase, Phase::Idle) {
+        if !self.exchange.is_idle() {
             return Err("a publisher sends one request at a time".to_owned());
         }
         self.batch.fill(item);
-        self.response.clear();
-        self.phase = Phase::Waiting { sent: 0 };
-        self.write();
+        self.exchange.send(&self.batch.request);
         Ok(())
     }
 
     /// The last response, as it came.
     pub fn response(&self) -> &[u8] {
-        &self.response
+        self.exchange.response()
     }
 
     /// Writes and reads what the socket is ready for. Whether the request is answered; an error ends the publisher.
     pub fn handle_ready(&mut self, readiness: &Readiness, buffer: &mut [u8]) -> Result<bool, String> {
-        if matches!(self.phase, Phase::Broken | Phase::Retired) {
-            return Ok(false);
-        }
-        if readiness.is_writable() {
-            self.write();
-        }
-        if !readiness.is_readable() && !readiness.is_read_closed() {
-            return Ok(false);
-        }
-        match self.read(buffer) {
-            Err(_) if matches!(self.phase, Phase::Idle) => {
-                self.phase = Phase::Retired;
-                Ok(false)
-            }
-            Err(reason) => {
-                self.phase = Phase::Broken;
-                Err(reason)
-            }
-            answered => answered,
-        }
-    }
-
-    /// Writes what is left of the request. An error shows at the next read.
-    fn write(&mut self) {
-        let flushed = self.socket.flush();
-        let Phase::Waiting { sent } = &mut self.phase else {
-            return;
+        let Self { exchange, batch } = self;
+        let checked = match exchange.handle_ready(readiness, &batch.request, buffer) {
+            Ok(None) => return Ok(false),
+            Ok(Some(response)) => batch.check(&response),
+            Err(reason) => Err(format!("API: {reason}")),
         };
-        while flushed.is_ok() && *sent < self.batch.request.len() {
-            match self.socket.write(&self.batch.request[*sent..]) {
-                Ok(count) => *sent += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
+        checked.map(|()| true).map_err(|reason| exchange.broken(reason))
     }
+}
 
-    /// Whether the response is whole.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<bool, String> {
-        loop {
-            match self.socket.read(buffer) {
-                // The answer may be all there: a server can close right behind it.
-                Ok(0) if !self.response.is_empty() && self.is_waiting() => break,
-                Ok(0) => return Err("the API closed the connection".to_owned()),
-                Ok(count) => self.response.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("API connection: {error}")),
-            }
-            if self.response.len() > RESPONSE_BYTES_MAX {
-                return Err("endless API response".to_owned());
-            }
-        }
-        if self.is_waiting() { self.handle_response() } else { Ok(false) }
-    }
-
-    fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. })
-    }
-
-    fn handle_response(&mut self) -> Result<bool, String> {
-        let Some(Response { status, body }) = Response::split_off(&self.response)? else {
-            return Ok(false);
-        };
+impl Batch {
+    fn check(&self, response: &Response<'_>) -> Result<(), String> {
+        let Response { status, body } = response;
         let told = |what: &str| {
-            let body: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+            let body: String = String::from_utf8_lossy(body).chars().take(200).collect();
             format!("API answered {status} {body}{what}")
         };
-        if status != 200 || memmem::find(&body, br#""error""#).is_some() {
+        if *status != 200 || memmem::find(body, br#""error""#).is_some() {
             return Err(told(""));
         }
-        let count = self.batch.count();
-        let replies = memmem::find_iter(&body, br#""publish""#).count();
+        let count = self.count();
+        let replies = memmem::find_iter(body, br#""publish""#).count();
         if count > 1 && replies != count {
             return Err(told(&format!(": {replies} replies to {count} commands")));
         }
-        self.phase = Phase::Idle;
-        Ok(true)
-    }
-}
-
-struct Response<'a> {
-    status: u16,
-    body: Cow<'a, [u8]>,
-}
-
-impl<'a> Response<'a> {
-    /// The response in `bytes`, once it is whole.
-    fn split_off(bytes: &'a [u8]) -> Result<Option<Self>, String> {
-        let told = |error: HttpError| format!("API response: {}", error.reason);
-        let Some((head, length)) = parse_response(bytes, &Limits::default()).map_err(told)? else {
-            return Ok(None);
-        };
-        let status = head.status();
-        let rest = &bytes[length..];
-        if let Some(length) = head.content_length() {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let body = rest.get(..length).map(Cow::Borrowed);
-            return Ok(body.map(|body| Self { status, body }));
-        }
-        let mut decoder = ChunkedDecoder::new(RESPONSE_BYTES_MAX);
-        let mut body = Vec::new();
-        decoder.decode(rest, &mut body).map_err(told)?;
-        let body = decoder.is_done().then_some(Cow::Owned(body));
-        Ok(body.map(|body| Self { status, body }))
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(response: &str, want: Result<Option<(u16, &str)>, ()>) {
-        let got = Response::split_off(response.as_bytes()).map_err(drop);
-        let got = got.map(|some| some.map(|got| (got.status, got.body.into_owned())));
-        let want = want.map(|some| some.map(|(status, body)| (status, body.as_bytes().to_vec())));
-        assert_eq!(got, want, "{response}");
-    }
-
-    #[test]
-    fn body_ends_where_its_length_or_its_last_chunk_says() {
-        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Ok(Some((200, "{}"))));
-        check("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", Ok(Some((401, ""))));
-        check(
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
-            Ok(Some((200, "{}"))),
-        );
-    }
-
-    #[test]
-    fn unfinished_response_is_awaited() {
-        for response in [
-            "",
-            "HTTP/1.1 200",
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
-        ] {
-            check(response, Ok(None));
-        }
-    }
-
-    #[test]
-    fn other_bytes_are_an_error() {
-        check("nonsense\r\n\r\n", Err(()));
-        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", Err(()));
-    }
 
     #[test]
     fn request_of_a_batch_holds_each_payload() {

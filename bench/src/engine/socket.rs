@@ -1,7 +1,7 @@
 //! A nonblocking connection, plain or with TLS.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 use rustls::ClientConnection;
@@ -72,6 +72,16 @@ impl Socket {
         let count = tls.writer().write(bytes)?;
         flush(tls, tcp)?;
         Ok(count)
+    }
+
+    /// Says that nothing more will be written. Who is gone already need not hear it.
+    pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        if self.flush().is_ok() {
+            let _ = self.tcp.shutdown(Shutdown::Write);
+        }
     }
 
     /// Sends what TLS still holds.

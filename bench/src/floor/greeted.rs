@@ -10,7 +10,7 @@ use ringcast_proto::websocket;
 use super::child::Child;
 use super::greeter::{Pings, Setup};
 use super::{FloorOptions, framed};
-use crate::engine::{CONNECT_ID, Peer, SUBSCRIBE_ID, Session};
+use crate::engine::{CONNECT_ID, Peer, SUBSCRIBE_ID, Session, Transport};
 use crate::failure::Failure;
 use crate::measure::Meter;
 use crate::process::Process;
@@ -40,6 +40,9 @@ impl Greeting {
         options: &FloorOptions,
         server: &Meter,
     ) -> Result<Self, Failure> {
+        if session.transport != Transport::Websocket {
+            return Err(Failure::Usage("the floor of this scenario is there for WebSocket clients only".to_owned()));
+        }
         let setup = setup(session, subscribes, pinging);
         let child = Child::greeter(&setup.to_block(), options.core(server));
         Ok(Self { child: child.map_err(Failure::system("starting the process that lets clients in"))? })
@@ -89,7 +92,7 @@ fn upgraded(request: &[u8]) -> Vec<u8> {
     let accepted = websocket::accept(&head).expect("and asks for an upgrade");
     let subprotocol = accepted.subprotocols.first().map(String::as_str);
     let mut answer = Vec::new();
-    websocket::write_response(&mut answer, &accepted.accept_key, subprotocol);
+    websocket::write_response(&mut answer, &accepted.accept_key, subprotocol, accepted.deflate);
     answer
 }
 

@@ -15,7 +15,6 @@ use ringcast_proto::client::{Encoding, Publication, encode_publication, encode_p
 use ringcast_proto::websocket;
 
 use crate::crowd::{self, TURN};
-use crate::endpoint::Endpoint;
 use crate::engine::{Engine, Event, Peer, Session};
 use crate::failure::Failure;
 use crate::histogram::{Latency, Percentiles};
@@ -143,7 +142,7 @@ impl Floor {
     pub fn start(common: &Common, receivers: usize, channel: &str, core: Option<usize>) -> Result<Self, Failure> {
         let child = Child::writer(receivers, core).map_err(Failure::system("starting the writer"))?;
         let encoding = common.protocol.encoding();
-        let session = Session::new(&Endpoint::resolve(&common.url, "ws")?, encoding);
+        let session = Session::bare(common)?;
         let mut engine = Engine::new(session, common).map_err(Failure::system("starting the loop"))?;
         let clients = crowd::gather(&mut engine, &Peer::plain(child.address()), receivers, |_| None)?;
         let mut ledger = Ledger::new(1, common.patience);

@@ -84,9 +84,9 @@ impl Rounds for Day<'_> {
 impl<'a> Day<'a> {
     /// Connects everybody.
     pub fn start(common: &Common, options: &'a Options) -> Result<Self, Failure> {
-        let endpoint = Endpoint::resolve(&common.url, "ws")?;
+        let endpoint = common.endpoint()?;
         let api = Endpoint::resolve(&common.api, "http")?;
-        let session = Session::new(&endpoint, common.protocol.encoding());
+        let session = Session::new(common)?;
         let mut engine = Engine::new(session.clone(), common).map_err(Failure::system("starting the loop"))?;
         let channels = options.channels as usize;
         let target = Target::Numbered(&options.channel_prefix);

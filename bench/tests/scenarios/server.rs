@@ -127,7 +127,7 @@ fn upgrade(head: &Head<'_>, socket: &TcpStream) -> Client {
     let subprotocol = accepted.subprotocols.first().map(String::as_str);
     let encoding = if subprotocol.is_some() { Encoding::Protobuf } else { Encoding::Json };
     let mut response = Vec::new();
-    websocket::write_response(&mut response, &accepted.accept_key, subprotocol);
+    websocket::write_response(&mut response, &accepted.accept_key, subprotocol, None);
     send(socket, &response);
     Client { socket: socket.try_clone().expect("descriptors are left"), encoding }
 }

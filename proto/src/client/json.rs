@@ -388,6 +388,17 @@ pub(super) fn encode_history_result(id: u32, result: &HistoryResult, publication
     .expect("a history result holds no payload but the encoded publications");
 }
 
+/// All three are strings.
+pub(super) fn encode_emulation_request(request: &EmulationRequest, out: &mut Vec<u8>) {
+    let EmulationRequest { node, session, data } = request;
+    let data = String::from_utf8_lossy(data);
+    for (name, value) in [("{\"node\":", node.as_str()), (",\"session\":", session), (",\"data\":", &data)] {
+        out.extend_from_slice(name.as_bytes());
+        crate::json::write_json_string(value, out);
+    }
+    out.push(b'}');
+}
+
 /// In JSON the frame of commands is the content of a string.
 pub(super) fn decode_emulation_request(body: &[u8]) -> Result<EmulationRequest, DecodeError> {
     let mut request: EmulationRequest = decode_alone(body)?;

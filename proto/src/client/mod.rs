@@ -244,6 +244,15 @@ pub fn decode_emulation_request(encoding: Encoding, body: &[u8]) -> Result<Emula
     }
 }
 
+/// Appends the body of a request to the emulation endpoint: the client's side. In JSON the commands in `data` are text; bytes that
+/// are not UTF-8 are replaced.
+pub fn encode_emulation_request(encoding: Encoding, request: &EmulationRequest, out: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Json => json::encode_emulation_request(request, out),
+        Encoding::Protobuf => out.extend_from_slice(&prost::Message::encode_to_vec(request)),
+    }
+}
+
 /// Appends one command: the client's side. Protobuf includes the length, JSON no newline. A command whose payload is not
 /// JSON cannot be written in JSON: nothing is appended.
 pub fn encode_command(encoding: Encoding, command: &Command, out: &mut Vec<u8>) {

@@ -1,7 +1,8 @@
 //! Cuts the bytes of a peer into messages.
 
 use super::header::{self, CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode};
-use super::{Event, ProtocolError, Role, mask};
+use super::{Event, Inflater, ProtocolError, Role, mask};
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 
 /// Decodes what one peer sends.
@@ -11,8 +12,10 @@ use std::ops::ControlFlow;
 pub struct Decoder {
     role: Role,
     closed: bool,
-    /// Bound of a message, config key `websocket.message_size_limit`.
-    message_bytes_max: usize,
+    /// Bound of a message as it comes, config key `websocket.message_size_limit`.
+    message_bytes_max: u32,
+    /// Bound of an inflated message, config key `websocket.decompressed_message_size_limit`; `None` when none may be deflated.
+    inflated_bytes_max: Option<NonZeroU32>,
     unfinished: Option<Box<Unfinished>>,
 }
 
@@ -30,9 +33,17 @@ struct Unfinished {
 /// A message that came in part. Bound: `message_bytes_max`.
 struct Message {
     text: bool,
+    deflated: bool,
     bytes: Vec<u8>,
     /// Length of the prefix that is known to be UTF-8. A character may be cut at its end.
     valid_len: usize,
+}
+
+/// Where messages go.
+struct Output<'a> {
+    on: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    inflater: &'a mut Inflater,
+    inflated_bytes_max: usize,
 }
 
 struct ShortBuffer<const N: usize> {
@@ -41,21 +52,41 @@ struct ShortBuffer<const N: usize> {
 }
 
 impl Decoder {
-    /// Messages of more than `message_bytes_max` bytes are refused.
+    /// Messages of more than `message_bytes_max` bytes are refused, and such as are deflated.
     #[must_use]
     pub fn new(role: Role, message_bytes_max: usize) -> Self {
-        Self { role, closed: false, message_bytes_max, unfinished: None }
+        let message_bytes_max = u32::try_from(message_bytes_max).unwrap_or(u32::MAX);
+        Self { role, closed: false, message_bytes_max, inflated_bytes_max: None, unfinished: None }
+    }
+
+    /// Messages may be deflated; those of more than `bytes_max` bytes, but at least one, once they are inflated are refused.
+    #[must_use]
+    pub fn with_deflate(self, bytes_max: usize) -> Self {
+        let bytes_max = NonZeroU32::new(u32::try_from(bytes_max).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
+        Self { inflated_bytes_max: Some(bytes_max), ..self }
+    }
+
+    /// As [`decode_with`](Self::decode_with), for peers whose messages are not deflated, or rarely.
+    pub fn decode(
+        &mut self,
+        input: &mut [u8],
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ProtocolError> {
+        self.decode_with(input, &mut Inflater::default(), on)
     }
 
     /// Decodes all of `input`, which is unmasked in place, and calls `on` for each event until it breaks. After a close, a
-    /// break or an error nothing is decoded any more.
-    pub fn decode(
+    /// break or an error nothing is decoded any more. The inflater keeps nothing between two calls.
+    pub fn decode_with(
         &mut self,
         mut input: &mut [u8],
+        inflater: &mut Inflater,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ProtocolError> {
+        let inflated_bytes_max = self.inflated_bytes_max.map_or(0, |bytes_max| bytes_max.get() as usize);
+        let mut out = Output { on, inflater, inflated_bytes_max };
         while !input.is_empty() && !self.closed {
-            match self.decode_some(input, on) {
+            match self.decode_some(input, &mut out) {
                 Ok((ControlFlow::Continue(()), used)) => input = &mut input[used..],
                 Ok((ControlFlow::Break(()), _)) => self.close(),
                 Err(error) => {
@@ -76,20 +107,20 @@ impl Decoder {
     fn decode_some(
         &mut self,
         input: &mut [u8],
-        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+        out: &mut Output<'_>,
     ) -> Result<(ControlFlow<()>, usize), ProtocolError> {
         if let Some(unfinished) = &mut self.unfinished {
             if let Some((header, received)) = unfinished.frame {
-                return self.decode_payload(header, received, input, on);
+                return self.decode_payload(header, received, input, out);
             }
             if unfinished.header.len > 0 {
-                return self.decode_cut_header(input, on);
+                return self.decode_cut_header(input, out);
             }
         }
-        match header::parse(input, self.role)? {
+        match header::parse(input, self.role, self.inflated_bytes_max.is_some())? {
             Some((header, used)) => {
                 self.check(&header)?;
-                let (flow, payload_used) = self.decode_payload(header, 0, &mut input[used..], on)?;
+                let (flow, payload_used) = self.decode_payload(header, 0, &mut input[used..], out)?;
                 Ok((flow, used + payload_used))
             }
             None => {
@@ -103,19 +134,19 @@ impl Decoder {
     fn decode_cut_header(
         &mut self,
         input: &mut [u8],
-        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+        out: &mut Output<'_>,
     ) -> Result<(ControlFlow<()>, usize), ProtocolError> {
-        let role = self.role;
+        let (role, may_deflate) = (self.role, self.inflated_bytes_max.is_some());
         let cut = &mut self.unfinished().header;
         let before = cut.len;
         cut.push(&input[..input.len().min(HEADER_BYTES_MAX - before)]);
-        let Some((header, len)) = header::parse(cut.as_slice(), role)? else {
+        let Some((header, len)) = header::parse(cut.as_slice(), role, may_deflate)? else {
             return Ok((ControlFlow::Continue(()), cut.len - before));
         };
         cut.len = 0;
         self.check(&header)?;
         let used = len - before;
-        let (flow, payload_used) = self.decode_payload(header, 0, &mut input[used..], on)?;
+        let (flow, payload_used) = self.decode_payload(header, 0, &mut input[used..], out)?;
         Ok((flow, used + payload_used))
     }
 
@@ -135,7 +166,7 @@ impl Decoder {
             _ => {}
         }
         let before = message.map_or(0, |message| message.bytes.len());
-        if header.payload_len > (self.message_bytes_max - before) as u64 {
+        if header.payload_len > (self.message_bytes_max as usize - before) as u64 {
             return Err(ProtocolError::TooBig);
         }
         Ok(())
@@ -147,7 +178,7 @@ impl Decoder {
         header: Header,
         received: usize,
         input: &mut [u8],
-        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+        out: &mut Output<'_>,
     ) -> Result<(ControlFlow<()>, usize), ProtocolError> {
         let missing = header.payload_len as usize - received;
         let used = missing.min(input.len());
@@ -158,12 +189,12 @@ impl Decoder {
         let whole = complete && received == 0;
         let flow = if whole && header.opcode.is_control() {
             self.settle(None);
-            emit_control(header.opcode, payload, on)?
+            emit_control(header.opcode, payload, out)?
         } else if whole && header.fin && !fragmented {
             self.settle(None);
-            emit_message(header.opcode == Opcode::Text, payload, on)?
+            out.emit(header.opcode == Opcode::Text, header.deflated, payload)?
         } else {
-            let flow = self.keep_payload(header, payload, complete, on)?;
+            let flow = self.keep_payload(header, payload, complete, out)?;
             self.settle((!complete).then_some((header, received + used)));
             flow
         };
@@ -188,9 +219,9 @@ impl Decoder {
         header: Header,
         payload: &[u8],
         complete: bool,
-        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+        out: &mut Output<'_>,
     ) -> Result<ControlFlow<()>, ProtocolError> {
-        let message_bytes_max = self.message_bytes_max;
+        let message_bytes_max = self.message_bytes_max as usize;
         let unfinished = self.unfinished();
         if header.opcode.is_control() {
             unfinished.control.push(payload);
@@ -198,14 +229,14 @@ impl Decoder {
                 return Ok(ControlFlow::Continue(()));
             }
             let control = std::mem::take(&mut unfinished.control);
-            return emit_control(header.opcode, control.as_slice(), on);
+            return emit_control(header.opcode, control.as_slice(), out);
         }
-        let message = unfinished.message.get_or_insert_with(|| Message::new(header.opcode == Opcode::Text));
+        let message = unfinished.message.get_or_insert_with(|| Message::new(&header));
         message.push(payload, message_bytes_max)?;
         if !complete || !header.fin {
             return Ok(ControlFlow::Continue(()));
         }
-        let flow = message.emit(on)?;
+        let flow = message.emit(out)?;
         unfinished.message = None;
         Ok(flow)
     }
@@ -216,8 +247,8 @@ impl Decoder {
 }
 
 impl Message {
-    fn new(text: bool) -> Self {
-        Self { text, bytes: Vec::new(), valid_len: 0 }
+    fn new(header: &Header) -> Self {
+        Self { text: header.opcode == Opcode::Text, deflated: header.deflated, bytes: Vec::new(), valid_len: 0 }
     }
 
     /// Grows with the bytes that came, not with those a header announced.
@@ -228,7 +259,7 @@ impl Message {
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(payload);
-        if self.text { self.check_utf8() } else { Ok(()) }
+        if self.text && !self.deflated { self.check_utf8() } else { Ok(()) }
     }
 
     /// Checks what came since the last check. Fails as soon as no further bytes could make it valid.
@@ -244,12 +275,26 @@ impl Message {
         Ok(())
     }
 
-    fn emit(&self, on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<ControlFlow<()>, ProtocolError> {
+    fn emit(&self, out: &mut Output<'_>) -> Result<ControlFlow<()>, ProtocolError> {
         match self.text {
+            _ if self.deflated => out.emit(self.text, true, &self.bytes),
             true if self.valid_len < self.bytes.len() => Err(ProtocolError::InvalidUtf8),
-            true => Ok(on(Event::Text(&self.bytes))),
-            false => Ok(on(Event::Binary(&self.bytes))),
+            true => Ok((out.on)(Event::Text(&self.bytes))),
+            false => Ok((out.on)(Event::Binary(&self.bytes))),
         }
+    }
+}
+
+impl Output<'_> {
+    /// Hands out a message whose text has not been checked.
+    fn emit(&mut self, text: bool, deflated: bool, payload: &[u8]) -> Result<ControlFlow<()>, ProtocolError> {
+        if !deflated {
+            return emit_message(text, payload, self.on);
+        }
+        let message = self.inflater.inflate(payload, self.inflated_bytes_max);
+        let flow = message.and_then(|message| emit_message(text, message, self.on));
+        self.inflater.tidy();
+        flow
     }
 }
 
@@ -267,16 +312,12 @@ fn emit_message(
     }
 }
 
-fn emit_control(
-    opcode: Opcode,
-    payload: &[u8],
-    on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, ProtocolError> {
+fn emit_control(opcode: Opcode, payload: &[u8], out: &mut Output<'_>) -> Result<ControlFlow<()>, ProtocolError> {
     match opcode {
-        Opcode::Ping => Ok(on(Event::Ping(payload))),
-        Opcode::Pong => Ok(on(Event::Pong(payload))),
+        Opcode::Ping => Ok((out.on)(Event::Ping(payload))),
+        Opcode::Pong => Ok((out.on)(Event::Pong(payload))),
         _ => {
-            let _ = on(close_event(payload)?);
+            let _ = (out.on)(close_event(payload)?);
             Ok(ControlFlow::Break(()))
         }
     }
@@ -320,9 +361,10 @@ impl<const N: usize> Default for ShortBuffer<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::websocket::encode_masked_frame;
+    use crate::websocket::{Deflater, encode_masked_frame};
 
     const LIMIT: usize = 200;
+    const INFLATED_LIMIT: usize = 2000;
 
     /// A frame of a client. The first byte holds the opcode and, in the high bit, whether it is the last fragment.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -335,12 +377,24 @@ mod tests {
     /// Decodes frames in one piece and byte by byte; both must agree. Gives the events, then the close code of the error.
     #[track_caller]
     fn check(frames: &[Vec<u8>], want: &[&str]) {
+        check_with(|| Decoder::new(Role::Server, LIMIT), frames, want);
+    }
+
+    /// The same where messages may be deflated, and inflate to no more than `INFLATED_LIMIT`.
+    #[track_caller]
+    fn check_deflated(frames: &[Vec<u8>], want: &[&str]) {
+        check_with(|| Decoder::new(Role::Server, LIMIT).with_deflate(INFLATED_LIMIT), frames, want);
+    }
+
+    #[track_caller]
+    fn check_with(decoder: impl Fn() -> Decoder, frames: &[Vec<u8>], want: &[&str]) {
         let stream = frames.concat();
+        let mut inflater = Inflater::default();
         for step in [stream.len().max(1), 1, 3] {
-            let (mut decoder, mut got) = (Decoder::new(Role::Server, LIMIT), Vec::new());
+            let (mut decoder, mut got) = (decoder(), Vec::new());
             for piece in stream.chunks(step) {
                 let mut input = piece.to_vec();
-                let flow = decoder.decode(&mut input, &mut |event| {
+                let flow = decoder.decode_with(&mut input, &mut inflater, &mut |event| {
                     got.push(describe(event));
                     ControlFlow::Continue(())
                 });
@@ -365,7 +419,69 @@ mod tests {
 
     #[test]
     fn an_idle_decoder_is_small() {
-        assert!(size_of::<Decoder>() <= 48);
+        assert!(size_of::<Decoder>() <= 24);
+    }
+
+    fn deflated(message: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        assert!(Deflater::default().deflate(6, message, &mut out), "{message:?}");
+        out
+    }
+
+    /// T05
+    #[test]
+    fn deflated_messages_come_inflated_whole_or_in_fragments() {
+        let message = "a".repeat(30);
+        let (whole, text) = (deflated(message.as_bytes()), format!("text {message}"));
+        let (one, two) = whole.split_at(2);
+        check_deflated(&[frame(0xc1, &whole), frame(0xc2, &whole)], &[&text, "binary 30"]);
+        check_deflated(&[frame(0x41, one), frame(0x89, b"p"), frame(0x00, b""), frame(0x80, two)], &["ping p", &text]);
+        check_deflated(
+            &[frame(0x81, b"hi"), frame(0xc1, &whole), frame(0x01, b"h"), frame(0x80, b"o")],
+            &["text hi", &text, "text ho"],
+        );
+        check_deflated(&[frame(0xc1, b"\0"), frame(0x88, b"")], &["text ", "close None "]);
+    }
+
+    /// T05
+    #[test]
+    fn mark_of_a_deflated_message_elsewhere_than_at_its_begin_is_refused() {
+        let whole = deflated(&[b'a'; 30]);
+        check(&[frame(0xc1, &whole)], &["1002"]);
+        check_deflated(&[frame(0x41, &whole[..2]), frame(0xc0, &whole[2..])], &["1002"]);
+        check_deflated(&[frame(0x01, b"a"), frame(0x40, b"b")], &["1002"]);
+        for control in [0xc8, 0xc9, 0xca, 0xa1, 0x91] {
+            check_deflated(&[frame(control, b"")], &["1002"]);
+        }
+    }
+
+    #[test]
+    fn text_is_checked_once_it_is_inflated() {
+        let message = [&[b'a'; 30][..], b"\xce\xba"].concat();
+        check_deflated(&[frame(0xc1, &deflated(&message))], &[&format!("text {}κ", "a".repeat(30))]);
+        check_deflated(&[frame(0xc1, &deflated(&message[..31]))], &["1007"]);
+        check_deflated(&[frame(0xc2, &deflated(&message[..31]))], &["binary 31"]);
+        // Bytes that are no text themselves.
+        check_deflated(&[frame(0x41, b"\xf2\x48\xcd"), frame(0x80, b"\xc9\xc9\x07\x00")], &["text Hello"]);
+    }
+
+    /// T06
+    #[test]
+    fn both_sizes_of_a_deflated_message_are_limited() {
+        check_deflated(&[frame(0xc2, &deflated(&[7; INFLATED_LIMIT]))], &["binary 2000"]);
+        check_deflated(&[frame(0xc2, &deflated(&[7; INFLATED_LIMIT + 1]))], &["1009"]);
+        check_deflated(&[frame(0xc2, &deflated(&[7; 100 * INFLATED_LIMIT]))], &["1009"]);
+        check_deflated(&[frame(0x42, &[0; LIMIT]), frame(0x80, b"1")[..6].to_vec()], &["1009"]);
+        check_deflated(&[frame(0x82, &[0; LIMIT])], &["binary 200"]);
+        check_deflated(&[frame(0x82, &[0; LIMIT + 1])[..8].to_vec()], &["1009"]);
+    }
+
+    #[test]
+    fn what_cannot_be_inflated_is_a_bad_request() {
+        let whole = deflated(&[b'a'; 30]);
+        check_deflated(&[frame(0xc1, b"\xff\xff\xff"), frame(0x81, b"late")], &["3501"]);
+        check_deflated(&[frame(0x41, &whole[..2]), frame(0x80, b"")], &["3501"]);
+        check_deflated(&[frame(0xc1, b"")], &["3501"]);
     }
 
     #[test]

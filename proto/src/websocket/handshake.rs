@@ -1,7 +1,10 @@
 //! The opening handshake. Source: RFC 6455 §4, and RFC 8441 for HTTP/2.
 
+use super::extension::{self, Deflate, negotiate};
 use crate::http::{Head, Limits, Version, parse_response};
 use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use std::fmt;
 use tungstenite::handshake::derive_accept_key;
 
@@ -12,6 +15,17 @@ pub struct Accepted {
     pub accept_key: String,
     /// What the client offers, in its order.
     pub subprotocols: Vec<String>,
+    /// The first offer of permessage-deflate that we can accept.
+    pub deflate: Option<Deflate>,
+}
+
+/// The answer of a server that upgraded the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upgraded {
+    /// Its length; frames follow.
+    pub head_len: usize,
+    /// Messages may be deflated.
+    pub deflate: bool,
 }
 
 /// Why a request is not upgraded. The answer is [`write_refusal`].
@@ -31,14 +45,16 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-/// Checks a request for an upgrade.
+/// Reads the key of a client. Bits behind its last byte mean nothing.
+const KEY_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
+/// Checks a request for an upgrade. Where RFC 6455 is stricter than the reference (HTTP/1.0, other versions beside 13, a second
+/// key), this goes with the reference; it refuses a body, behind which nobody could tell frames from it.
 pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     let refuse = |reason| Err(HandshakeError { status: 400, reason });
     if head.version() == Version::Http2 {
         return accept_connect(head);
-    }
-    if head.version() != Version::Http11 {
-        return refuse("not HTTP/1.1");
     }
     if !head.has_token("connection", "upgrade") {
         return refuse("no upgrade in the Connection header");
@@ -49,19 +65,20 @@ pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     if head.method() != "GET" {
         return Err(HandshakeError { status: 405, reason: "not a GET request" });
     }
-    if single(head, "sec-websocket-version") != Some(b"13") {
+    if !head.has_token("sec-websocket-version", "13") {
         return refuse("not version 13");
     }
-    let Some(key) = single(head, "sec-websocket-key").filter(|key| is_key(key)) else {
-        return refuse("not one key of 16 bytes");
+    let Some(key) = head.header("sec-websocket-key").filter(|key| is_key(key)) else {
+        return refuse("no key of 16 bytes");
     };
     if head.content_length().is_some_and(|length| length > 0) || head.chunked() {
         return refuse("body in an upgrade request");
     }
-    let Some(subprotocols) = subprotocols(head) else {
-        return refuse("subprotocol that is no token");
-    };
-    Ok(Accepted { accept_key: derive_accept_key(key), subprotocols })
+    Ok(Accepted {
+        accept_key: derive_accept_key(key),
+        subprotocols: subprotocols(head),
+        deflate: negotiate(head.headers("sec-websocket-extensions")),
+    })
 }
 
 /// The same for an extended CONNECT: the stream itself says what the other headers do.
@@ -70,57 +87,51 @@ fn accept_connect(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     if head.connect_protocol() != Some("websocket") {
         return refuse("not an extended CONNECT for websocket");
     }
-    if single(head, "sec-websocket-version") != Some(b"13") {
+    if !head.has_token("sec-websocket-version", "13") {
         return refuse("not version 13");
     }
-    let Some(subprotocols) = subprotocols(head) else {
-        return refuse("subprotocol that is no token");
-    };
-    Ok(Accepted { accept_key: String::new(), subprotocols })
-}
-
-/// The value of a header that must come once.
-fn single<'a>(head: &Head<'a>, name: &str) -> Option<&'a [u8]> {
-    let mut values = head.headers(name);
-    values.next().filter(|_| values.next().is_none())
+    Ok(Accepted {
+        accept_key: String::new(),
+        subprotocols: subprotocols(head),
+        deflate: negotiate(head.headers("sec-websocket-extensions")),
+    })
 }
 
 fn is_key(key: &[u8]) -> bool {
     let mut bytes = [0; 18];
-    key.len() == 24 && base64::engine::general_purpose::STANDARD.decode_slice(key, &mut bytes) == Ok(16)
+    key.len() == 24 && KEY_BASE64.decode_slice(key, &mut bytes) == Ok(16)
 }
 
-fn subprotocols(head: &Head<'_>) -> Option<Vec<String>> {
-    let mut subprotocols = Vec::new();
-    for value in head.headers("sec-websocket-protocol") {
-        for token in value.split(|byte| *byte == b',') {
-            let token = str::from_utf8(token).ok()?.trim_matches([' ', '\t']);
-            if !token.bytes().all(is_token_byte) {
-                return None;
-            }
-            // An empty entry of a list means nothing.
-            if !token.is_empty() {
-                subprotocols.push(token.to_owned());
-            }
-        }
-    }
-    Some(subprotocols)
+/// What is no token is no name of ours either.
+fn subprotocols(head: &Head<'_>) -> Vec<String> {
+    let names = head.headers("sec-websocket-protocol").flat_map(|value| value.split(|byte| *byte == b','));
+    let names = names.filter_map(|name| str::from_utf8(name.trim_ascii()).ok());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// Source: RFC 9110 §5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Appends the answer that upgrades the connection.
-pub fn write_response(out: &mut Vec<u8>, accept_key: &str, subprotocol: Option<&str>) {
+/// Appends the answer that upgrades the connection. `deflate`: the extension is accepted.
+pub fn write_response(out: &mut Vec<u8>, accept_key: &str, subprotocol: Option<&str>, deflate: Option<Deflate>) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
     out.extend_from_slice(accept_key.as_bytes());
+    write_agreed(out, subprotocol, deflate);
+}
+
+/// The same for an extended CONNECT; its head becomes that of the stream.
+pub fn write_connected(out: &mut Vec<u8>, subprotocol: Option<&str>, deflate: Option<Deflate>) {
+    out.extend_from_slice(b"HTTP/1.1 200 OK");
+    write_agreed(out, subprotocol, deflate);
+}
+
+/// What client and server agree upon, and the end of the head.
+fn write_agreed(out: &mut Vec<u8>, subprotocol: Option<&str>, deflate: Option<Deflate>) {
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
+    }
+    if let Some(deflate) = deflate {
+        out.extend_from_slice(format!("\r\nSec-WebSocket-Extensions: {deflate}").as_bytes());
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -142,7 +153,7 @@ pub fn write_refusal(out: &mut Vec<u8>, status: u16, headers: &[(&str, &str)]) {
 
 /// Appends the request of a client. `key` is random and checked again in [`check_response`].
 pub fn write_request(out: &mut Vec<u8>, host: &str, target: &str, key: [u8; 16], subprotocol: Option<&str>) {
-    let key = base64::engine::general_purpose::STANDARD.encode(key);
+    let key = KEY_BASE64.encode(key);
     let subprotocol = subprotocol.map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
     out.extend_from_slice(
         format!(
@@ -153,8 +164,14 @@ pub fn write_request(out: &mut Vec<u8>, host: &str, target: &str, key: [u8; 16],
     );
 }
 
-/// Checks the server's answer to [`write_request`] and gives its length; frames follow. `None` when it is not complete.
-pub fn check_response(bytes: &[u8], key: [u8; 16], limits: &Limits) -> Result<Option<usize>, HandshakeError> {
+/// Adds to a whole request of [`write_request`] that messages may be deflated.
+pub fn offer_deflate(request: &mut Vec<u8>) {
+    request.truncate(request.len().saturating_sub(2));
+    request.extend_from_slice(format!("Sec-WebSocket-Extensions: {}\r\n\r\n", extension::OFFER).as_bytes());
+}
+
+/// Checks the server's answer to [`write_request`]. `None` when it is not complete.
+pub fn check_response(bytes: &[u8], key: [u8; 16], limits: &Limits) -> Result<Option<Upgraded>, HandshakeError> {
     let refuse = |status, reason| Err(HandshakeError { status, reason });
     let Ok(parsed) = parse_response(bytes, limits) else {
         return refuse(400, "not an HTTP response");
@@ -165,12 +182,15 @@ pub fn check_response(bytes: &[u8], key: [u8; 16], limits: &Limits) -> Result<Op
     if response.status() != 101 {
         return refuse(response.status(), "not upgraded");
     }
-    let key = derive_accept_key(base64::engine::general_purpose::STANDARD.encode(key).as_bytes());
+    let key = derive_accept_key(KEY_BASE64.encode(key).as_bytes());
     let mut accept_keys = response.headers("sec-websocket-accept");
     if accept_keys.next() != Some(key.as_bytes()) || accept_keys.next().is_some() {
         return refuse(400, "wrong accept key");
     }
-    Ok(Some(head_len))
+    let Some(deflate) = extension::check_answer(response.headers("sec-websocket-extensions")) else {
+        return refuse(400, "extension that was not offered");
+    };
+    Ok(Some(Upgraded { head_len, deflate }))
 }
 
 #[cfg(test)]
@@ -192,7 +212,7 @@ mod tests {
             Some(subprotocols) => {
                 let accept_key = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
                 let subprotocols = subprotocols.iter().map(|name| (*name).to_owned()).collect();
-                assert_eq!(got, Ok(Accepted { accept_key, subprotocols }), "{request}");
+                assert_eq!(got, Ok(Accepted { accept_key, subprotocols, deflate: None }), "{request}");
             }
             None => assert_eq!(got.map_err(|error| error.status), Err(400), "{request}"),
         }
@@ -210,7 +230,32 @@ mod tests {
             Some(&["centrifuge-json", "centrifuge-protobuf"]),
         );
         check("\r\n\r\n", "\r\nSec-WebSocket-Protocol: , a ,\r\n\r\n", Some(&["a"]));
+        check("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a b, c;d, e\r\n\r\n", Some(&["a b", "c;d", "e"]));
         check("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n", Some(&["a", "b"]));
+    }
+
+    /// T01, T03
+    #[test]
+    fn what_the_reference_forgives_is_forgiven() {
+        check("HTTP/1.1", "HTTP/1.0", Some(&[]));
+        check("Version: 13", "Version: 8, 13", Some(&[]));
+        check("Version: 13\r\n", "Version: 8\r\nSec-WebSocket-Version: 13\r\n", Some(&[]));
+        check("\r\n\r\n", "\r\nSec-WebSocket-Key: x\r\n\r\n", Some(&[]));
+        check("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n", Some(&[]));
+        let request = REQUEST.replace("bSBub25jZQ==", "bSBub25jZX==");
+        let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
+        assert!(accept(&head).is_ok());
+    }
+
+    /// T05
+    #[test]
+    fn offers_of_all_extension_lines_are_looked_at() {
+        let lines = "\r\nSec-WebSocket-Extensions: other\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+        for (lines, want) in [(lines, true), ("\r\n\r\n", false)] {
+            let request = REQUEST.replace("\r\n\r\n", lines);
+            let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
+            assert_eq!(accept(&head).unwrap().deflate.is_some(), want);
+        }
     }
 
     #[test]
@@ -223,24 +268,21 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for (from, to) in [
-            ("HTTP/1.1", "HTTP/1.0"),
             ("Connection: Upgrade\r\n", ""),
             ("Connection: Upgrade", "Connection: close"),
             ("Upgrade: websocket\r\n", ""),
             ("Upgrade: websocket", "Upgrade: websockets"),
             ("Version: 13", "Version: 12"),
-            ("Version: 13", "Version: 13, 8"),
+            ("Version: 13", "Version: 013"),
+            ("Sec-WebSocket-Key: ", "Sec-WebSocket-Key: x\r\nSec-WebSocket-Key: "),
             ("Sec-WebSocket-Version: 13\r\n", ""),
-            ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\n"),
             ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
-            ("Sec-WebSocket-Key: ", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: "),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=!"),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZTEy"),
             ("dGhlIHNhbXBsZSBub25jZQ==", ""),
             ("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n"),
             ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a b\r\n\r\n"),
         ] {
             check(from, to, None);
         }
@@ -276,15 +318,32 @@ mod tests {
         assert_eq!((head_len, head.path()), (request.len(), "/connection/websocket"));
         let accepted = accept(&head).unwrap();
         let mut response = Vec::new();
-        write_response(&mut response, &accepted.accept_key, Some("centrifuge-json"));
+        write_response(&mut response, &accepted.accept_key, Some("centrifuge-json"), None);
         let response_len = response.len();
         response.extend_from_slice(&[0x81, 0]);
         for length in 0..response_len {
             assert_eq!(check_response(&response[..length], key, &Limits::default()), Ok(None));
         }
-        assert_eq!(check_response(&response, key, &Limits::default()), Ok(Some(response_len)));
+        let upgraded = Upgraded { head_len: response_len, deflate: false };
+        assert_eq!(check_response(&response, key, &Limits::default()), Ok(Some(upgraded)));
         let other = check_response(&response, [8; 16], &Limits::default());
         assert_eq!(other.map_err(|error| error.reason), Err("wrong accept key"));
+    }
+
+    /// T05
+    #[test]
+    fn client_and_server_agree_to_deflate() {
+        let (mut request, mut response) = (Vec::new(), Vec::new());
+        write_request(&mut request, "localhost", "/", [7; 16], None);
+        offer_deflate(&mut request);
+        let (head, _) = parse_head(&request, &Limits::default()).unwrap().unwrap();
+        let accepted = accept(&head).unwrap();
+        write_response(&mut response, &accepted.accept_key, None, accepted.deflate);
+        let upgraded = check_response(&response, [7; 16], &Limits::default()).unwrap().unwrap();
+        assert!(upgraded.deflate);
+        let text = String::from_utf8(response).unwrap().replace("permessage-deflate", "permessage-bzip2");
+        let refused = check_response(text.as_bytes(), [7; 16], &Limits::default());
+        assert_eq!(refused.map_err(|error| error.reason), Err("extension that was not offered"));
     }
 
     #[test]

@@ -48,22 +48,31 @@ impl Opcode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) fin: bool,
+    /// The message that begins with this frame is deflated.
+    pub(super) deflated: bool,
     pub(super) opcode: Opcode,
     /// Zero when the frame is not masked, which changes nothing.
     pub(super) mask: [u8; 4],
     pub(super) payload_len: u64,
 }
 
+/// Bit of a first frame whose message is deflated.
+pub(super) const DEFLATED: u8 = 0x40;
+
 /// Reads the header at the start of `bytes` as it came from the peer of `role`; also gives its length. `None` when it is not
-/// complete. Rules are checked as soon as their bytes are there.
-pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Option<(Header, usize)>, ProtocolError> {
+/// complete. Rules are checked as soon as their bytes are there. `may_deflate`: the extension was negotiated.
+pub(super) fn parse(bytes: &[u8], role: Role, may_deflate: bool) -> Result<Option<(Header, usize)>, ProtocolError> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
-    if first & 0x70 != 0 {
+    let deflated = first & DEFLATED != 0;
+    if first & 0x30 != 0 || deflated && !may_deflate {
         return Err(ProtocolError::Framing("reserved bit without an extension"));
     }
     let opcode = Opcode::from_bits(first & 0x0f).ok_or(ProtocolError::Framing("reserved opcode"))?;
+    if deflated && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(ProtocolError::Framing("frame that begins no message is marked as deflated"));
+    }
     let fin = first & 0x80 != 0;
     if opcode.is_control() && !fin {
         return Err(ProtocolError::Framing("fragmented control frame"));
@@ -87,12 +96,12 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Option<(Header, usize)>,
         return Ok(None);
     };
     if !masked {
-        return Ok(Some((Header { fin, opcode, mask: [0; 4], payload_len }, mask_at)));
+        return Ok(Some((Header { fin, deflated, opcode, mask: [0; 4], payload_len }, mask_at)));
     }
     let Some(&mask) = bytes.get(mask_at..).and_then(|rest| rest.first_chunk::<4>()) else {
         return Ok(None);
     };
-    Ok(Some((Header { fin, opcode, mask, payload_len }, mask_at + 4)))
+    Ok(Some((Header { fin, deflated, opcode, mask, payload_len }, mask_at + 4)))
 }
 
 /// The payload length and the length of the header up to the mask.
@@ -117,11 +126,16 @@ pub(super) fn parse_len(rest: &[u8], short_len: u8) -> Result<Option<(u64, usize
 /// Appends the header of a whole, unmasked frame. The payload follows.
 #[inline]
 pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
-    write_header(out, opcode, payload_len, 0);
+    write_header(out, opcode as u8, payload_len, 0);
 }
 
-fn write_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize, mask_bit: u8) {
-    out.push(0x80 | opcode as u8);
+/// Appends the header of a whole, unmasked frame with a deflated message. The payload follows.
+pub fn encode_deflated_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
+    write_header(out, DEFLATED | opcode as u8, payload_len, 0);
+}
+
+fn write_header(out: &mut Vec<u8>, kind: u8, payload_len: usize, mask_bit: u8) {
+    out.push(0x80 | kind);
     if payload_len < 126 {
         out.push(mask_bit | payload_len as u8);
     } else if let Ok(payload_len) = u16::try_from(payload_len) {
@@ -143,7 +157,7 @@ pub fn encode_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 /// Appends a whole frame, as a client sends it.
 pub fn encode_masked_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
     out.reserve(payload.len() + HEADER_BYTES_MAX);
-    write_header(out, opcode, payload.len(), 0x80);
+    write_header(out, opcode as u8, payload.len(), 0x80);
     out.extend_from_slice(&mask);
     let start = out.len();
     out.extend_from_slice(payload);
@@ -171,7 +185,12 @@ mod tests {
 
     #[track_caller]
     fn check(role: Role, bytes: &[u8], want: Result<Option<(bool, Opcode, u64, usize)>, &str>) {
-        let got = parse(bytes, role)
+        check_with(false, role, bytes, want);
+    }
+
+    #[track_caller]
+    fn check_with(may_deflate: bool, role: Role, bytes: &[u8], want: Result<Option<(bool, Opcode, u64, usize)>, &str>) {
+        let got = parse(bytes, role, may_deflate)
             .map(|parsed| parsed.map(|(header, len)| (header.fin, header.opcode, header.payload_len, len)))
             .map_err(|error| error.to_string());
         assert_eq!(got, want.map_err(str::to_owned), "{bytes:x?}");
@@ -210,6 +229,25 @@ mod tests {
         check(Role::Client, &[0x81, 127, 0x80, 0, 0, 0, 0, 1, 0, 0], Err("length not in its shortest form"));
     }
 
+    /// T05
+    #[test]
+    fn mark_of_deflated_messages_is_taken_where_they_begin_and_only_when_negotiated() {
+        for first in [0xc0, 0x40, 0xc8, 0xc9, 0xca] {
+            check_with(true, Role::Server, &[first], Err("frame that begins no message is marked as deflated"));
+        }
+        for first in [0xe1, 0xd1, 0xa1, 0x91] {
+            check_with(true, Role::Server, &[first], Err("reserved bit without an extension"));
+        }
+        for first in [0xc1, 0xc2] {
+            check(Role::Server, &[first], Err("reserved bit without an extension"));
+            assert!(parse(&[first, 0], Role::Client, true).unwrap().unwrap().0.deflated);
+        }
+        let mut out = Vec::new();
+        encode_deflated_header(&mut out, Opcode::Binary, 300);
+        check_with(true, Role::Client, &out, Ok(Some((true, Opcode::Binary, 300, 4))));
+        assert_eq!(out[0], 0xc2);
+    }
+
     #[test]
     fn close_reasons_are_cut_between_characters() {
         for (reason, want) in
@@ -228,7 +266,7 @@ mod tests {
         for length in [0, 1, 125, 126, 65535, 65536, 70_000] {
             let mut out = Vec::new();
             encode_masked_frame(&mut out, Opcode::Binary, &vec![7; length], [1, 2, 3, 4]);
-            let (header, at) = parse(&out, Role::Server).unwrap().unwrap();
+            let (header, at) = parse(&out, Role::Server, false).unwrap().unwrap();
             assert_eq!((header.payload_len, header.mask), (length as u64, [1, 2, 3, 4]));
             assert_eq!(out.len(), at + length);
         }

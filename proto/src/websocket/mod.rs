@@ -1,14 +1,23 @@
-//! WebSocket framing and handshake, both roles, without extensions. Source: RFC 6455.
+//! WebSocket framing and handshake, both roles, with permessage-deflate. Source: RFC 6455, RFC 7692.
 
+mod deflate;
+mod extension;
 mod frame;
 mod handshake;
 mod header;
 mod mask;
 mod merge;
 
+pub use deflate::{Deflater, Inflater};
+pub use extension::{Deflate, negotiate};
 pub use frame::Decoder;
-pub use handshake::{Accepted, HandshakeError, accept, check_response, write_refusal, write_request, write_response};
-pub use header::{Opcode, encode_close, encode_frame, encode_header, encode_masked_close, encode_masked_frame};
+pub use handshake::{
+    Accepted, HandshakeError, Upgraded, accept, check_response, offer_deflate, write_connected, write_refusal,
+    write_request, write_response,
+};
+pub use header::{
+    Opcode, encode_close, encode_deflated_header, encode_frame, encode_header, encode_masked_close, encode_masked_frame,
+};
 pub use merge::merge_frames;
 
 use std::fmt;
@@ -51,6 +60,10 @@ pub enum ProtocolError {
     InvalidUtf8,
     /// A message over the limit: 1009.
     TooBig,
+    /// A message over the limit once it is inflated: 1009.
+    TooBigInflated,
+    /// A message that cannot be inflated: 3501. Source: the reference, for which it is a broken command.
+    Deflate,
 }
 
 impl ProtocolError {
@@ -60,7 +73,8 @@ impl ProtocolError {
         match self {
             Self::Framing(_) => 1002,
             Self::InvalidUtf8 => 1007,
-            Self::TooBig => 1009,
+            Self::TooBig | Self::TooBigInflated => 1009,
+            Self::Deflate => 3501,
         }
     }
 }
@@ -71,6 +85,8 @@ impl fmt::Display for ProtocolError {
             Self::Framing(reason) => reason,
             Self::InvalidUtf8 => "text is not UTF-8",
             Self::TooBig => "message over the size limit",
+            Self::TooBigInflated => "message too big after decompression",
+            Self::Deflate => "bad request",
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::balance::BalanceOptions;
 use crate::listen::Listen;
 use crate::placement::PlacementOptions;
+use crate::tls::TlsOptions;
 use crate::uring::UringOptions;
 
 /// Everything the runtime must know; fixed while it runs.
@@ -98,6 +99,8 @@ pub struct ListenerOptions {
     pub listen: Listen,
     /// What is served.
     pub endpoints: Endpoints,
+    /// `None`: without TLS.
+    pub tls: Option<TlsOptions>,
     /// Key `http_server.h2c_external`: HTTP/2 without TLS, for clients that begin with it. Default off.
     pub h2c: bool,
 }
@@ -131,6 +134,25 @@ pub struct Endpoints {
     pub assets: bool,
 }
 
+#[cfg(test)]
+impl Endpoints {
+    /// Everything on one port.
+    pub(crate) const ALL: Self = Self {
+        websocket: true,
+        http_stream: true,
+        sse: true,
+        uni_websocket: true,
+        uni_http_stream: true,
+        uni_sse: true,
+        emulation: true,
+        init: true,
+        http_api: true,
+        health: true,
+        prometheus: true,
+        assets: true,
+    };
+}
+
 /// Config group `websocket`.
 #[derive(Clone, Debug)]
 pub struct WebSocketOptions {
@@ -138,6 +160,12 @@ pub struct WebSocketOptions {
     pub handler_prefix: String,
     /// Key `websocket.message_size_limit`: bytes of one incoming message; more closes with 1009. Default 65536.
     pub message_size_limit: usize,
+    /// Key `websocket.compression`: accepts permessage-deflate, both ways and without context takeover. What is deflated
+    /// for clients is in `DeflateOptions` of the state. Default false.
+    pub compression: bool,
+    /// Key `websocket.decompressed_message_size_limit`: bytes of one incoming message once it is inflated; more closes with
+    /// 1009. 0, the default, for ten times `message_size_limit`.
+    pub decompressed_message_size_limit: usize,
     /// Key `websocket.write_timeout`: how long a client may take no byte of what is sent to it. Default 1 s.
     pub write_timeout: Duration,
 }
@@ -147,7 +175,19 @@ impl Default for WebSocketOptions {
         Self {
             handler_prefix: "/connection/websocket".to_owned(),
             message_size_limit: 65536,
+            compression: false,
+            decompressed_message_size_limit: 0,
             write_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl WebSocketOptions {
+    /// What an incoming message may have once it is inflated.
+    pub(crate) fn decompressed_bytes_max(&self) -> usize {
+        match self.decompressed_message_size_limit {
+            0 => self.message_size_limit.saturating_mul(10),
+            limit => limit,
         }
     }
 }

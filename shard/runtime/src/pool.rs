@@ -24,6 +24,7 @@ use crate::pulse::{Beat, Pulse};
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
 use crate::start::{StartError, check_machine};
+use crate::tls::TlsOptions;
 use crate::transport::page::{self, Delivery, PageLine, PageQuestion};
 use crate::tries::Tries;
 use crate::turn::ShardLoop;
@@ -42,6 +43,10 @@ const EXECUTOR_RING_DEPTH: usize = 32;
 pub(crate) enum Control {
     /// New options, in force from the next command on.
     SetOptions(Arc<ringcast_state::Options>),
+    /// TLS of new handshakes, in the order of the listeners.
+    SetTls(Arc<[Option<TlsOptions>]>),
+    /// Handshakes that wait for a certificate may try again.
+    CertificatesChanged,
     /// What came of a slow signature check.
     Signature { request: RequestId, is_right: bool },
     /// What came of a key question.
@@ -108,6 +113,19 @@ pub struct Pool {
 #[derive(Clone)]
 pub(crate) struct Line {
     shards: Arc<[(Sender<Control>, Doorbell)]>,
+}
+
+/// Where the shards are told that there are new certificates.
+#[derive(Clone)]
+pub struct CertificateLine {
+    line: Line,
+}
+
+impl CertificateLine {
+    /// Handshakes that wait for a certificate try again. See [`crate::tls::OnDemand`].
+    pub fn changed(&self) {
+        self.line.tell_all(|| Control::CertificatesChanged);
+    }
 }
 
 /// Where the shards ask for published keys.
@@ -187,6 +205,18 @@ impl Pool {
     pub fn set_options(&self, options: ringcast_state::Options) {
         let options = Arc::new(options);
         self.line.tell_all(|| Control::SetOptions(options.clone()));
+    }
+
+    /// TLS of handshakes that begin from now on, in the order of `Options::listeners`, as after a reload. A listener with TLS
+    /// must keep it, and one without gets none.
+    pub fn set_tls(&self, listeners: Vec<Option<TlsOptions>>) {
+        let listeners: Arc<[_]> = listeners.into();
+        self.line.tell_all(|| Control::SetTls(listeners.clone()));
+    }
+
+    /// Tells the shards about new certificates.
+    pub fn certificate_line(&self) -> CertificateLine {
+        CertificateLine { line: self.line.clone() }
     }
 
     /// Asks the shards whether they still turn.

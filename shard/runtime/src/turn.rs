@@ -130,6 +130,7 @@ impl ShardLoop {
         done += self.take_control(now);
         done += self.take_adoptions(now);
         done += self.take_completions(now, instant);
+        done += self.run_handshakes(now);
         self.fire_timers(now, instant);
         done += self.checks.run(now, &mut self.state);
         self.ask_for_keys();
@@ -157,6 +158,8 @@ impl ShardLoop {
             taken += 1;
             match control {
                 Control::SetOptions(options) => self.set_options(options),
+                Control::SetTls(listeners) => self.connections.set_tls(&listeners),
+                Control::CertificatesChanged => self.connections.certificates_changed(),
                 Control::Signature { request, is_right } => {
                     self.checks.returned();
                     self.state.handle_signature(now, request, is_right);
@@ -252,6 +255,12 @@ impl ShardLoop {
             }
             connections.handle_event(&mut Io { sockets, shard: state, now }, event);
         })
+    }
+
+    /// A few of those that wait; the loop does not sleep as long as there are more.
+    fn run_handshakes(&mut self, now: Now) -> usize {
+        let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
+        self.connections.run_handshakes(&mut io)
     }
 
     fn fire_timers(&mut self, now: Now, instant: Instant) {

@@ -2,8 +2,10 @@
 //!
 //! The last word of a configuration key is the name of the field.
 
+use crate::Framing;
 use crate::auth::{Endpoint, Proof, PublicKey};
 use crate::namespace::ChannelConfig;
+use crate::transport::Shape;
 use regex::Regex;
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::sync::Arc;
@@ -26,9 +28,37 @@ pub struct Options {
     pub limits: Limits,
     /// This node, as `info` shows it.
     pub node: NodeOptions,
+    /// Config group `websocket`.
+    pub websocket: DeflateOptions,
+    /// Config group `uni_websocket`.
+    pub uni_websocket: DeflateOptions,
+}
+
+/// What is deflated for the clients of an endpoint that negotiated it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeflateOptions {
+    /// Key `compression_level`: 1, the fastest, to 9; 0 deflates nothing. Default 1.
+    pub compression_level: u8,
+    /// Key `compression_min_size`: messages of so many bytes, and shorter ones, stay as they are; 0, the default, tries all.
+    pub compression_min_size: usize,
+}
+
+impl Default for DeflateOptions {
+    fn default() -> Self {
+        Self { compression_level: 1, compression_min_size: 0 }
+    }
 }
 
 impl Options {
+    /// How messages of `length` bytes are deflated for connections of this shape; `None` when they are not.
+    pub(crate) fn compression_level(&self, shape: Shape, length: usize) -> Option<u8> {
+        if shape.framing != Framing::WebSocketDeflated {
+            return None;
+        }
+        let options = if shape.kind.is_unidirectional() { &self.uni_websocket } else { &self.websocket };
+        (length > options.compression_min_size).then_some(options.compression_level)
+    }
+
     /// What subscription tokens are checked with.
     pub fn subscription_token(&self) -> &TokenOptions {
         self.subscription_token.as_ref().unwrap_or(&self.token)

@@ -50,6 +50,8 @@ pub enum Pings {
 pub enum Framing {
     /// One WebSocket message each: text for JSON, binary for Protobuf.
     WebSocket,
+    /// The same, deflated as [`DeflateOptions`](crate::options::DeflateOptions) of the endpoint say if it becomes shorter by that.
+    WebSocketDeflated,
     /// JSON ends with a newline; Protobuf begins with its length.
     Lines,
     /// The same, each in a chunk of an HTTP/1.1 body.
@@ -150,8 +152,8 @@ impl Framing {
     pub(crate) fn surround(self, encoding: Encoding, length: usize, before: &mut Vec<u8>) -> &'static [u8] {
         let is_json = encoding == Encoding::Json;
         match self {
-            Framing::WebSocket => {
-                encode_header(before, if is_json { Opcode::Text } else { Opcode::Binary }, length);
+            Framing::WebSocket | Framing::WebSocketDeflated => {
+                encode_header(before, opcode(encoding), length);
                 b""
             }
             Framing::Lines if is_json => b"\n",
@@ -174,6 +176,14 @@ impl Framing {
                 b"\n\n\r\n"
             }
         }
+    }
+}
+
+/// How a message of the encoding is sent over WebSocket.
+pub(crate) fn opcode(encoding: Encoding) -> Opcode {
+    match encoding {
+        Encoding::Json => Opcode::Text,
+        Encoding::Protobuf => Opcode::Binary,
     }
 }
 

@@ -30,8 +30,9 @@ fn room(machine: &Machine, wants: &Wants) -> Option<Finding> {
 
 /// Clients that some memory has room for.
 pub fn affordable(wants: &Wants, bytes: u64) -> u64 {
-    let none = Wants { connections: 0, ports: Vec::new(), ..*wants };
-    let one = Wants { connections: 1, ports: Vec::new(), ..*wants }.memory_bytes() - none.memory_bytes();
+    let none = Wants { connections: 0, ports: Vec::new(), certificates: Vec::new(), ..*wants };
+    let one = Wants { connections: 1, ports: Vec::new(), certificates: Vec::new(), ..*wants }.memory_bytes()
+        - none.memory_bytes();
     bytes.saturating_sub(none.memory_bytes()) / one
 }
 

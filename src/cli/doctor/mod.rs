@@ -2,6 +2,7 @@
 //! it. Changes nothing.
 
 mod buffers;
+mod certificates;
 mod cgroup;
 mod finding;
 mod interrupts;
@@ -72,6 +73,7 @@ fn examine(machine: &Machine, wants: &Wants) -> Vec<Finding> {
         interrupts::check,
         network::check,
         buffers::check,
+        certificates::check,
     ];
     checks.into_iter().flat_map(|check| check(machine, wants)).collect()
 }

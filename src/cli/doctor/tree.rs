@@ -44,7 +44,7 @@ impl Drop for Tree {
 
 /// What a server asks for by default, on a machine with as many CPUs as shards.
 pub fn wants(shards: usize, connections: u64) -> Wants {
-    Wants { shards, connections, ports: vec![8000] }
+    Wants { shards, connections, ports: vec![8000], certificates: Vec::new() }
 }
 
 /// Runs a check on a made-up machine. Of the finding about `check` (none: "") the level, and that its words hold

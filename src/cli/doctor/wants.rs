@@ -2,6 +2,7 @@
 
 use super::machine::Machine;
 use crate::config::{Settings, lower};
+use crate::tls;
 
 /// Clients to be ready for when nobody says how many: a small server's.
 const CONNECTIONS: u64 = 10_000;
@@ -26,6 +27,8 @@ pub struct Wants {
     pub connections: u64,
     /// Ports to listen on.
     pub ports: Vec<u16>,
+    /// Certificates of the ports: path of the TLS object, and the last second they count, Unix time.
+    pub certificates: Vec<(String, u64)>,
 }
 
 impl Wants {
@@ -37,6 +40,7 @@ impl Wants {
             shards: if options.shards == 0 { machine.allowed_cpus().len() } else { options.shards },
             connections: connections.or(limit).unwrap_or(CONNECTIONS),
             ports: options.listeners.iter().map(|listener| listener.listen.port).collect(),
+            certificates: certificates(settings),
         }
     }
 
@@ -49,6 +53,11 @@ impl Wants {
     pub fn memory_bytes(&self) -> u64 {
         self.connections * CONNECTION_BYTES + self.shards as u64 * SHARD_BYTES
     }
+}
+
+fn certificates(settings: &Settings) -> Vec<(String, u64)> {
+    let found = tls::certificates(settings.view()).into_iter();
+    found.filter_map(|(path, certificate)| Some((path, certificate.ok()?.validity.not_after))).collect()
 }
 
 /// Bytes for people.

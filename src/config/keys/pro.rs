@@ -160,7 +160,7 @@ keys! {
 keys! {
     /// `websocket`
     PRO_WEBSOCKET {
-        Later compression_prepared_message_cache_size: Int,  "", "Bytes of prepared compressed frames";
+        Moot  compression_prepared_message_cache_size: Int,  "", "Bytes of prepared compressed frames";
         Moot  process_commands_off_read_loop:          Bool, "", "Own goroutine for commands";
     }
 }

@@ -10,11 +10,11 @@ keys! {
         Works port:             Int,                 "8000", "Port of the external server";
         Works internal_address: Text,                "",     "Bind host for internal endpoints, falls back to address";
         Works internal_port:    Text,                "",     "Separate port for internal endpoints, empty = same port";
-        Later tls:              Object(&[TLS]),      "",     "TLS of all HTTP endpoints";
-        Later tls_external:     Bool,                "",     "TLS only on the external port";
-        Later internal_tls:     Object(&[TLS]),      "",     "Own TLS for the internal port";
+        Works tls:              Object(&[TLS]),      "",     "TLS of all HTTP endpoints";
+        Works tls_external:     Bool,                "",     "TLS only on the external port";
+        Works internal_tls:     Object(&[TLS]),      "",     "Own TLS for the internal port";
         Works h2c_external:     Bool,                "",     "Cleartext HTTP/2 outside; needs internal_port, no TLS";
-        Later tls_autocert:     Object(&[AUTOCERT]), "",     "Certificates from an ACME provider";
+        Works tls_autocert:     Object(&[AUTOCERT]), "",     "Certificates from an ACME provider";
         Later http3:            Object(&[HTTP3]),    "",     "HTTP/3 on the external port";
     }
 }
@@ -29,6 +29,8 @@ keys! {
         Works server_name:    Text,  "",    "SNI assumed when a client sends none";
         Works http:           Bool,  "",    "Also serve http-01 challenges";
         Works http_addr:      Text,  ":80", "Address for http-01 challenges";
+        Works directory_url:  Text,  "https://acme-v02.api.letsencrypt.org/directory", "ACME directory, a key of ringcast";
+        Works directory_ca_file: Text, "", "PEM file of the authority of the directory's own certificate, a key of ringcast; empty = those of the system";
     }
 }
 

@@ -8,15 +8,15 @@ keys! {
     WEBSOCKET {
         Works disabled:                        Bool,     "",                      "No WebSocket endpoint";
         Works handler_prefix:                  Text,     "/connection/websocket", "Path";
-        Later compression:                     Bool,     "",                      "Offer permessage-deflate";
-        Later compression_min_size:            Int,      "",                      "Smallest compressed message";
-        Later compression_level:               Int,      "1",                     "Deflate level";
+        Works compression:                     Bool,     "",                      "Offer permessage-deflate";
+        Works compression_min_size:            Int,      "",                      "Smallest compressed message";
+        Works compression_level:               Int,      "1",                     "Deflate level";
         Moot  read_buffer_size:                Int,      "",                      "Bytes, 0 = 4096 or server's";
         Moot  use_write_buffer_pool:           Bool,     "",                      "Share write buffers";
         Moot  write_buffer_size:               Int,      "",                      "Bytes, 0 = default";
         Works write_timeout:                   Duration, "1000ms",                "Limit of one write";
         Works message_size_limit:              Int,      "65536",                 "Largest incoming message";
-        Later decompressed_message_size_limit: Int,      "",                      "After inflate, 0 = 10 × limit";
+        Works decompressed_message_size_limit: Int,      "",                      "After inflate, 0 = 10 × limit";
     }
 }
 

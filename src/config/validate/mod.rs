@@ -103,7 +103,8 @@ fn check_server(root: View<'_>) -> Verdict {
     if !(0..=SHARDS_MAX).contains(&shards) {
         return Err(format!("shards is {shards}, expected 0 to {SHARDS_MAX}"));
     }
-    check_placement(root.object("shard_placement"), shards)
+    check_placement(root.object("shard_placement"), shards)?;
+    crate::tls::check(root)
 }
 
 /// What can be known without the machine that it will run on.

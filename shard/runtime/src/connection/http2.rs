@@ -202,7 +202,8 @@ impl Connections {
     ) {
         let (parts, body) = request.into_parts();
         let number = respond.stream_id().as_u32();
-        let mut serving = Serving { number, exchange: Box::new(Exchange::new(http2.listener)), respond, body, bytes: 0 };
+        let mut serving =
+            Serving { number, exchange: Box::new(Exchange::new(http2.listener)), respond, body, bytes: 0 };
         let mut out = io.sockets.take_buffer();
         let step = match http2::head(&parts) {
             Ok(head) => {

@@ -7,6 +7,7 @@ mod close;
 mod deadline;
 mod http2;
 mod read;
+mod secure;
 mod write;
 
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ringcast_proto::websocket::Decoder;
+use ringcast_proto::websocket::{Decoder, Inflater};
 use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Shard, Time, TransportKind};
 
 use crate::clock::Clock;
@@ -25,6 +26,7 @@ use crate::metrics::LoopMetrics;
 use crate::options::Options;
 use crate::pool::Counters;
 use crate::table::Table;
+use crate::tls::Tls;
 use crate::transport::page::{Delivery, PageAnswer, PageDesk};
 use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
@@ -45,8 +47,11 @@ pub(crate) struct Connections {
     table: Table<Connection>,
     deadlines: Deadlines,
     site: Site,
+    tls: Tls,
     counters: Arc<Counters>,
     pages: PageDesk,
+    /// For all clients: nothing of one message is needed for the next.
+    inflater: Inflater,
     /// What the loop counts, too.
     pub metrics: LoopMetrics,
     shard: usize,
@@ -150,9 +155,11 @@ impl Connections {
         Self {
             table: Table::new(|| Connection::FREE),
             deadlines: Deadlines::default(),
+            tls: Tls::new(&options.listeners),
             site: Site::new(options),
             counters,
             pages,
+            inflater: Inflater::default(),
             metrics: LoopMetrics::default(),
             shard,
             clock,
@@ -172,7 +179,7 @@ impl Connections {
         match event {
             Event::Accepted { listener, socket } => self.accepted(io, listener, socket),
             Event::AcceptFailed { .. } => {}
-            Event::Received { socket, bytes } => self.received(io, socket.into(), bytes),
+            Event::Received { socket, bytes } => self.wire_received(io, socket.into(), bytes),
             Event::Ended { socket, .. } => self.ended(io, socket.into()),
             Event::Flushed { socket } => self.flushed(io, socket.into()),
             Event::Blocked { socket } => self.blocked(io, socket.into()),
@@ -192,6 +199,10 @@ impl Connections {
             protocol: Protocol::Http(Box::new(http)),
             ..Connection::FREE
         };
+        if let Some(Err(error)) = self.tls.open(listener, socket.slot) {
+            tracing::error!(%error, "TLS cannot begin");
+            return self.abort(io, socket.into());
+        }
         self.set_deadline(socket.into(), io.now.at + deadline::HEAD_TIMEOUT);
         io.sockets.start_receive(socket);
     }
@@ -323,6 +334,7 @@ impl Connections {
         self.forget(io, id);
         if let Some(connection) = self.get_mut(id) {
             *connection = Connection::FREE;
+            self.tls.close(id.slot);
         }
     }
 }

@@ -72,8 +72,9 @@ impl Connections {
     /// Frames of a client.
     pub(super) fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
         let (mut pongs, mut goodbye) = (Vec::new(), None);
+        let inflater = &mut self.inflater;
         let decoded = catch_unwind(AssertUnwindSafe(|| {
-            decoder.decode(bytes, &mut |event| {
+            decoder.decode_with(bytes, inflater, &mut |event| {
                 match event {
                     Event::Text(message) | Event::Binary(message) => io.shard.handle_frame(io.now, id, message),
                     Event::Ping(payload) => websocket::encode_frame(&mut pongs, Opcode::Pong, payload),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use ringcast_proto::codes::Disconnect;
 use ringcast_state::{ConnectionId, Frame, Frames, Shard, TransportKind};
 
+use super::deadline::HEAD_TIMEOUT;
 use super::{Connections, Io, Phase, Protocol, batch};
 use crate::uring::SendBytes;
 
@@ -46,13 +47,18 @@ impl Connections {
                 let Some(connection) = self.get_mut(id) else { return };
                 if leaving && connection.output.is_none() {
                     connection.sending = true;
-                    io.sockets.send_last(id.into(), bytes);
+                    self.send_to_socket(io, id, bytes, true);
                     self.close_behind_last(io, id);
                 } else {
                     self.start_send(io, id, bytes);
                 }
             }
-            None if leaving => self.close_behind_last(io, id),
+            None if leaving => {
+                if let Some(records) = self.farewell(io, id) {
+                    io.sockets.send_last(id.into(), records);
+                }
+                self.close_behind_last(io, id);
+            }
             None => {}
         }
     }
@@ -64,7 +70,7 @@ impl Connections {
             return self.send_carried(io, id, bytes);
         }
         connection.sending = true;
-        io.sockets.send(id.into(), bytes);
+        self.send_to_socket(io, id, bytes, false);
     }
 
     fn next_write(&mut self, io: &mut Io<'_>, id: ConnectionId) -> Option<SendBytes> {
@@ -119,15 +125,23 @@ impl Connections {
             return;
         };
         connection.sending = false;
+        if self.send_records(io, id) {
+            return;
+        }
+        let is_handshaking = self.is_handshaking(id);
+        let Some(connection) = self.get_mut(id) else { return };
         let was_blocked = std::mem::take(&mut connection.blocked);
         let leaving = connection.phase == Phase::Leaving;
         let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
-        let http = matches!(connection.protocol, Protocol::Http(_));
+        let http = matches!(connection.protocol, Protocol::Http(_)) && !is_handshaking;
         if let Protocol::Http2(http2) = &connection.protocol {
             http2.desk.wake();
         }
         if was_blocked && !leaving {
-            self.clear_deadline(id);
+            match is_handshaking {
+                true => self.set_deadline(id, io.now.at + HEAD_TIMEOUT),
+                false => self.clear_deadline(id),
+            }
         }
         let more = through && io.shard.handle_flushed(id);
         if more || !through || leaving {

@@ -483,21 +483,9 @@ mod tests {
         let mut options = Options { allowed_origins: vec!["http://ok".into()], ..Options::default() };
         options.http_api.key = "k".into();
         options.http_api.body_size_limit = 20;
-        let endpoints = Endpoints {
-            websocket: true,
-            http_stream: true,
-            sse: true,
-            uni_websocket: true,
-            uni_http_stream: true,
-            uni_sse: true,
-            emulation: true,
-            init: true,
-            http_api: true,
-            health: true,
-            prometheus: true,
-            assets: true,
-        };
-        options.listeners.push(ListenerOptions { listen: Listen { address: String::new(), port: 0 }, endpoints, h2c: false });
+        let endpoints = Endpoints::ALL;
+        let listen = Listen { address: String::new(), port: 0 };
+        options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false });
         options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
         Site::new(Arc::new(options))
     }

@@ -97,20 +97,7 @@ fn without_slash(prefix: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: Endpoints = Endpoints {
-        websocket: true,
-        http_stream: true,
-        sse: true,
-        uni_websocket: true,
-        uni_http_stream: true,
-        uni_sse: true,
-        emulation: true,
-        init: true,
-        http_api: true,
-        health: true,
-        prometheus: true,
-        assets: true,
-    };
+    const ALL: Endpoints = Endpoints::ALL;
 
     #[track_caller]
     fn check(endpoints: Endpoints, options: &Options, path: &str, want: &str) {

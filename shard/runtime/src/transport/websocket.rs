@@ -1,7 +1,7 @@
 //! `/connection/websocket` and `/connection/uni_websocket`: who may upgrade, and to which encoding.
 
 use ringcast_proto::client::Encoding;
-use ringcast_proto::http::{self, Head, Version};
+use ringcast_proto::http::{Head, Version};
 use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
 use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
 
@@ -9,6 +9,7 @@ use crate::http::Site;
 use crate::http::exchange::{Gate, Step};
 use crate::http::origin::Cors;
 use crate::http::reply::Reply;
+use crate::options::WebSocketOptions;
 
 /// Sub-protocols we speak, and the encoding each means.
 const SUBPROTOCOLS: [(&str, Encoding); 2] =
@@ -37,7 +38,7 @@ pub fn upgrade(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'
             user: user(site, head),
             farewell: Farewell::Push,
         };
-        (subprotocol, site.options.websocket.message_size_limit, transport)
+        (subprotocol, &site.options.websocket, transport)
     })
 }
 
@@ -53,7 +54,7 @@ pub fn upgrade_uni(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> St
             user: user(site, head),
             farewell: if options.disable_disconnect_push { Farewell::None } else { Farewell::Push },
         };
-        (None, options.websocket.message_size_limit, transport)
+        (None, &options.websocket, transport)
     });
     let first = head.query().get("cf_connect").filter(|first| !first.is_empty());
     match step {
@@ -64,12 +65,12 @@ pub fn upgrade_uni(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> St
     }
 }
 
-/// `choose` says which of the sub-protocols is spoken, how long a message may be, and what the client machine is told.
-fn accept(
-    site: &Site,
+/// `choose` says which of the sub-protocols is spoken, what holds for the endpoint, and what the client machine is told.
+fn accept<'s>(
+    site: &'s Site,
     reply: &mut Reply<'_, '_>,
     gate: Gate<'_>,
-    choose: impl FnOnce(&Accepted) -> (Option<&'static str>, usize, Transport),
+    choose: impl FnOnce(&Accepted) -> (Option<&'static str>, &'s WebSocketOptions, Transport),
 ) -> Step<'static> {
     if !(gate.may_try)() {
         return reply.empty(503);
@@ -97,14 +98,20 @@ fn accept(
     if !(gate.has_room)() {
         return reply.empty(503);
     }
-    let (subprotocol, message_size_limit, transport) = choose(&accepted);
+    let (subprotocol, options, mut transport) = choose(&accepted);
+    let deflate = accepted.deflate.filter(|_| options.compression);
     if reply.head.version() == Version::Http2 {
-        let header = subprotocol.map(|subprotocol| ("Sec-WebSocket-Protocol", subprotocol));
-        http::write_response_head(reply.out, 200, header.as_slice());
+        websocket::write_connected(reply.out, subprotocol, deflate);
     } else {
-        websocket::write_response(reply.out, &accepted.accept_key, subprotocol);
+        websocket::write_response(reply.out, &accepted.accept_key, subprotocol, deflate);
     }
-    let decoder = Decoder::new(Role::Server, message_size_limit);
+    let mut decoder = Decoder::new(Role::Server, options.message_size_limit);
+    if let Some(deflate) = deflate {
+        decoder = decoder.with_deflate(options.decompressed_bytes_max());
+        if deflate.inflates_ours() {
+            transport.framing = Framing::WebSocketDeflated;
+        }
+    }
     Step::Upgrade(Upgrade { decoder, transport, first: None })
 }
 
@@ -140,6 +147,51 @@ mod tests {
     use crate::options::Options;
     use ringcast_proto::http::{Limits, parse_head};
     use std::sync::Arc;
+
+    /// What a request with this query and these header lines gets: sub-protocol, encoding and pings.
+    #[track_caller]
+    fn check_negotiation(query: &str, lines: &str, want: (Option<&str>, Encoding, Pings)) {
+        let request = format!(
+            "GET /{query} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+        );
+        let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
+        let (subprotocol, encoding) = choose(&websocket::accept(&head).unwrap(), &head);
+        assert_eq!((subprotocol, encoding, pings(&head)), want, "{request}");
+    }
+
+    /// T02, T03, T04: what the reference answered to the same requests.
+    #[test]
+    fn encoding_and_pings_are_negotiated_as_the_reference_does() {
+        use {Encoding::*, Pings::*};
+        let line = |names: &str| format!("Sec-WebSocket-Protocol: {names}\r\n");
+        for (query, names, want) in [
+            ("", "centrifuge-json", (Some("centrifuge-json"), Json, Messages)),
+            ("", "centrifuge-protobuf", (Some("centrifuge-protobuf"), Protobuf, Messages)),
+            ("", "other, a b,, centrifuge-json", (Some("centrifuge-json"), Json, Messages)),
+            ("", "centrifuge-protobuf, centrifuge-json", (Some("centrifuge-protobuf"), Protobuf, Messages)),
+            ("", "Centrifuge-Protobuf", (None, Json, Messages)),
+            ("", "centrifuge-protobuf;x", (None, Json, Messages)),
+            ("?format=protobuf", "centrifuge-json", (Some("centrifuge-json"), Protobuf, Messages)),
+            ("?format=json", "centrifuge-protobuf", (Some("centrifuge-protobuf"), Protobuf, Messages)),
+        ] {
+            check_negotiation(query, &line(names), want);
+        }
+        for (query, encoding, pings) in [
+            ("?format=protobuf", Protobuf, Messages),
+            ("?cf_protocol=protobuf", Protobuf, Messages),
+            ("?cf_protocol=protobuf&cf_protocol=json", Protobuf, Messages),
+            ("?format=json&format=protobuf", Json, Messages),
+            ("?format=Protobuf", Json, Messages),
+            ("?cf_ws_frame_ping_pong=true&format=protobuf", Protobuf, Frames),
+            ("?cf_ws_frame_ping_pong=1", Json, Messages),
+            ("?cf_ws_frame_ping_pong=TRUE", Json, Messages),
+        ] {
+            check_negotiation(query, "", (None, encoding, pings));
+        }
+        // A list may come on several lines; the reference reads the first alone.
+        check_negotiation("", &(line("other") + &line("centrifuge-json")), (Some("centrifuge-json"), Json, Messages));
+    }
 
     /// The user of a request with this header line.
     #[track_caller]

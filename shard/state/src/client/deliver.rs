@@ -127,7 +127,7 @@ impl Shard {
             let form = publication.form_for(subscriber.variant, subscriber.has_base && !is_apart);
             let shape = subscriber.shape;
             let encode = |out: &mut Vec<u8>| encode(shape.kind, form, channel, publication, out);
-            let build = || scratch.share(shape.framing, form.encoding(), encode);
+            let build = || scratch.share(options, shape, form.encoding(), encode);
             round.hand_over(clients, subscriber.slot, shared.get(shape, form, build), bytes_max);
         }
         let deliveries = shared.count(metrics, FrameType::PushPublication);
@@ -158,7 +158,7 @@ impl Shard {
             let form = Variant::new(encoding, false).whole();
             let shape = subscriber.shape;
             let encode = |out: &mut Vec<u8>| encode_push(shape.kind, encoding, &push, out);
-            let build = || scratch.share(shape.framing, encoding, encode);
+            let build = || scratch.share(options, shape, encoding, encode);
             round.hand_over(clients, subscriber.slot, shared.get(shape, form, build), options.client.queue_max_size);
         }
         shared.count(metrics, if joined { FrameType::PushJoin } else { FrameType::PushLeave });

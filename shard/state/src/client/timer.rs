@@ -11,7 +11,7 @@ use crate::options::ClientOptions;
 use crate::shard::Shard;
 use crate::transport::Shape;
 use crate::wheel::Timer;
-use crate::{ConnectionId, Now, Pings, Time};
+use crate::{ConnectionId, Now, Options, Pings, Time};
 use ringcast_proto::client::{self as wire, Encoding, Reply};
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{Opcode, encode_frame};
@@ -25,23 +25,30 @@ const FRAME_PONG_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct PingFrames(Vec<((Pings, Shape, Encoding), SharedFrame)>);
 
 impl PingFrames {
-    fn get(&mut self, pings: Pings, shape: Shape, encoding: Encoding, scratch: &mut Scratch) -> SharedFrame {
+    fn get(
+        &mut self,
+        pings: Pings,
+        shape: Shape,
+        encoding: Encoding,
+        options: &Options,
+        scratch: &mut Scratch,
+    ) -> SharedFrame {
         let key = (pings, shape, encoding);
         if let Some((_, frame)) = self.0.iter().find(|(known, _)| *known == key) {
             return frame.clone();
         }
-        let frame = ping_frame(pings, shape, encoding, scratch);
+        let frame = ping_frame(pings, shape, encoding, options, scratch);
         self.0.push((key, frame.clone()));
         frame
     }
 }
 
-fn ping_frame(pings: Pings, shape: Shape, encoding: Encoding, scratch: &mut Scratch) -> SharedFrame {
+fn ping_frame(pings: Pings, shape: Shape, encoding: Encoding, options: &Options, scratch: &mut Scratch) -> SharedFrame {
     let encode = |out: &mut Vec<u8>| match shape.kind.is_unidirectional() {
         true => wire::encode_uni_push(encoding, None, out),
         false => wire::encode_reply(encoding, &Reply::Ping, out),
     };
-    let message = scratch.share(shape.framing, encoding, encode).expect("a ping has no payload");
+    let message = scratch.share(options, shape, encoding, encode).expect("a ping has no payload");
     let mut native = Vec::new();
     encode_frame(&mut native, Opcode::Ping, &[]);
     match pings {
@@ -149,7 +156,7 @@ impl Shard {
         let Some(client) = self.clients.get(connection) else { return };
         self.pings_sent += 1;
         let (pings, shape) = (client.pings, client.shape);
-        let frame = self.pings.get(pings, shape, client.encoding, &mut self.scratch);
+        let frame = self.pings.get(pings, shape, client.encoding, &self.options, &mut self.scratch);
         if !self.clients.push_shared(connection.slot, &frame.bytes, self.options.client.queue_max_size) {
             return self.close(connection, Disconnect::SLOW);
         }

@@ -4,9 +4,11 @@ use super::command::Serving;
 use crate::channel::{Encoded, Publication};
 use crate::metrics::FrameType;
 use crate::shard::Shard;
-use crate::{ConnectionId, Farewell, Framing, TransportKind, Variant};
+use crate::transport::{Shape, opcode};
+use crate::{ConnectionId, Farewell, Options, TransportKind, Variant};
 use ringcast_proto::client::{self as wire, Encoding, InvalidJson, Push, PushBody, Reply, ReplyResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
+use ringcast_proto::websocket::{Deflater, encode_deflated_header};
 use std::rc::Rc;
 
 /// Room for messages while they are encoded; used again and again.
@@ -14,28 +16,46 @@ use std::rc::Rc;
 pub(crate) struct Scratch {
     payload: Vec<u8>,
     header: Vec<u8>,
+    /// The payload as it goes out, if it is deflated.
+    deflated: Vec<u8>,
+    deflater: Deflater,
+}
+
+/// How the message in [`Scratch`] goes out.
+struct Framed {
+    is_deflated: bool,
+    /// What follows it.
+    behind: &'static [u8],
 }
 
 impl Scratch {
     /// What `encode` appends, as a frame that many connections share; `None` when it cannot be encoded.
     pub(crate) fn share<E>(
         &mut self,
-        framing: Framing,
+        options: &Options,
+        shape: Shape,
         encoding: Encoding,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Option<SharedFrame> {
         self.payload.clear();
         encode(&mut self.payload).ok()?;
-        let behind = self.frame(framing, encoding);
-        self.header.extend_from_slice(&self.payload);
-        self.header.extend_from_slice(behind);
+        let framed = self.frame(options, shape, encoding);
+        self.header.extend_from_slice(if framed.is_deflated { &self.deflated } else { &self.payload });
+        self.header.extend_from_slice(framed.behind);
         Some(SharedFrame { bytes: Rc::from(&*self.header), message_len: self.payload.len() })
     }
 
-    /// Writes the header that goes before `payload`, and returns what goes behind it.
-    fn frame(&mut self, framing: Framing, encoding: Encoding) -> &'static [u8] {
+    /// Writes the header that goes before `payload`, or before `deflated`.
+    fn frame(&mut self, options: &Options, shape: Shape, encoding: Encoding) -> Framed {
         self.header.clear();
-        framing.surround(encoding, self.payload.len(), &mut self.header)
+        if let Some(level) = options.compression_level(shape, self.payload.len())
+            && self.deflater.deflate(level, &self.payload, &mut self.deflated)
+        {
+            encode_deflated_header(&mut self.header, opcode(encoding), self.deflated.len());
+            return Framed { is_deflated: true, behind: b"" };
+        }
+        let behind = shape.framing.surround(encoding, self.payload.len(), &mut self.header);
+        Framed { is_deflated: false, behind }
     }
 }
 
@@ -98,8 +118,9 @@ impl Shard {
         let (shape, encoding) = (client.shape, client.encoding);
         self.scratch.payload.clear();
         encode(encoding, &mut self.scratch.payload).map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
-        let behind = self.scratch.frame(shape.framing, encoding);
-        let bytes = [&*self.scratch.header, &*self.scratch.payload, behind];
+        let framed = self.scratch.frame(&self.options, shape, encoding);
+        let Scratch { payload, header, deflated, .. } = &self.scratch;
+        let bytes = [header, if framed.is_deflated { deflated } else { payload }, framed.behind];
         if !self.clients.push_owned(connection, bytes, self.options.client.queue_max_size) {
             return Err(Disconnect::SLOW);
         }

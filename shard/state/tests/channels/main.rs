@@ -4,6 +4,7 @@
 mod batch;
 mod calls;
 mod connect;
+mod deflate;
 mod delta;
 mod filter;
 mod history;

@@ -21,8 +21,8 @@ use std::time::Duration;
 pub const UNIX: i64 = 1_700_000_000;
 
 pub struct Room {
-    shard: Shard,
-    now: Now,
+    pub shard: Shard,
+    pub now: Now,
     /// Names of the connections, by slot.
     names: Vec<String>,
     /// Their ids, once told.

@@ -24,7 +24,9 @@ enum Kind {
     Unbegun(Box<Unbegun>),
     Stream,
     /// With close frames, or without them.
-    WebSocket { says_why: bool },
+    WebSocket {
+        says_why: bool,
+    },
 }
 
 struct Unbegun {
