@@ -305,7 +305,8 @@ mod tests {
         check_connect("CONNECT", Some("websocket"), &[version, ("sec-websocket-protocol", "a, b")], Ok(&["a", "b"]));
         check_connect("CONNECT", Some("websocket"), &[], Err(400));
         check_connect("CONNECT", Some("connect-udp"), &[version], Err(400));
-        check_connect("CONNECT", Some("websocket"), &[version, ("sec-websocket-protocol", "a b")], Err(400));
+        check_connect("CONNECT", Some("websocket"), &[version, ("sec-websocket-protocol", "a b")], Ok(&["a b"]));
+        check_connect("CONNECT", Some("websocket"), &[("sec-websocket-version", "12")], Err(400));
         check_connect("GET", None, &[version, ("upgrade", "websocket")], Err(400));
     }
 

@@ -135,7 +135,8 @@ impl Connections {
             waited.extend_from_slice(bytes);
             &mut waited[..]
         };
-        if self.site.options.listeners[http.exchange.listener()].h2c {
+        let listener = &self.site.options.listeners[http.exchange.listener()];
+        if listener.h2c || listener.tls.is_some() {
             match http2::preface(input) {
                 Preface::Whole => return Some(self.begin_http2(io, id, http.exchange.listener(), input)),
                 // As long as it may take for the head of a request.
