@@ -123,7 +123,7 @@ impl Peer {
     #[track_caller]
     pub fn text(&mut self, stream: u32) -> Value {
         let (first, length) = loop {
-            match *self.content(stream) {
+            match self.content(stream)[..] {
                 [0x81, 126, high, low, ..] => break (4, usize::from(u16::from_be_bytes([high, low]))),
                 [0x81, length @ 0..126, ..] => break (2, usize::from(length)),
                 _ => self.receive(),

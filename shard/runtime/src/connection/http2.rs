@@ -59,9 +59,8 @@ impl Connections {
     }
 
     pub(super) fn http2_received(&mut self, io: &mut Io<'_>, id: ConnectionId, http2: &mut Http2, bytes: &[u8]) {
-        if http2.meter.take(bytes, io.now.at) {
-            http2.wire.push(bytes);
-        } else {
+        http2.wire.push(bytes);
+        if !http2.meter.take(bytes, io.now.at) {
             http2.ending.get_or_insert(Reason::ENHANCE_YOUR_CALM);
         }
         if http2.wire.is_full() && !http2.paused {

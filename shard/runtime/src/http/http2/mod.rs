@@ -174,15 +174,22 @@ impl Http2 {
         }
     }
 
+    /// Goes on with the handshake; false while the preface is not whole.
+    fn open(&mut self, context: &mut Context<'_>) -> bool {
+        let Library::Handshake(handshake) = &mut self.library else { return true };
+        match Pin::new(handshake).poll(context) {
+            Poll::Ready(Ok(connection)) => (self.library, self.idle_until) = (Library::Open(connection), None),
+            Poll::Ready(Err(_)) => self.library = Library::Over,
+            Poll::Pending => return false,
+        }
+        true
+    }
+
     /// Lets the library work.
     pub fn poll(&mut self, now: Time) -> Polled {
         let mut context = Context::from_waker(Waker::noop());
-        if let Library::Handshake(handshake) = &mut self.library {
-            match Pin::new(handshake).poll(&mut context) {
-                Poll::Ready(Ok(connection)) => (self.library, self.idle_until) = (Library::Open(connection), None),
-                Poll::Ready(Err(_)) => self.library = Library::Over,
-                Poll::Pending => return Polled::Idle,
-            }
+        if !self.open(&mut context) {
+            return Polled::Idle;
         }
         let Library::Open(connection) = &mut self.library else { return Polled::Over };
         if self.served.0 != now {
@@ -212,6 +219,8 @@ impl Http2 {
     /// Says that the connection ends, and why.
     pub fn go_away(&mut self, reason: Reason) {
         let mut context = Context::from_waker(Waker::noop());
+        // The first bytes may have been too many already.
+        self.open(&mut context);
         if let Library::Open(connection) = &mut self.library {
             connection.abrupt_shutdown(reason);
             // Whatever comes of it, nothing follows.
