@@ -323,7 +323,7 @@ mod tests {
         Session::of(transport, encoding, &endpoint, "/emulation")
     }
 
-    const CHANNEL: Subscription<'_> = Subscription { channel: "a&b", recoverable: false, since: None };
+    const CHANNEL: Subscription<'_> = Subscription { channel: "a b", recoverable: false, since: None };
 
     /// Request line and body of what a client with a subscription says first.
     #[track_caller]
@@ -339,12 +339,12 @@ mod tests {
         let commands = concat!(
             r#"{"id":1,"connect":{"name":"ringcast-bench"}}"#,
             "\n",
-            r#"{"id":2,"subscribe":{"channel":"a&b"}}"#
+            r#"{"id":2,"subscribe":{"channel":"a b"}}"#
         );
         check(Transport::HttpStream, "POST /stream HTTP/1.1", commands);
-        let connect = r#"{"name":"ringcast-bench","subs":{"a&b":{"channel":"a&b"}}}"#;
+        let connect = r#"{"name":"ringcast-bench","subs":{"a b":{"channel":"a b"}}}"#;
         check(Transport::UniHttpStream, "POST /stream HTTP/1.1", connect);
-        let connect = "%7B%22name%22%3A%22ringcast%2Dbench%22%2C%22subs%22%3A%7B%22a%26b%22%3A%7B%22channel%22%3A%22a%26b%22%7D%7D%7D";
+        let connect = "%7B%22name%22%3A%22ringcast%2Dbench%22%2C%22subs%22%3A%7B%22a%20b%22%3A%7B%22channel%22%3A%22a%20b%22%7D%7D%7D";
         check(Transport::UniSse, &format!("GET /stream?cf_connect={connect} HTTP/1.1"), "");
     }
 

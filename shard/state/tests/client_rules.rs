@@ -36,10 +36,6 @@ impl Talk {
 
     /// On a connection whose user the transport vouches for.
     fn open_as(user: Option<&str>, options: Options) -> Self {
-        Talk::open_with(user, Pings::Messages, options)
-    }
-
-    fn open_with(user: Option<&str>, pings: Pings, options: Options) -> Self {
         let now = Now { at: Time(1), unix_ms: UNIX as u64 * 1000 };
         let seeds = Seeds { home: 1, shard: [7; 32] };
         let mut shard = Shard::new(ShardId(0), 1, Arc::new(options), seeds, now);
@@ -47,7 +43,7 @@ impl Talk {
             encoding: Encoding::Json,
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
-            pings,
+            pings: Pings::Messages,
             user: user.map(Into::into),
             farewell: Farewell::Push,
         };
@@ -84,11 +80,8 @@ impl Talk {
         let mut decoder = Decoder::new(Role::Client, 1 << 20);
         let heard = &mut self.heard;
         let read = decoder.decode(&mut bytes.clone(), &mut |event| {
-            heard.push(match event {
-                Event::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                Event::Ping(b"") => "native ping".to_owned(),
-                event => panic!("{event:?}"),
-            });
+            let Event::Text(text) = event else { panic!("{event:?}") };
+            heard.push(String::from_utf8_lossy(text).into_owned());
             ControlFlow::Continue(())
         });
         assert_eq!(read, Ok(ControlFlow::Continue(())));
@@ -307,27 +300,6 @@ fn silence_closes_the_connection() {
     let mut talk = Talk::open(options());
     talk.wait(Duration::from_millis(10_100));
     assert_eq!(talk.news(), "closed 3502 stale");
-}
-
-/// T04
-#[test]
-fn native_pings_replace_those_of_the_protocol() {
-    let mut talk = Talk::open_with(None, Pings::Frames, options());
-    talk.say(r#"{"id":1,"connect":{}}"#);
-    let reply = talk.news();
-    assert!(reply.starts_with(r#"{"id":1,"connect":"#) && !reply.contains(r#""ping""#), "{reply}");
-    for _ in 0..3 {
-        talk.wait(Duration::from_secs(25));
-        assert_eq!(talk.news(), "native ping");
-        talk.wait(Duration::from_secs(5));
-        talk.shard.handle_pong(CONNECTION);
-        talk.wait(Duration::from_secs(19));
-        assert_eq!(talk.news(), "");
-        talk.wait(Duration::from_secs(1));
-    }
-    talk.wait(Duration::from_secs(25));
-    talk.wait(Duration::from_millis(10_100));
-    assert_eq!(talk.news(), "native ping\nclosed 3012 no pong");
 }
 
 /// R01

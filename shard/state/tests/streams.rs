@@ -1,6 +1,7 @@
 //! Clients of other transports than WebSocket: framings, pushes without replies, commands that come by another way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringcast_proto::client::{EmulationRequest, Encoding};
 use ringcast_state::options::NodeOptions;
@@ -32,12 +33,15 @@ fn connection(slot: u32) -> ConnectionId {
 
 /// What waits for a connection, as it is written.
 fn taken(shard: &mut Shard, slot: u32) -> String {
-    let bytes: Vec<u8> = match shard.take_frames(connection(slot)) {
+    String::from_utf8(taken_bytes(shard, slot)).expect("JSON")
+}
+
+fn taken_bytes(shard: &mut Shard, slot: u32) -> Vec<u8> {
+    match shard.take_frames(connection(slot)) {
         None => Vec::new(),
         Some(Frames::One(frame)) => frame.bytes().to_vec(),
         Some(Frames::Many(frames)) => frames.iter().flat_map(|frame| frame.bytes().to_vec()).collect(),
-    };
-    String::from_utf8(bytes).expect("JSON")
+    }
 }
 
 fn publish(shard: &mut Shard, channel: &str, data: &str) {
@@ -185,4 +189,39 @@ fn unidirectional_client_is_not_listened_to() {
         shard.handle_frame(NOW, connection(0), frame.as_bytes());
     }
     assert_eq!((taken(&mut shard, 0), closed(&mut shard)), (String::new(), None));
+}
+
+/// T04
+#[test]
+fn native_pings_replace_those_of_the_protocol() {
+    let mut shard = shard(1);
+    let transport = Transport {
+        encoding: Encoding::Json,
+        framing: Framing::WebSocket,
+        kind: TransportKind::WebSocket,
+        pings: Pings::Frames,
+        user: None,
+        farewell: Farewell::Push,
+    };
+    shard.handle_open(NOW, connection(0), transport);
+    shard.handle_frame(NOW, connection(0), br#"{"id":1,"connect":{}}"#);
+    let mut now = NOW;
+    let mut wait = |shard: &mut Shard, millis: u64| {
+        now.at = now.at + Duration::from_millis(millis);
+        now.unix_ms += millis;
+        shard.handle_timeout(now);
+    };
+    assert!(taken_bytes(&mut shard, 0).windows(6).all(|bytes| bytes != b"\"ping\""));
+    for _ in 0..3 {
+        wait(&mut shard, 25_000);
+        assert_eq!(taken_bytes(&mut shard, 0), [0x89, 0], "an empty ping frame");
+        wait(&mut shard, 5000);
+        shard.handle_pong(connection(0));
+        wait(&mut shard, 19_000);
+        assert!(taken_bytes(&mut shard, 0).is_empty());
+        wait(&mut shard, 1000);
+    }
+    wait(&mut shard, 25_000);
+    wait(&mut shard, 10_100);
+    assert_eq!(closed(&mut shard), Some((0, 3012)));
 }

@@ -8,9 +8,9 @@ keys! {
         Works enabled:              Bool, "", "Turn on";
         Works cert_pem:             Pem,  "", "Certificate";
         Works key_pem:              Pem,  "", "Private key";
-        Works server_ca_pem:        Pem,  "", "CA to verify the server (client role)";
+        Later server_ca_pem:        Pem,  "", "CA to verify the server (client role)";
         Works client_ca_pem:        Pem,  "", "CA to verify clients, turns on mutual TLS";
-        Works insecure_skip_verify: Bool, "", "No verification";
+        Later insecure_skip_verify: Bool, "", "No verification";
         Works server_name:          Text, "", "SNI / expected host";
     }
 }
