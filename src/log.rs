@@ -137,6 +137,11 @@ impl DroppedLines {
     }
 }
 
+/// Libraries are heard from warnings on: what h2 says below that is every header it reads, keys and tokens among them.
+fn is_ours(target: &str) -> bool {
+    target.starts_with("ringcast")
+}
+
 struct Lines {
     level: Level,
     on_terminal: bool,
@@ -145,7 +150,8 @@ struct Lines {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        Level::of(metadata) >= self.level
+        let level = Level::of(metadata);
+        level >= self.level && (level >= Level::Warn || is_ours(metadata.target()))
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

@@ -351,7 +351,8 @@ fn log_started(pool: &Pool, options: &Options) {
         ];
         let served: Vec<_> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         let secured = if listener.tls.is_some() { " with TLS" } else { "" };
-        info!("serving {} endpoints on {address}{secured}", served.join(", "));
+        let with = if listener.h2c { " and HTTP/2 cleartext" } else { "" };
+        info!("serving {} endpoints on {address}{secured}{with}", served.join(", "));
     }
     info!(shards = pool.connections().len(), "ready");
 }

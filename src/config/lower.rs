@@ -236,11 +236,11 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
         let endpoints = Endpoints { http_api, health: inside.health, prometheus: inside.prometheus, ..outside };
-        return vec![ListenerOptions { listen: external, endpoints, tls: None }];
+        return vec![ListenerOptions { listen: external, endpoints, tls: None, h2c: false }];
     }
     vec![
-        ListenerOptions { listen: external, endpoints: outside, tls: None },
-        ListenerOptions { listen: internal, endpoints: inside, tls: None },
+        ListenerOptions { listen: external, endpoints: outside, tls: None, h2c: http.bool("h2c_external") },
+        ListenerOptions { listen: internal, endpoints: inside, tls: None, h2c: false },
     ]
 }
 
@@ -544,6 +544,14 @@ mod tests {
         assert_eq!(chat.force_recovery_mode, RecoveryMode::Cache);
         assert_eq!(chat.publication_data_format, Some(DataFormat::Json));
         assert_eq!(chat.allowed_delta_types, [DeltaType::Fossil]);
+    }
+
+    /// T13
+    #[test]
+    fn cleartext_http2_is_for_the_outer_port() {
+        let h2c = |file: Value| -> Vec<_> { runtime(&settings(file)).listeners.iter().map(|one| one.h2c).collect() };
+        assert_eq!(h2c(json!({})), [false]);
+        assert_eq!(h2c(json!({"http_server": {"internal_port": "2", "h2c_external": true}})), [true, false]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod client;
 mod cut;
 mod deflate;
 mod http;
+mod http2;
 mod key_server;
 mod late;
 mod lifecycle;

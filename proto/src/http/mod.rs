@@ -1,4 +1,4 @@
-//! HTTP/1: request heads, bodies, responses. Source: RFC 9110 and RFC 9112.
+//! HTTP/1: request heads, bodies, responses; and the heads that HTTP/2 brings. Source: RFC 9110, RFC 9112, RFC 9113.
 //!
 //! Strict where two readers of the same bytes could disagree on where a request ends.
 
@@ -9,7 +9,7 @@ mod response;
 
 pub use chunked::{ChunkedDecoder, LAST_CHUNK, write_chunk};
 pub use query::{Query, decode_path, decode_percent, encode_path};
-pub use request::{Head, Version, parse_head};
+pub use request::{Head, StreamRequest, Version, parse_head};
 pub use response::{Response, parse_response, write_continue, write_response, write_response_head};
 
 use std::fmt;

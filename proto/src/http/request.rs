@@ -14,6 +14,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1: kept open unless asked otherwise.
     Http11,
+    /// HTTP/2: a stream that ends with the response.
+    Http2,
 }
 
 /// A request but for its body.
@@ -25,6 +27,20 @@ pub struct Head<'a> {
     headers: Vec<Header<'a>>,
     content_length: Option<u64>,
     chunked: bool,
+    connect_protocol: Option<&'a str>,
+}
+
+/// A request that HTTP/2 has taken apart already.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamRequest<'a> {
+    /// `:method`.
+    pub method: &'a str,
+    /// `:path`.
+    pub target: &'a str,
+    /// `:authority`; empty without one, where a `Host` header may take its place.
+    pub authority: &'a str,
+    /// `:protocol` of an extended CONNECT. Source: RFC 8441 §4.
+    pub connect_protocol: Option<&'a str>,
 }
 
 /// Reads the head at the start of `buf`; also gives its length. `None` when it is not complete.
@@ -54,6 +70,7 @@ pub fn parse_head<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(Head<'a>
         headers: request.headers.to_vec(),
         content_length: None,
         chunked: false,
+        connect_protocol: None,
     };
     head.check(&buf[..head_len])?;
     Ok(Some((head, head_len)))
@@ -83,6 +100,37 @@ fn check_unfinished(buf: &[u8], target: Option<&str>, limits: &Limits) -> Result
 }
 
 impl<'a> Head<'a> {
+    /// The head of a stream of HTTP/2, held to the same limits as one of HTTP/1.
+    pub fn of_stream(
+        request: StreamRequest<'a>,
+        lines: impl Iterator<Item = (&'a str, &'a [u8])>,
+        limits: &Limits,
+    ) -> Result<Self, HttpError> {
+        let StreamRequest { method, target, authority, connect_protocol } = request;
+        if target.len() > limits.target_bytes_max {
+            return Err(HttpError::new(414, "target over the size limit"));
+        }
+        let host = (!authority.is_empty()).then_some(("host", authority.as_bytes()));
+        let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+        let lines = lines.filter(|(name, _)| host.is_none() || !is_host(name));
+        let headers: Vec<_> = host.into_iter().chain(lines).map(|(name, value)| Header { name, value }).collect();
+        if headers.len() > limits.header_lines_max.min(HEADER_LINES_MAX) {
+            return Err(HttpError::new(431, "too many header lines"));
+        }
+        let version = Version::Http2;
+        let mut head =
+            Head { method, target, version, headers, content_length: None, chunked: false, connect_protocol };
+        if method.len() > METHOD_BYTES_MAX || method == "CONNECT" && connect_protocol.is_none() {
+            return Err(HttpError::new(501, "method we do not know"));
+        }
+        if !target.starts_with('/') && target != "*" {
+            return Err(HttpError::bad("bad target"));
+        }
+        head.check_host()?;
+        head.content_length = head.parse_content_length()?;
+        Ok(head)
+    }
+
     /// Checks what decides where the request ends and whom it is for.
     fn check(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
         if has_bare_line_end(bytes) {
@@ -210,12 +258,19 @@ impl<'a> Head<'a> {
         self.chunked
     }
 
+    /// The protocol that an extended CONNECT asks for.
+    #[must_use]
+    pub fn connect_protocol(&self) -> Option<&'a str> {
+        self.connect_protocol
+    }
+
     /// The client will send another request on this connection.
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         match self.version {
             Version::Http10 => self.has_token("connection", "keep-alive") && !self.has_token("connection", "close"),
             Version::Http11 => !self.has_token("connection", "close"),
+            Version::Http2 => true,
         }
     }
 
@@ -357,6 +412,41 @@ mod tests {
         assert_eq!(status(head(0) + "A: " + &"b".repeat(200) + "\r\n\r\n"), Err(431));
         assert_eq!(status(format!("GET /{} HTTP/1.1\r\n", "a".repeat(50))), Err(414));
         assert_eq!(status(format!("GET /{}", "a".repeat(115))), Err(414));
+    }
+
+    fn of_stream<'a>(method: &'a str, target: &'a str, lines: &[(&'a str, &'a str)]) -> Result<Head<'a>, HttpError> {
+        let connect_protocol = (method == "CONNECT").then_some("websocket");
+        let request = StreamRequest { method, target, authority: "a", connect_protocol };
+        let lines = lines.iter().map(|(name, value)| (*name, value.as_bytes()));
+        Head::of_stream(request, lines, &Limits::default())
+    }
+
+    #[test]
+    fn heads_of_streams_read_like_others() {
+        let head = of_stream("POST", "/a?b=c", &[("x-one", "1"), ("content-length", "5"), ("host", "b")]).unwrap();
+        assert_eq!((head.method(), head.path(), head.query().as_str()), ("POST", "/a", "b=c"));
+        assert_eq!((head.header("X-One"), head.content_length()), (Some(&b"1"[..]), Some(5)));
+        assert_eq!(head.headers("Host").collect::<Vec<_>>(), [b"a"], "`:authority` counts");
+        assert!(head.keep_alive() && !head.chunked() && head.version() == Version::Http2);
+        assert_eq!(of_stream("CONNECT", "/w", &[]).unwrap().connect_protocol(), Some("websocket"));
+    }
+
+    #[test]
+    fn heads_of_streams_have_the_same_limits() {
+        let status = |method, target, lines: &[(&'static str, &'static str)]| {
+            of_stream(method, target, lines).map(drop).map_err(|error| error.status)
+        };
+        assert_eq!(status("GET", "a", &[]), Err(400));
+        assert_eq!(status("GET", "/", &[("content-length", "5"), ("content-length", "6")]), Err(400));
+        assert_eq!(status("GET", "/", &[("a", "b"); HEADER_LINES_MAX]), Err(431));
+        assert_eq!(status("GET", "/".repeat(20_000).leak(), &[]), Err(414));
+        let plain = StreamRequest { method: "CONNECT", target: "/", authority: "a", connect_protocol: None };
+        let status = |request| Head::of_stream(request, std::iter::empty(), &Limits::default()).map(drop);
+        assert_eq!(status(plain).map_err(|error| error.status), Err(501));
+        let odd = StreamRequest { method: "GET", authority: "a@b", ..plain };
+        assert_eq!(status(odd).map_err(|error| error.status), Err(400));
+        let nobody = StreamRequest { method: "GET", authority: "", ..plain };
+        assert_eq!(status(nobody).map_err(|error| error.status), Err(400));
     }
 
     #[test]

@@ -123,6 +123,11 @@ impl<'a> Response<'a> {
         self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
+    /// All header lines.
+    pub fn header_lines(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.headers.iter().map(|header| (header.name, header.value))
+    }
+
     /// Length of the body; `None` when it ends with the connection.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {

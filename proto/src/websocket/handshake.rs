@@ -1,7 +1,7 @@
-//! The opening handshake. Source: RFC 6455 §4.
+//! The opening handshake. Source: RFC 6455 §4, and RFC 8441 for HTTP/2.
 
 use super::extension::{self, Deflate, negotiate};
-use crate::http::{Head, Limits, parse_response};
+use crate::http::{Head, Limits, Version, parse_response};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
@@ -11,7 +11,7 @@ use tungstenite::handshake::derive_accept_key;
 /// A request that may be upgraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Value for `Sec-WebSocket-Accept`.
+    /// Value for `Sec-WebSocket-Accept`; empty on HTTP/2, which has none.
     pub accept_key: String,
     /// What the client offers, in its order.
     pub subprotocols: Vec<String>,
@@ -53,6 +53,9 @@ const KEY_BASE64: GeneralPurpose =
 /// key), this goes with the reference; it refuses a body, behind which nobody could tell frames from it.
 pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     let refuse = |reason| Err(HandshakeError { status: 400, reason });
+    if head.version() == Version::Http2 {
+        return accept_connect(head);
+    }
     if !head.has_token("connection", "upgrade") {
         return refuse("no upgrade in the Connection header");
     }
@@ -78,6 +81,22 @@ pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     })
 }
 
+/// The same for an extended CONNECT: the stream itself says what the other headers do.
+fn accept_connect(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
+    let refuse = |reason| Err(HandshakeError { status: 400, reason });
+    if head.connect_protocol() != Some("websocket") {
+        return refuse("not an extended CONNECT for websocket");
+    }
+    if !head.has_token("sec-websocket-version", "13") {
+        return refuse("not version 13");
+    }
+    Ok(Accepted {
+        accept_key: String::new(),
+        subprotocols: subprotocols(head),
+        deflate: negotiate(head.headers("sec-websocket-extensions")),
+    })
+}
+
 fn is_key(key: &[u8]) -> bool {
     let mut bytes = [0; 18];
     key.len() == 24 && KEY_BASE64.decode_slice(key, &mut bytes) == Ok(16)
@@ -96,6 +115,17 @@ pub fn write_response(out: &mut Vec<u8>, accept_key: &str, subprotocol: Option<&
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
     out.extend_from_slice(accept_key.as_bytes());
+    write_agreed(out, subprotocol, deflate);
+}
+
+/// The same for an extended CONNECT; its head becomes that of the stream.
+pub fn write_connected(out: &mut Vec<u8>, subprotocol: Option<&str>, deflate: Option<Deflate>) {
+    out.extend_from_slice(b"HTTP/1.1 200 OK");
+    write_agreed(out, subprotocol, deflate);
+}
+
+/// What client and server agree upon, and the end of the head.
+fn write_agreed(out: &mut Vec<u8>, subprotocol: Option<&str>, deflate: Option<Deflate>) {
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
@@ -166,7 +196,7 @@ pub fn check_response(bytes: &[u8], key: [u8; 16], limits: &Limits) -> Result<Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::parse_head;
+    use crate::http::{StreamRequest, parse_head};
 
     const REQUEST: &str = "GET /connection/websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -256,6 +286,28 @@ mod tests {
         ] {
             check(from, to, None);
         }
+    }
+
+    #[track_caller]
+    fn check_connect(method: &str, connect_protocol: Option<&str>, lines: &[(&str, &str)], want: Result<&[&str], u16>) {
+        let request = StreamRequest { method, target: "/", authority: "a", connect_protocol };
+        let lines = lines.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let head = Head::of_stream(request, lines, &Limits::default()).unwrap();
+        let want = want.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(accept(&head).map(|accepted| accepted.subprotocols).map_err(|error| error.status), want);
+    }
+
+    /// T07
+    #[test]
+    fn stream_of_http2_is_opened_by_an_extended_connect() {
+        let version = ("sec-websocket-version", "13");
+        check_connect("CONNECT", Some("websocket"), &[version], Ok(&[]));
+        check_connect("CONNECT", Some("websocket"), &[version, ("sec-websocket-protocol", "a, b")], Ok(&["a", "b"]));
+        check_connect("CONNECT", Some("websocket"), &[], Err(400));
+        check_connect("CONNECT", Some("connect-udp"), &[version], Err(400));
+        check_connect("CONNECT", Some("websocket"), &[version, ("sec-websocket-protocol", "a b")], Ok(&["a b"]));
+        check_connect("CONNECT", Some("websocket"), &[("sec-websocket-version", "12")], Err(400));
+        check_connect("GET", None, &[version, ("upgrade", "websocket")], Err(400));
     }
 
     #[test]

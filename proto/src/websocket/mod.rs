@@ -12,8 +12,8 @@ pub use deflate::{Deflater, Inflater};
 pub use extension::{Deflate, negotiate};
 pub use frame::Decoder;
 pub use handshake::{
-    Accepted, HandshakeError, Upgraded, accept, check_response, offer_deflate, write_refusal, write_request,
-    write_response,
+    Accepted, HandshakeError, Upgraded, accept, check_response, offer_deflate, write_connected, write_refusal,
+    write_request, write_response,
 };
 pub use header::{
     Opcode, encode_close, encode_deflated_header, encode_frame, encode_header, encode_masked_close, encode_masked_frame,

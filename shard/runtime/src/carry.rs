@@ -147,8 +147,9 @@ impl Carrier for Far {
         });
     }
 
-    fn end(&mut self, why: Option<&Disconnect>) {
+    fn end(&mut self, why: Option<&Disconnect>) -> bool {
         self.0.end(why.map_or(Ended::Lost, |why| Ended::Disconnect(why.clone())));
+        false
     }
 
     fn pause(&mut self, paused: bool) {

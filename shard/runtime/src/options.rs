@@ -104,6 +104,8 @@ pub struct ListenerOptions {
     pub endpoints: Endpoints,
     /// `None`: without TLS.
     pub tls: Option<TlsOptions>,
+    /// Key `http_server.h2c_external`: HTTP/2 without TLS, for clients that begin with it. Default off.
+    pub h2c: bool,
 }
 
 /// Endpoints of a port; anything else is 404.

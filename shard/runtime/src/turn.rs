@@ -140,6 +140,7 @@ impl ShardLoop {
         self.fire_timers(now, instant);
         done += self.checks.run(now, &mut self.state);
         self.ask_for_keys();
+        done += self.connections.resume_streams();
         self.flush(now);
         self.send_messages();
         let pings = self.state.take_pings();
@@ -289,14 +290,21 @@ impl ShardLoop {
 
     fn flush(&mut self, now: Now) {
         let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
-        while let Some(action) = io.shard.take_action() {
-            self.connections.handle_action(&mut io, action);
-        }
-        while let Some(answer) = io.shard.take_api_answer() {
-            self.connections.handle_answer(&mut io, answer);
-        }
-        while let Some(connection) = io.shard.take_dirty(now) {
-            self.connections.flush(&mut io, connection);
+        loop {
+            self.connections.drive_streams(&mut io);
+            while let Some(action) = io.shard.take_action() {
+                self.connections.handle_action(&mut io, action);
+            }
+            while let Some(answer) = io.shard.take_api_answer() {
+                self.connections.handle_answer(&mut io, answer);
+            }
+            while let Some(connection) = io.shard.take_dirty(now) {
+                self.connections.flush(&mut io, connection);
+            }
+            // What was written to streams leaves with the connections that they share, within this turn.
+            if !self.connections.has_woken() {
+                break;
+            }
         }
         self.sessions.take_output(&mut self.connections, &mut io);
     }

@@ -13,7 +13,7 @@ keys! {
         Works tls:              Object(&[TLS]),      "",     "TLS of all HTTP endpoints";
         Works tls_external:     Bool,                "",     "TLS only on the external port";
         Works internal_tls:     Object(&[TLS]),      "",     "Own TLS for the internal port";
-        Later h2c_external:     Bool,                "",     "Cleartext HTTP/2 outside; needs internal_port, no TLS";
+        Works h2c_external:     Bool,                "",     "Cleartext HTTP/2 outside; needs internal_port, no TLS";
         Works tls_autocert:     Object(&[AUTOCERT]), "",     "Certificates from an ACME provider";
         Works http3:            Object(&[HTTP3]),    "",     "HTTP/3 on the external port";
     }

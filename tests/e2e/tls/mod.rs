@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::http;
+use crate::http2::peer::Peer;
 use crate::server::{API_KEY, PATIENCE, Server, config, free_port};
 use authority::{Authority, Client, VERSIONS, dial, exchange, peer_certificate};
 
@@ -114,6 +115,35 @@ fn sessions_are_resumed_on_any_shard() {
             // The ticket comes behind the handshake.
             let answer = exchange(&mut stream, "GET /health HTTP/1.1|Host: h|Connection: close||").expect("an answer");
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+    }
+}
+
+/// T13
+#[test]
+fn http2_is_agreed_upon_where_streams_are_served() {
+    let authority = Authority::new();
+    for (enabled, want) in [(true, &b"h2"[..]), (false, b"http/1.1")] {
+        let mut config = secured(authority.sign().object());
+        config["sse"] = json!({"enabled": enabled});
+        let server = start(2, &config);
+        let mut client = (*authority.client(&VERSIONS, None)).clone();
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let stream = dial(server.address(), &Arc::new(client)).expect("a handshake");
+        assert_eq!(stream.conn.alpn_protocol(), Some(want));
+        if !enabled {
+            continue;
+        }
+        let mut peer = Peer::begin(stream);
+        let subscribe = |number| json!({"id": 2, "subscribe": {"channel": format!("quiet:{number}")}});
+        let events = |number| format!("{}\n{}", json!({"id": 1, "connect": {}}), subscribe(number));
+        let streams = [1, 2, 3].map(|number| (number, peer.post("/connection/sse", &[], &events(number))));
+        for (number, stream) in streams {
+            assert_eq!(peer.message(stream)["id"], 1);
+            assert_eq!(peer.message(stream), json!({"id": 2, "subscribe": {}}));
+            let data = json!("x".repeat(40_000));
+            publish(server.address(), &authority.client(&VERSIONS, None), &format!("quiet:{number}"), &data);
+            assert_eq!(peer.message(stream)["push"]["pub"]["data"], data);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Connections without a socket of their own: a stream of HTTP/2, a SockJS session, a stream of the control plane. Whatever
 //! carries their bytes stands in for the socket.
 
+use std::time::Duration;
+
 use ringcast_proto::codes::Disconnect;
-use ringcast_state::{ConnectionId, Frame, Transport};
+use ringcast_state::{ConnectionId, Frame, Transport, TransportKind};
 
 use super::write::append;
 use super::{Connection, Connections, Io, Phase, Protocol};
@@ -16,15 +18,26 @@ pub(crate) trait Carrier {
     /// Takes bytes, framed as the transport wants them.
     fn send(&mut self, bytes: SendBytes);
 
+    /// Whether its response, which has not begun, tells the client why it is not let in. Nothing more is sent then.
+    fn refuse(&mut self, why: &Disconnect) -> bool {
+        let _ = why;
+        false
+    }
+
     /// Nothing more is sent. The client was told by a push, where it gets one; a carrier that has codes of its own tells this one.
-    /// `None`: whoever carries it is to blame, and knows.
-    fn end(&mut self, why: Option<&Disconnect>);
+    /// `None`: whoever carries it is to blame, and knows. Returns whether it told by a close frame of WebSocket.
+    fn end(&mut self, why: Option<&Disconnect>) -> bool;
 
     /// Too many commands wait: none are wanted until the opposite is said.
     fn pause(&mut self, paused: bool);
 
     /// What its client sent last is taken.
     fn ready(&mut self) {}
+
+    /// How long it may take to write something, if that is not what its transport says.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl Connections {
@@ -93,16 +106,34 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else { return };
         connection.phase = Phase::Closing;
         let mut waiting = connection.output.take().unwrap_or_default();
+        let kind = connection.kind;
         let Protocol::Carried(mut carrier) = std::mem::take(&mut connection.protocol) else { return };
+        if why.is_some_and(|why| carrier.refuse(why)) {
+            self.closed(io, id);
+            return io.sockets.unreserve(id.into());
+        }
         if why.is_some()
             && let Some(frames) = io.shard.take_frames(id)
         {
             append(&mut waiting, frames, io.shard);
         }
         waiting.drain(..).map(Frame::into).for_each(|bytes| carrier.send(bytes));
-        carrier.end(why);
+        if carrier.end(why)
+            && let Some(why) = why
+        {
+            self.metrics.closes.count((kind, why.code));
+        }
         self.closed(io, id);
         io.sockets.unreserve(id.into());
+    }
+
+    /// Clients of this kind are told by a close frame why they are closed.
+    pub(super) fn says_why(&self, kind: TransportKind) -> bool {
+        match kind {
+            TransportKind::WebSocket | TransportKind::SockJs => true,
+            TransportKind::UniWebSocket => !self.site.options.uni_websocket.disable_closing_handshake,
+            _ => false,
+        }
     }
 
     /// Has the carrier hold back what its client sends, or not.

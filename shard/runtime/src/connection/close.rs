@@ -1,12 +1,14 @@
 //! Goodbye: what still waits, the close frame, then the end of the socket.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket;
-use ringcast_state::{ConnectionId, Frame, TransportKind};
+use ringcast_state::{ConnectionId, Frame};
 
+use super::deadline::SLOW_GOODBYE_TIMEOUT;
 use super::sockjs::close_message;
 use super::write::append;
 use super::{Connections, Io, Phase, Protocol};
@@ -15,9 +17,6 @@ use crate::uring::Closing;
 /// Wait for the peer's end of the connection, behind our last byte. Source: the reference waits as long for the
 /// close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// For the close frame of a client that does not keep up: one try.
-const SLOW_GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Connections {
     /// The state machine is done with a client.
@@ -57,16 +56,17 @@ impl Connections {
             append(&mut waiting, frames, io.shard);
         }
         connection.output = Some(waiting).filter(|waiting| !waiting.is_empty());
-        match (&connection.protocol, connection.kind) {
-            (Protocol::Stream(stream), _) => Some(stream.end()),
-            (_, TransportKind::UniWebSocket) if options.uni_websocket.disable_closing_handshake => None,
-            (_, kind) => {
-                let close = close_frame(why)?;
-                let message = if connection.framed { close_message(why) } else { Vec::new() };
-                self.metrics.closes.count((kind, why.code));
-                Some([message, close].concat())
-            }
+        let kind = connection.kind;
+        let framed = connection.framed;
+        if let Protocol::Stream(stream) = &connection.protocol {
+            return Some(stream.end());
         }
+        if !self.says_why(kind) {
+            return None;
+        }
+        let close = last_frames(why, framed)?;
+        self.metrics.closes.count((kind, why.code));
+        Some(close)
     }
 
     /// Reads no more, sends what waits and `last`, then closes.
@@ -77,6 +77,11 @@ impl Connections {
         };
         if connection.phase != Phase::Open {
             return;
+        }
+        if let Protocol::Carried(_) = connection.protocol {
+            let last = last.filter(|last| !last.is_empty()).map(Frame::Owned);
+            connection.output = last.map(|last| Box::new(VecDeque::from([last])));
+            return self.end_carried(io, id, None);
         }
         connection.phase = Phase::Leaving;
         self.uncount(id);
@@ -106,10 +111,10 @@ impl Connections {
     }
 }
 
-/// None for 3000, which is not told.
-fn close_frame(why: &Disconnect) -> Option<Vec<u8>> {
+/// The close frame of a WebSocket, and before it that of SockJS if its messages are such. None for 3000, which is not told.
+pub(crate) fn last_frames(why: &Disconnect, framed: bool) -> Option<Vec<u8>> {
     let code = u16::try_from(why.code).ok().filter(|_| why.code != Disconnect::CONNECTION_CLOSED.code)?;
-    let mut frame = Vec::with_capacity(why.reason.len() + 4);
-    websocket::encode_close(&mut frame, code, &why.reason);
-    Some(frame)
+    let mut frames = if framed { close_message(why) } else { Vec::new() };
+    websocket::encode_close(&mut frames, code, &why.reason);
+    Some(frames)
 }

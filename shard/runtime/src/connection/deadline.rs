@@ -13,23 +13,22 @@ use crate::http::exchange::Awaiting;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the body of a request of the server API.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between two requests.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For the control plane to make a page.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an HTTP client may take no byte of a response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the client of a stream may take no byte. Source: protocol §14.
-const STREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const STREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long what a session of SockJS has to say may wait. The session watches over its readers itself: without one it ends
-/// sooner, and one that takes nothing is closed.
-const SESSION_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the close frame of a client that does not keep up: one try.
+pub(super) const SLOW_GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Deadlines are multiples of this, rounded up: what came in a crowd is looked at together. Measured, 10,000 connections of
 /// half a second woke the shard for each of their forgotten head timeouts, 23 µs a piece.
@@ -107,7 +106,8 @@ impl Connections {
             Phase::Open if connection.blocked => self.write_expired(io, id),
             Phase::Open => match connection.protocol {
                 Protocol::Http(_) => self.leave(io, id, None),
-                Protocol::WebSocket(_) if connection.framed => self.beat(io, id),
+                Protocol::WebSocket(_) | Protocol::Carried(_) if connection.framed => self.beat(io, id),
+                Protocol::Http2(_) => self.expire_streams(io, id),
                 Protocol::WebSocket(_)
                 | Protocol::Stream(_)
                 | Protocol::Carried(_)
@@ -122,11 +122,15 @@ impl Connections {
         let of_websocket = self.site.options.websocket.write_timeout;
         let of_uni_websocket = self.site.options.uni_websocket.websocket.write_timeout;
         let Some(connection) = self.get_mut(id) else { return of_websocket };
+        if let Protocol::Carried(carrier) = &connection.protocol
+            && let Some(patience) = carrier.patience()
+        {
+            return patience;
+        }
         match (&connection.protocol, connection.kind) {
-            (Protocol::Http(_), _) => RESPONSE_TIMEOUT,
+            (Protocol::Http(_) | Protocol::Http2(_), _) => RESPONSE_TIMEOUT,
             (_, TransportKind::UniWebSocket) => of_uni_websocket,
             (Protocol::Relay(_), _) => STREAM_WRITE_TIMEOUT,
-            (Protocol::Carried(_), TransportKind::SockJs) => SESSION_WRITE_TIMEOUT,
             (_, TransportKind::WebSocket | TransportKind::SockJs) => of_websocket,
             _ => STREAM_WRITE_TIMEOUT,
         }

@@ -5,6 +5,7 @@ mod batch;
 mod carried;
 mod close;
 mod deadline;
+mod http2;
 mod read;
 mod secure;
 mod sockjs;
@@ -21,6 +22,7 @@ use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Sha
 use crate::clock::Clock;
 use crate::http::Site;
 use crate::http::exchange::Exchange;
+use crate::http::http2::{Http2, Woken};
 use crate::metrics::LoopMetrics;
 use crate::options::Options;
 use crate::pool::Counters;
@@ -33,7 +35,9 @@ use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
 
 pub(crate) use carried::Carrier;
+pub(crate) use close::last_frames;
 use deadline::Deadlines;
+pub(crate) use deadline::{RESPONSE_TIMEOUT, STREAM_WRITE_TIMEOUT};
 
 /// What a connection acts upon, for the time of one call.
 pub(crate) struct Io<'a> {
@@ -57,6 +61,10 @@ pub(crate) struct Connections {
     pub metrics: LoopMetrics,
     shard: usize,
     clock: Clock,
+    /// Connections of HTTP/2 to drive before the turn ends.
+    woken: Woken,
+    /// Those that have more to do, and wait for the next turn with it.
+    unfinished: Vec<ConnectionId>,
     /// Set once the server stops: patience with everyone ends then.
     stop_at: Option<Instant>,
 }
@@ -112,6 +120,8 @@ enum Protocol {
     #[default]
     None,
     Http(Box<Http>),
+    /// Streams with requests and clients.
+    Http2(Box<Http2>),
     WebSocket(Decoder),
     /// A response without end.
     Stream(Box<Stream>),
@@ -171,6 +181,8 @@ impl Connections {
             metrics: LoopMetrics::default(),
             shard,
             clock,
+            woken: Woken::default(),
+            unfinished: Vec::new(),
             stop_at: None,
         }
     }
@@ -241,12 +253,20 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else {
             return;
         };
-        if connection.phase != Phase::Open || connection.calls != call.sequence {
+        if connection.phase != Phase::Open {
             return;
+        }
+        if let Protocol::Http2(http2) = &mut connection.protocol {
+            let deadline = io.now.at + deadline::RESPONSE_TIMEOUT;
+            let counted = http2.answer(call.sequence, deadline, io.sockets.take_buffer(), write);
+            return self.metrics.count_request(counted);
         }
         let Protocol::Http(http) = &mut connection.protocol else {
             return;
         };
+        if connection.calls != call.sequence {
+            return;
+        }
         let mut out = io.sockets.take_buffer();
         let keep_alive = write(&mut http.exchange, &mut out);
         let counted = http.exchange.take_counted();
@@ -264,6 +284,10 @@ impl Connections {
         self.stop_at = Some(stop_at);
         for slot in 0..self.table.len() {
             let Some(connection) = self.table.get_mut(slot) else { return };
+            if let Protocol::Http2(http2) = &mut connection.protocol {
+                http2.is_last = true;
+                http2.desk.wake();
+            }
             let Protocol::Http(http) = &mut connection.protocol else {
                 continue;
             };
@@ -318,11 +342,13 @@ impl Connections {
         }
         connection.phase = Phase::Closing;
         connection.output = None;
+        self.end_streams(io, id);
         self.forget(io, id);
         io.sockets.close(id.into(), Closing::Abort);
     }
 
     fn closed(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        self.end_streams(io, id);
         self.forget(io, id);
         if let Some(connection) = self.get_mut(id) {
             *connection = Connection::FREE;

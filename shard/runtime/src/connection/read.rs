@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
-use ringcast_state::{ApiCallId, ConnectionId, Framing, Shard, Transport};
+use ringcast_state::{ApiCallId, ConnectionId, Shard, Transport};
 
 use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
+use crate::http::http2::{self, Preface};
 use crate::pool::Counters;
 use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
@@ -52,20 +53,24 @@ impl Connections {
                 }
                 self.put_back(id, protocol);
             }
+            Protocol::Http2(http2) => {
+                self.http2_received(io, id, http2, bytes);
+                self.put_back(id, protocol);
+            }
             // A client that sends more requests waits for the end of this one.
             Protocol::Stream(_) | Protocol::Carried(_) | Protocol::Relay(_) => self.put_back(id, protocol),
             Protocol::None => {}
         }
     }
 
-    fn put_back(&mut self, id: ConnectionId, protocol: Protocol) {
+    pub(super) fn put_back(&mut self, id: ConnectionId, protocol: Protocol) {
         if let Some(connection) = self.get_mut(id) {
             connection.protocol = protocol;
         }
     }
 
     /// Frames of a client.
-    fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
+    pub(super) fn decode(&mut self, io: &mut Io<'_>, id: ConnectionId, decoder: &mut Decoder, bytes: &mut [u8]) {
         let (mut pongs, mut goodbye) = (Vec::new(), None);
         let framed = self.get_mut(id).is_some_and(|connection| connection.framed);
         let inflater = &mut self.inflater;
@@ -132,6 +137,18 @@ impl Connections {
             waited.extend_from_slice(bytes);
             &mut waited[..]
         };
+        let listener = &self.site.options.listeners[http.exchange.listener()];
+        if listener.h2c || listener.tls.is_some() {
+            match http2::preface(input) {
+                Preface::Whole => return Some(self.begin_http2(io, id, http.exchange.listener(), input)),
+                // As long as it may take for the head of a request.
+                Preface::Part => {
+                    http.input = input.to_vec();
+                    return None;
+                }
+                Preface::Other => {}
+            }
+        }
         let mut used = 0;
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(io, id, http, input, &mut used, &mut out)));
         let rest = &mut input[used..];
@@ -269,11 +286,9 @@ impl Connections {
     /// The connection speaks the client protocol from now on; frames may have come with the request.
     fn open(&mut self, io: &mut Io<'_>, id: ConnectionId, upgrade: Upgrade, frames: &mut [u8]) -> Protocol {
         let Upgrade { mut decoder, transport, first } = upgrade;
-        let framed = transport.framing == Framing::SockJs;
+        let framing = transport.framing;
         self.begin_client(io, id, transport);
-        if framed {
-            self.begin_frames(io, id);
-        }
+        self.begin_frames(io, id, framing);
         if let Some(first) = first {
             self.handle_frame(io, id, &first);
         }
@@ -322,6 +337,7 @@ impl Connections {
         };
         connection.ended = true;
         if connection.phase == Phase::Open && !self.is_answering(id) {
+            self.end_streams(io, id);
             self.forget(io, id);
             self.leave(io, id, None);
         }
@@ -335,7 +351,7 @@ fn close_over_panic(io: &mut Io<'_>, id: ConnectionId) {
 }
 
 /// A panic may have left what connections share half changed: half a server is worse than a restart.
-fn end_if_torn(shard: &Shard) {
+pub(super) fn end_if_torn(shard: &Shard) {
     if !shard.is_whole() {
         tracing::error!("panic while changing what connections share, the process ends");
         std::process::abort();

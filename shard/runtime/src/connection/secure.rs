@@ -85,6 +85,7 @@ impl Connections {
             Heard::Ended => self.ended(io, id),
             Heard::Pending if self.tls.park(id) => {}
             Heard::Pending | Heard::Failed => {
+                self.end_streams(io, id);
                 self.forget(io, id);
                 self.leave(io, id, None);
             }

@@ -3,7 +3,7 @@
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::sockjs::{self, decode_messages, encode_close};
 use ringcast_proto::websocket::{Opcode, encode_frame};
-use ringcast_state::{ApiCallId, ConnectionId};
+use ringcast_state::{ApiCallId, ConnectionId, Framing};
 
 use super::{Connections, Io, Phase, Protocol};
 use crate::sockjs::{Ask, Name, Told};
@@ -24,7 +24,14 @@ impl Connections {
     pub fn handle_told(&mut self, io: &mut Io<'_>, call: ApiCallId, told: Told) {
         let id = call.connection;
         let Some(connection) = self.get_mut(id) else { return };
-        if connection.phase != Phase::Open || connection.calls != call.sequence {
+        if connection.phase != Phase::Open {
+            return;
+        }
+        if let Protocol::Http2(http2) = &mut connection.protocol {
+            let counted = http2.told(io.now.at, call.sequence, io.sockets.take_buffer(), told);
+            return self.metrics.count_request(counted);
+        }
+        if connection.calls != call.sequence {
             return;
         }
         match (&mut connection.protocol, told) {
@@ -53,9 +60,11 @@ impl Connections {
         }
     }
 
-    /// The WebSocket of a client speaks SockJS: its first frame.
-    pub(super) fn begin_frames(&mut self, io: &mut Io<'_>, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id) {
+    /// The WebSocket of a client may speak SockJS: its first frame.
+    pub(super) fn begin_frames(&mut self, io: &mut Io<'_>, id: ConnectionId, framing: Framing) {
+        if framing == Framing::SockJs
+            && let Some(connection) = self.get_mut(id)
+        {
             connection.framed = true;
             self.write(io, id, in_message(sockjs::OPEN));
             self.await_silence(io, id);

@@ -64,7 +64,7 @@ impl Connections {
     }
 
     #[inline]
-    fn start_send(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: SendBytes) {
+    pub(super) fn start_send(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: SendBytes) {
         let Some(connection) = self.get_mut(id) else { return };
         if let Protocol::Carried(_) = connection.protocol {
             return self.send_carried(io, id, bytes);
@@ -99,9 +99,9 @@ impl Connections {
             connection.output.take_if(|waiting| waiting.is_empty());
             return bytes;
         }
-        let messages_max = match (&connection.protocol, connection.kind) {
-            (Protocol::WebSocket(_), TransportKind::UniWebSocket) if joins_pushes => usize::MAX,
-            (Protocol::WebSocket(_), _) if !connection.framed => io.shard.messages_in_frame(),
+        let messages_max = match connection.kind {
+            TransportKind::UniWebSocket if joins_pushes => usize::MAX,
+            TransportKind::WebSocket | TransportKind::UniWebSocket => io.shard.messages_in_frame(),
             _ => 1,
         };
         let mut frames = match frames {
@@ -135,10 +135,10 @@ impl Connections {
         let through = connection.output.is_none() && std::mem::take(&mut connection.taken);
         let http = matches!(connection.protocol, Protocol::Http(_)) && !is_handshaking;
         let framed = connection.framed;
-        if let Protocol::Relay(relay) = &connection.protocol
-            && connection.output.is_none()
-        {
-            relay.attachment.written();
+        match &connection.protocol {
+            Protocol::Http2(http2) => http2.desk.wake(),
+            Protocol::Relay(relay) if connection.output.is_none() => relay.attachment.written(),
+            _ => {}
         }
         if was_blocked && !leaving {
             match is_handshaking {

@@ -43,6 +43,8 @@ pub struct Incoming {
 enum Length {
     Missing(usize),
     Chunked(ChunkedDecoder),
+    /// Until the stream ends, at most so many bytes.
+    Unknown(usize),
 }
 
 impl Incoming {
@@ -54,6 +56,11 @@ impl Incoming {
     /// A body of at most so many bytes.
     pub fn chunked(purpose: Purpose, bytes_max: usize) -> Self {
         Self { purpose, body: Vec::new(), length: Length::Chunked(ChunkedDecoder::new(bytes_max)) }
+    }
+
+    /// A body of at most so many bytes, whose end is told.
+    pub fn until_end(purpose: Purpose, bytes_max: usize) -> Self {
+        Self { purpose, body: Vec::new(), length: Length::Unknown(bytes_max) }
     }
 
     /// Takes bytes. Tells how many, and whether the body is whole.
@@ -69,6 +76,15 @@ impl Incoming {
             Length::Chunked(decoder) => {
                 let used = decoder.decode(input, &mut self.body)?;
                 Ok((used, decoder.is_done()))
+            }
+            Length::Unknown(bytes_max) if self.body.len() + input.len() > *bytes_max => {
+                Err(HttpError { status: 413, reason: "body over the size limit" })
+            }
+            Length::Unknown(bytes_max) => {
+                let missing = *bytes_max - self.body.len();
+                reserve(&mut self.body, input.len(), missing);
+                self.body.extend_from_slice(input);
+                Ok((input.len(), false))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use ringcast_proto::api::Method;
 use ringcast_proto::client::EmulationRequest;
-use ringcast_proto::http::{self, Head, HttpError, Limits};
+use ringcast_proto::http::{self, Head, HttpError, Limits, Version};
 use ringcast_state::{ApiAnswer, EmulationError};
 
 use super::body::{Incoming, Purpose};
@@ -128,6 +128,11 @@ impl Exchange {
         Self { listener, state: State::Head { parsed: 0 }, keep_alive: true, last: false, counted: None }
     }
 
+    /// The listener that its connection came to.
+    pub fn listener(&self) -> usize {
+        self.listener
+    }
+
     pub fn awaiting(&self) -> Awaiting {
         match self.state {
             State::Head { parsed: 0 } => Awaiting::Request,
@@ -196,6 +201,49 @@ impl Exchange {
         }
     }
 
+    /// Takes the head of the one request of a stream; `ended` if nothing follows it.
+    pub fn begin_stream<'a>(
+        &mut self,
+        site: &Site,
+        head: &Head<'a>,
+        ended: bool,
+        out: &mut Vec<u8>,
+        gate: Gate<'_>,
+    ) -> Step<'a> {
+        let (_, step) = self.begin(site, head, &[], 0, out, gate);
+        match self.state {
+            State::Body(_) if ended => self.end_stream(site, out, gate),
+            _ => step,
+        }
+    }
+
+    /// Takes a part of the body of a stream.
+    pub fn take_body(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step<'static> {
+        let State::Body(incoming) = &mut self.state else { return Step::Wait };
+        match incoming.take(input) {
+            Ok(_) => Step::Wait,
+            Err(error) => {
+                let refused = refuse_body(incoming.purpose(), error, out);
+                self.responded(error.status);
+                refused
+            }
+        }
+    }
+
+    /// The body of a stream is whole.
+    pub fn end_stream(&mut self, site: &Site, out: &mut Vec<u8>, gate: Gate<'_>) -> Step<'static> {
+        match std::mem::replace(&mut self.state, State::Answering) {
+            State::Body(incoming) => {
+                let (purpose, body) = incoming.finish();
+                self.complete(site, purpose, Cow::Owned(body), out, gate)
+            }
+            state => {
+                self.state = state;
+                Step::Wait
+            }
+        }
+    }
+
     fn begin<'a>(
         &mut self,
         site: &Site,
@@ -247,8 +295,8 @@ impl Exchange {
         match begun {
             Begun::Step(step) => {
                 let status = match step {
-                    Step::Upgrade(_) => 101,
-                    Step::Stream(_) => 200,
+                    Step::Upgrade(_) if head.version() != Version::Http2 => 101,
+                    Step::Upgrade(_) | Step::Stream(_) => 200,
                     _ => reply.status,
                 };
                 self.responded(status);
@@ -282,6 +330,10 @@ impl Exchange {
             self.responded(413);
             let error = HttpError { status: 413, reason: "body over the size limit" };
             return (0, refuse_body(&purpose, error, out));
+        }
+        if head.version() == Version::Http2 {
+            self.state = State::Body(Box::new(Incoming::until_end(purpose, bytes_max)));
+            return (0, Step::Next);
         }
         if !head.chunked() && length <= rest.len() {
             self.state = State::Answering;
@@ -466,7 +518,7 @@ mod tests {
         options.http_api.body_size_limit = 20;
         let endpoints = Endpoints::ALL;
         let listen = Listen { address: String::new(), port: 0 };
-        options.listeners.push(ListenerOptions { listen, endpoints, tls: None });
+        options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false });
         options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
         Site::new(Arc::new(options))
     }

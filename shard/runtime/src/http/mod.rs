@@ -1,7 +1,8 @@
-//! HTTP/1.1 on the shard: requests of a connection, one after the other, and what serves them.
+//! HTTP on the shard: requests of a connection, one after the other or each on a stream of HTTP/2, and what serves them.
 
 pub(crate) mod body;
 pub(crate) mod exchange;
+pub(crate) mod http2;
 pub(crate) mod origin;
 pub(crate) mod reply;
 mod routes;

@@ -19,6 +19,10 @@ use crate::uring::SendBytes;
 /// that no limit of open files holds them.
 const SESSIONS_MAX: usize = 65_536;
 
+/// How long what a session has to say may wait. It watches over its readers itself: without one it ends sooner, and one that
+/// takes nothing is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Sessions of one shard.
 pub(crate) struct Sessions {
     desk: Desk,
@@ -217,16 +221,21 @@ impl Carrier for Courier {
         self.stir();
     }
 
-    fn end(&mut self, why: Option<&Disconnect>) {
+    fn end(&mut self, why: Option<&Disconnect>) -> bool {
         let (code, reason) = why.map_or(INTERRUPTED, |why| (why.code, &*why.reason));
         let mut frame = Vec::new();
         sockjs::encode_close(code, reason, &mut frame);
         self.output.borrow_mut().end = Some(frame);
         self.stir();
+        false
     }
 
     fn pause(&mut self, paused: bool) {
         self.output.borrow_mut().is_paused = paused;
         self.stir();
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(WRITE_TIMEOUT)
     }
 }

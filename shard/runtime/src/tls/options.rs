@@ -67,8 +67,11 @@ pub enum Readiness {
 }
 
 /// Protocols that a listener offers, best first, by what it serves.
-pub fn protocols(_endpoints: Endpoints) -> Vec<Vec<u8>> {
-    vec![b"http/1.1".to_vec()]
+pub fn protocols(endpoints: Endpoints) -> Vec<Vec<u8>> {
+    // The streams are what a browser wants HTTP/2 for: it opens six connections of HTTP/1.1 to a host, and no more.
+    let has_streams = endpoints.http_stream || endpoints.sse || endpoints.uni_http_stream || endpoints.uni_sse;
+    let http2 = has_streams.then(|| b"h2".to_vec());
+    http2.into_iter().chain([b"http/1.1".to_vec()]).collect()
 }
 
 impl TlsOptions {

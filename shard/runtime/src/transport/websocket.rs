@@ -1,7 +1,7 @@
 //! `/connection/websocket`, `/connection/uni_websocket` and the WebSockets of SockJS: who may upgrade, and to which encoding.
 
 use ringcast_proto::client::Encoding;
-use ringcast_proto::http::Head;
+use ringcast_proto::http::{Head, Version};
 use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
 use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
 
@@ -116,7 +116,11 @@ fn accept<'s>(
     }
     let (subprotocol, options, mut transport) = choose(&accepted);
     let deflate = accepted.deflate.filter(|_| options.compression);
-    websocket::write_response(reply.out, &accepted.accept_key, subprotocol, deflate);
+    if reply.head.version() == Version::Http2 {
+        websocket::write_connected(reply.out, subprotocol, deflate);
+    } else {
+        websocket::write_response(reply.out, &accepted.accept_key, subprotocol, deflate);
+    }
     let mut decoder = Decoder::new(Role::Server, options.message_size_limit);
     if let Some(deflate) = deflate {
         decoder = decoder.with_deflate(options.decompressed_bytes_max());
