@@ -28,6 +28,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    inside: SocketAddr,
+    api: SocketAddr,
     folder: PathBuf,
 }
 
@@ -69,6 +71,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves health and metrics: the internal port, if there is one.
+    pub fn inside(&self) -> SocketAddr {
+        self.inside
+    }
+
+    /// Where it serves the server API.
+    pub fn api_address(&self) -> SocketAddr {
+        self.api
     }
 
     /// Its threads: name, and the CPUs it may run on as the kernel writes them.
@@ -115,7 +127,7 @@ impl Server {
     #[track_caller]
     pub fn api(&self, method: &str, body: &Value) -> Value {
         let headers = [("X-API-Key", API_KEY)];
-        let reply = http::post(self.address, &format!("/api/{method}"), &headers, body.to_string().as_bytes());
+        let reply = http::post(self.api, &format!("/api/{method}"), &headers, body.to_string().as_bytes());
         assert_eq!(reply.status, 200, "{method} {body}: {}", reply.text());
         reply.json()
     }
@@ -147,10 +159,12 @@ impl Server {
 
     /// Starts with any configuration and waits for nothing.
     pub fn spawn(shards: u16, config: &Value) -> Server {
-        // Health and API are inside. A configuration with a broken port is not expected to listen anywhere.
-        let http = &config["http_server"];
-        let inside = http["internal_port"].as_str().and_then(|port| port.parse().ok());
-        let port = inside.unwrap_or(http["port"].as_u64().unwrap_or(0) as u16);
+        // A configuration with a broken port is not expected to listen anywhere.
+        let port = config["http_server"]["port"].as_u64().unwrap_or(0) as u16;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let internal_port = config["http_server"]["internal_port"].as_str().and_then(|port| port.parse().ok());
+        let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, internal_port.unwrap_or(port)));
+        let api = if config["http_api"]["external"] == true { address } else { inside };
         let folder = new_folder();
         let path = folder.join("config.json");
         fs::write(&path, config.to_string()).expect("the target folder can be written");
@@ -162,7 +176,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", support::binary().display()));
-        Server { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), folder }
+        Server { child, address, inside, api, folder }
     }
 
     /// Asks `/health` until it answers, or the process ends.
@@ -172,7 +186,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 return Err(Ended { status, log: self.log() });
             }
-            if http::try_get(self.address, "/health").is_some_and(|reply| reply.status == 200) {
+            if http::try_get(self.inside, "/health").is_some_and(|reply| reply.status == 200) {
                 return Ok(());
             }
             assert!(started.elapsed() < PATIENCE, "the server does not answer:\n{}", self.log());

@@ -24,7 +24,7 @@ pub fn check(server: &Server, page: &str, transports: &[Value], scripts: &[&Path
     script
         .arg(node_folder().join("transports.mjs"))
         .env("E2E_PAGE", page)
-        .env("E2E_API", format!("http://{}", server.address()))
+        .env("E2E_API", format!("http://{}", server.api_address()))
         .env("E2E_API_KEY", API_KEY)
         .env("E2E_CHROMIUM", chromium())
         .env("E2E_TRANSPORTS", json!(transports).to_string())

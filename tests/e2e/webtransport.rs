@@ -112,7 +112,7 @@ fn browser_connects_and_recovers() {
         let transport = json!({
             "name": "webtransport", "transport": "webtransport", "endpoint": format!("https://{address}{PATH}"),
         });
-        let page = format!("http://{}/health", server.address());
+        let page = format!("http://{}/health", server.inside());
         transports::check(&server, &page, &[transport], &[&script]);
     }
 }
