@@ -23,8 +23,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
+
+/// What shards may take to put a new configuration in force before the log says that one is slow.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the server did not start or did not stop as it should: the message of the last line in the
 /// log, and the cause.
@@ -294,7 +297,10 @@ fn reload(
     if let Some(http3) = http3 {
         reload_http3(http3, &loaded.settings);
     }
-    pool.set_options(lower::state(&loaded.settings, node));
+    // Who reads the line below may rely on it.
+    if !pool.set_options(lower::state(&loaded.settings, node), RELOAD_PATIENCE) {
+        warn!("a shard is slow to take the new configuration: it does so when its work lets it");
+    }
     info!("configuration successfully reloaded");
 }
 

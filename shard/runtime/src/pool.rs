@@ -1,5 +1,6 @@
 //! Starts the shards, one pinned thread each, and stops them.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use glommio::{LocalExecutorBuilder, Placement};
 use ringcast_state::auth::{KeyAnswer, KeyQuestion};
 use ringcast_state::{Message, RequestId, Seeds, ShardId};
@@ -42,8 +43,8 @@ const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// What the rest of the program tells a shard.
 pub(crate) enum Control {
-    /// New options, in force from the next command on.
-    SetOptions(Arc<ringcast_state::Options>),
+    /// New options, in force from the next command on. The sender is dropped when they are.
+    SetOptions(Arc<ringcast_state::Options>, Sender<Infallible>),
     /// TLS of new handshakes, in the order of the listeners.
     SetTls(Arc<[Option<TlsOptions>]>),
     /// Handshakes that wait for a certificate may try again.
@@ -206,10 +207,14 @@ impl Pool {
         self.loads.handed_over.load(Ordering::Relaxed)
     }
 
-    /// New options of the state machines, as after a reload.
-    pub fn set_options(&self, options: ringcast_state::Options) {
+    /// New options of the state machines, as after a reload. Waits until they are in force on every shard, at most `patience`;
+    /// false if one has not taken them by then, which it still does when it turns again.
+    pub fn set_options(&self, options: ringcast_state::Options, patience: Duration) -> bool {
         let options = Arc::new(options);
-        self.line.tell_all(|| Control::SetOptions(options.clone()));
+        let (taken, all_taken) = bounded(0);
+        self.line.tell_all(|| Control::SetOptions(options.clone(), taken.clone()));
+        drop(taken);
+        all_taken.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// TLS of handshakes that begin from now on, in the order of `Options::listeners`, as after a reload. A listener with TLS

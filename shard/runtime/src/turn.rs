@@ -163,7 +163,10 @@ impl ShardLoop {
         while let Ok(control) = self.control.try_recv() {
             taken += 1;
             match control {
-                Control::SetOptions(options) => self.set_options(options),
+                Control::SetOptions(options, taken) => {
+                    self.state.set_options(options);
+                    drop(taken);
+                }
                 Control::SetTls(listeners) => self.connections.set_tls(&listeners),
                 Control::CertificatesChanged => self.connections.certificates_changed(),
                 Control::Signature { request, is_right } => {
@@ -213,10 +216,6 @@ impl ShardLoop {
                 return;
             }
         }
-    }
-
-    fn set_options(&mut self, options: Arc<ringcast_state::Options>) {
-        self.state.set_options(options);
     }
 
     fn snapshot(&self) -> ShardSnapshot {
