@@ -111,6 +111,18 @@ fn check_on(server: &Server, script: Script, scenarios: &[&str]) {
     }
 }
 
+/// The main path of the Go and Python clients over TLS. Both take the authorities they trust from the environment.
+#[track_caller]
+pub fn check_tls(server: &Server, authority: &Path) {
+    let relay = Relay::start(server.address());
+    let url = format!("wss://localhost:{}/connection/websocket", relay.address.port());
+    let authority = authority.to_str().expect("a name");
+    for script in [go(), python()] {
+        let how = [("E2E_URL", url.as_str()), ("E2E_PROTOCOL", "protobuf"), ("SSL_CERT_FILE", authority)];
+        play(&script, server, &relay, SMOKE, &how);
+    }
+}
+
 /// The main path of the JavaScript client over one of the transports of SockJS.
 #[track_caller]
 pub fn check_sockjs(server: &Server, transport: &str) {
@@ -125,7 +137,7 @@ fn play(script: &Script, server: &Server, relay: &Relay, scenarios: &[&str], how
     let output = Command::new(&script.program)
         .args(&script.arguments)
         .args(scenarios)
-        .env("E2E_API", format!("http://{}", server.address()))
+        .env("E2E_API", format!("http://{}", server.api_address()))
         .env("E2E_CONTROL", format!("http://{}", relay.control))
         .env("E2E_API_KEY", API_KEY)
         .env("E2E_SECRET", SECRET)
@@ -151,8 +163,16 @@ fn javascript() -> Script {
 /// Folder with the packages of `tests/e2e/js` and a copy of its scripts beside them.
 pub fn node_folder() -> PathBuf {
     let source = support::tests_folder().join("e2e/js");
-    let files = ["package.json", "package-lock.json", "scenarios.mjs", "page.mjs", "transports.mjs", "deflate.mjs"]
-        .map(|name| source.join(name));
+    let files = [
+        "package.json",
+        "package-lock.json",
+        "scenarios.mjs",
+        "page.mjs",
+        "transports.mjs",
+        "streams.mjs",
+        "deflate.mjs",
+    ]
+    .map(|name| source.join(name));
     support::installed("e2e-js", &files, |folder| {
         let version = support::run(Command::new("node").arg("--version"), "apt-get install nodejs npm");
         let major = version.trim().trim_start_matches('v').split('.').next();

@@ -52,12 +52,14 @@ async function seen(tab, data) {
 }
 
 async function check(browser, transport) {
-  const tab = await browser.newPage();
+  const tab = await browser.newPage({ ignoreHTTPSErrors: true });
   tab.setDefaultTimeout(PATIENCE);
   for (const [address, path] of Object.entries(transport.files ?? {})) {
     await tab.route(address, (route) => route.fulfill({ path }));
   }
   await tab.goto(E2E_PAGE);
+  const protocol = await tab.evaluate(() => performance.getEntriesByType('navigation')[0].nextHopProtocol);
+  assert.equal(protocol, new URL(E2E_PAGE).protocol === 'https:' ? 'h2' : 'http/1.1');
   for (const path of scripts) await tab.addScriptTag({ path });
   const channel = `chat:${crypto.randomUUID()}`;
   await tab.evaluate(open, { transport, channel, patience: PATIENCE });

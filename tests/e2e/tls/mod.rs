@@ -2,6 +2,7 @@
 
 mod acme;
 mod authority;
+mod clients;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
