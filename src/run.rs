@@ -11,6 +11,7 @@ use crate::tls;
 use crate::web;
 use crossbeam_channel::Receiver;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use ringcast_runtime::options::Endpoints;
 use ringcast_runtime::{Options, Pool};
 use ringcast_state::options::NodeOptions;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -18,7 +19,7 @@ use signal_hook::iterator::Signals;
 use std::ffi::c_int;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -137,7 +138,7 @@ fn serve(
     log_started(&pool, &runtime);
     log_warnings(settings.view(), &configuration.loaded.notices);
     if program.demo {
-        log_demo(&pool, settings.view());
+        log_demo(&pool, &runtime, settings.view());
     }
 
     let mut service = Service::of_process();
@@ -406,22 +407,27 @@ fn log_notices(notices: &Notices) {
 }
 
 /// Tells how to try the demo page.
-fn log_demo(pool: &Pool, root: View<'_>) {
+fn log_demo(pool: &Pool, options: &Options, root: View<'_>) {
     /// The key of the development configuration. The repository shows it, so it is no secret.
     const DEVELOPMENT_KEY: &str = "development";
-    let Some(port) = pool.addresses().first().map(SocketAddr::port) else {
-        return;
+    let base_of = |serves: fn(&Endpoints) -> bool| {
+        let (listener, address) =
+            options.listeners.iter().zip(pool.addresses()).find(|(listener, _)| serves(&listener.endpoints))?;
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://localhost:{}", address.port()))
     };
-    let key = match root.object("http_api").text("key") {
-        DEVELOPMENT_KEY => DEVELOPMENT_KEY,
-        _ => "YOUR_KEY",
-    };
-    let prefix = root.object("http_api").text("handler_prefix");
-    info!("demo page: open http://localhost:{port}/ in two tabs");
-    info!(
-        "publish: curl -H 'X-API-Key: {key}' -d '{}' http://localhost:{port}{prefix}/publish",
-        r#"{"channel": "chat:lobby", "data": {"name": "curl", "text": "hello"}}"#
-    );
+    if let Some(base) = base_of(|endpoints| endpoints.assets) {
+        info!("demo page: open {base}/ in two tabs");
+    }
+    if let Some(base) = base_of(|endpoints| endpoints.http_api) {
+        let api = root.object("http_api");
+        let key = if api.text("key") == DEVELOPMENT_KEY { DEVELOPMENT_KEY } else { "YOUR_KEY" };
+        let prefix = api.text("handler_prefix");
+        info!(
+            "publish: curl -H 'X-API-Key: {key}' -d '{}' {base}{prefix}/publish",
+            r#"{"channel": "chat:lobby", "data": {"name": "curl", "text": "hello"}}"#
+        );
+    }
 }
 
 /// The file of key `pid_file`, removed when the server ends.

@@ -130,11 +130,19 @@ fn http2_is_agreed_upon_where_streams_are_served() {
         let server = start(2, &config);
         let mut client = (*authority.client(&VERSIONS, None)).clone();
         client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let stream = dial(server.address(), &Arc::new(client)).expect("a handshake");
+        let client = Arc::new(client);
+        let stream = dial(server.address(), &client).expect("a handshake");
         assert_eq!(stream.conn.alpn_protocol(), Some(want));
         if !enabled {
             continue;
         }
+        // Who agreed on it has to speak it: no page, no answer of HTTP/1.1.
+        let mut other = dial(server.address(), &client).expect("a handshake");
+        other.write_all(b"INVALID CONNECTION PREFACE\r\n\r\n").expect("written");
+        let mut answer = Vec::new();
+        other.read_to_end(&mut answer).expect("closed in order");
+        assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+
         let mut peer = Peer::begin(stream);
         let subscribe = |number| json!({"id": 2, "subscribe": {"channel": format!("quiet:{number}")}});
         let events = |number| format!("{}\n{}", json!({"id": 1, "connect": {}}), subscribe(number));

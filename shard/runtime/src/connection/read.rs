@@ -146,6 +146,10 @@ impl Connections {
                     http.input = input.to_vec();
                     return None;
                 }
+                // What was agreed on counts: the library refuses the rest.
+                Preface::Other if self.tls.session(id.slot).is_some_and(|session| session.speaks_http2()) => {
+                    return Some(self.begin_http2(io, id, http.exchange.listener(), input));
+                }
                 Preface::Other => {}
             }
         }

@@ -12,6 +12,9 @@ use rustls::server::{
 
 use crate::options::Endpoints;
 
+/// HTTP/2 in a handshake: RFC 9113, section 3.1.
+pub(crate) const HTTP2_PROTOCOL: &[u8] = b"h2";
+
 /// Protocol of handshakes by which an authority checks a name. Source: RFC 8737.
 pub const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
 
@@ -69,8 +72,9 @@ pub enum Readiness {
 /// Protocols that a listener offers, best first, by what it serves.
 pub fn protocols(endpoints: Endpoints) -> Vec<Vec<u8>> {
     // The streams are what a browser wants HTTP/2 for: it opens six connections of HTTP/1.1 to a host, and no more.
-    let has_streams = endpoints.http_stream || endpoints.sse || endpoints.uni_http_stream || endpoints.uni_sse;
-    let http2 = has_streams.then(|| b"h2".to_vec());
+    let has_streams =
+        endpoints.http_stream || endpoints.sse || endpoints.uni_http_stream || endpoints.uni_sse || endpoints.sockjs;
+    let http2 = has_streams.then(|| HTTP2_PROTOCOL.to_vec());
     http2.into_iter().chain([b"http/1.1".to_vec()]).collect()
 }
 

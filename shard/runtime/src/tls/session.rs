@@ -3,7 +3,7 @@
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 
-use super::options::{ACME_PROTOCOL, Readiness, TlsOptions};
+use super::options::{ACME_PROTOCOL, HTTP2_PROTOCOL, Readiness, TlsOptions};
 use super::record;
 
 /// Bytes of a handshake that may wait to be looked at: more than any chain of certificates takes, and rustls' own bound for
@@ -72,6 +72,11 @@ impl Session {
 
     pub fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// The handshake agreed on HTTP/2.
+    pub fn speaks_http2(&self) -> bool {
+        self.tls.alpn_protocol() == Some(HTTP2_PROTOCOL)
     }
 
     /// Keeps bytes of a handshake until its turn comes. None when they are too many; true when it can go on.
