@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::server::{API_KEY, PATIENCE, Server, config, free_port};
 use crate::tls::authority::{Authority, dial, exchange};
+use crate::transports;
+use crate::webtransport::Certificate;
 use peer::{Call, End, Peer, frame, head};
 
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
@@ -271,6 +273,37 @@ fn responses_of_the_port_say_where_http3_is() {
         let answer = exchange(&mut dial(site.address(), &config).expect("a handshake"), &request).expect("an answer");
         let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
         assert_eq!(format!("{head}\r\n").matches(&want).count(), 1, "{request}: {answer}");
+    }
+}
+
+/// T12
+#[test]
+fn browser_streams_over_http3() {
+    let certificate = Certificate::new();
+    for shards in [1, 4] {
+        let mut config = config(free_port());
+        let port = config["http_server"]["port"].clone();
+        config["http_server"]["internal_port"] = json!(free_port().to_string());
+        config["http_server"]["tls_external"] = json!(true);
+        config["http_server"]["tls"] = certificate.object();
+        config["http_server"]["http3"] = json!({"enabled": true});
+        config["client"]["allowed_origins"] = json!(["https://127.0.0.1:*"]);
+        for name in ["http_stream", "sse", "init"] {
+            config[name] = json!({"enabled": true});
+        }
+        let server = Server::start_with(shards, &config);
+        let origin = format!("127.0.0.1:{port}");
+        let transport = |name: &str| {
+            json!({
+                "name": name, "transport": name, "endpoint": format!("https://{origin}/connection/{name}"),
+                "emulation": format!("https://{origin}/emulation"), "protocol": "h3",
+            })
+        };
+        let page = format!("https://{origin}/connection/init");
+        let force = format!("--origin-to-force-quic-on={origin}");
+        let trust = format!("--ignore-certificate-errors-spki-list={}", certificate.spki);
+        let both = [transport("http_stream"), transport("sse")];
+        transports::check_with(&[&force, &trust], &server, &page, &both, &[]);
     }
 }
 
