@@ -220,9 +220,10 @@ fn requests_are_refused_as_over_other_versions() {
     });
     let mut peer = site.connect();
     let long = "x".repeat(1001);
-    let foreign: &[(&str, &str)] = &[("origin", "http://evil.example")];
-    let own: &[(&str, &str)] = &[("origin", "http://127.0.0.1:1")];
-    let cases: [(&str, &str, &[(&str, &str)], &str, u16); 13] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let foreign: Headers = &[("origin", "http://evil.example")];
+    let own: Headers = &[("origin", "http://127.0.0.1:1")];
+    let cases: [(&str, &str, Headers, &str, u16); 13] = [
         ("GET", "/nothing", &[], "", 404),
         ("GET", "/connection/http_stream", &[], "", 405),
         ("GET", "/connection/http_stream", foreign, "", 405),

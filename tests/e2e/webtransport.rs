@@ -206,7 +206,10 @@ fn session_has_one_stream() {
     session.open_stream();
     session.send(b"{\"id\":9,\"ping\":{}}\n");
     assert_eq!(session.line(), None, "a second stream is answered by nothing but its end");
-    assert_eq!(session.request(&[(":method", "GET"), (":scheme", "https"), (":path", "/nothing")]), "404");
+    assert_eq!(
+        session.request(&[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/nothing")]),
+        "404"
+    );
 }
 
 #[test]

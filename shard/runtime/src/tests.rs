@@ -1,6 +1,7 @@
 //! Whole shards over loopback: what a peer sees, good and bad.
 
 mod carried;
+mod requests;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -17,6 +17,9 @@ use tokio::time::{sleep, timeout};
 /// Bytes of a body that go to the shard at a time.
 const PIECE_BYTES: usize = 16 << 10;
 
+/// For the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long a client may take no byte of a response. That of a stream may not take as long as that: its shard gives it up.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -192,9 +195,10 @@ async fn write(mut bytes: &[u8], output: &mut SendStream) -> Result<(), Cut> {
 
 /// Passes the body on, and waits for ever then.
 async fn pass_on(link: &Link, ready: &Notify, input: &mut RecvStream, announced: Option<u64>, peer: &Peer) -> Cut {
-    match pass_body(link, ready, input, announced, peer).await {
-        Ok(()) => pending().await,
-        Err(cut) => cut,
+    match timeout(BODY_TIMEOUT, pass_body(link, ready, input, announced, peer)).await {
+        Ok(Ok(())) => pending().await,
+        Ok(Err(cut)) => cut,
+        Err(_) => Cut::Code(code::REQUEST_CANCELLED),
     }
 }
 

@@ -49,22 +49,24 @@ pub fn decode(section: &[u8], bytes_max: usize) -> Result<Vec<Field>, DecodeErro
 /// Appends a section of these fields.
 pub fn encode<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
-    for (name, value) in fields {
-        let known = STATIC_TABLE.iter().position(|(known, text)| *known == name && text.as_bytes() == value);
-        if let Some(index) = known {
-            write_integer(0b1100_0000, 6, index, out);
-            continue;
-        }
-        match STATIC_TABLE.iter().position(|(known, _)| *known == name) {
-            Some(index) => write_integer(0b0101_0000, 4, index, out),
-            None => {
-                write_integer(0b0010_0000, 3, name.len(), out);
-                out.extend_from_slice(name.as_bytes());
-            }
-        }
-        write_integer(0, 7, value.len(), out);
-        out.extend_from_slice(value);
+    fields.into_iter().for_each(|(name, value)| encode_field(name, value, out));
+}
+
+/// Appends one more field to a section.
+pub fn encode_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    let known = STATIC_TABLE.iter().position(|(known, text)| *known == name && text.as_bytes() == value);
+    if let Some(index) = known {
+        return write_integer(0b1100_0000, 6, index, out);
     }
+    match STATIC_TABLE.iter().position(|(known, _)| *known == name) {
+        Some(index) => write_integer(0b0101_0000, 4, index, out),
+        None => {
+            write_integer(0b0010_0000, 3, name.len(), out);
+            out.extend_from_slice(name.as_bytes());
+        }
+    }
+    write_integer(0, 7, value.len(), out);
+    out.extend_from_slice(value);
 }
 
 struct Reader<'a> {

@@ -100,9 +100,9 @@ pub fn control_stream(has_webtransport: bool) -> Vec<u8> {
 /// A response without a body, or the head of one.
 pub fn response<'a>(status: u16, fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let status = status.to_string();
-    let fields = fields.into_iter().map(|(name, value)| (name, value));
     let mut section = Vec::new();
-    qpack::encode([(":status", status.as_bytes())].into_iter().chain(fields), &mut section);
+    qpack::encode([(":status", status.as_bytes())], &mut section);
+    fields.into_iter().for_each(|(name, value)| qpack::encode_field(name, value, &mut section));
     let mut out = Vec::new();
     write_frame(kind::HEADERS, &section, &mut out);
     out

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ringcast_state::ConnectionId;
 
-use super::deadline::{BODY_TIMEOUT, PAGE_TIMEOUT, STREAM_WRITE_TIMEOUT};
+use super::deadline::{PAGE_TIMEOUT, STREAM_WRITE_TIMEOUT};
 use super::read::end_if_torn;
 use super::{Connections, Io, Phase, Protocol};
 use crate::carry::request::{self, CarriedRequest, FarStream, State};
@@ -17,7 +17,8 @@ use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
 
 impl Connections {
-    /// Serves a request to a listener, by its head; the body follows.
+    /// Serves a request to a listener, by its head. The body follows; how long it may take is up to whoever carries it, for a
+    /// deadline of each request would wait here long after it is answered.
     pub fn open_request(
         &mut self,
         io: &mut Io<'_>,
@@ -48,7 +49,6 @@ impl Connections {
             let mut out = Vec::new();
             match exchange.take_body(bytes, &mut out) {
                 Step::Wait if is_last => {
-                    this.clear_deadline(id);
                     let step = this.with_gate(io, |site, gate| exchange.end_stream(site, &mut out, gate));
                     this.take_request_step(io, id, exchange, outlet, step, out);
                 }
@@ -70,7 +70,6 @@ impl Connections {
     ) {
         match step {
             Step::Wait | Step::Next if exchange.awaiting() == Awaiting::Body => {
-                self.set_deadline(id, io.now.at + BODY_TIMEOUT);
                 self.keep_waiting(id, exchange, outlet);
             }
             Step::Wait | Step::Next | Step::Close => self.respond_request(io, id, exchange, &*outlet, out),

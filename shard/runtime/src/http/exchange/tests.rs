@@ -314,3 +314,34 @@ fn head_that_comes_byte_by_byte_is_not_read_from_its_start_each_time() {
     input.extend_from_slice(b"\r\n");
     assert!(matches!(exchange.step(&site, &input, &mut out, OPEN), (_, Step::Close)));
 }
+
+/// T12
+#[test]
+fn every_response_says_where_http3_is_once() {
+    let site = site();
+    let input = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\nHEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /none HTTP/1.1\r\nHost: h\r\n\r\n";
+    let (mut exchange, mut out, mut used) = (Exchange::new(0, Some("h3".into())), Vec::new(), 0);
+    while used < input.len() {
+        used += exchange.step(&site, &input[used..], &mut out, OPEN).0;
+    }
+    let text = String::from_utf8(out).unwrap();
+    let heads: Vec<_> = text.split("HTTP/1.1 ").skip(1).collect();
+    assert_eq!(heads.len(), 3, "{text}");
+    assert!(heads.iter().all(|head| head.matches("\r\nAlt-Svc: h3\r\n").count() == 1), "{text}");
+}
+
+#[test]
+fn interim_responses_do_not_say_where_http3_is() {
+    let site = site();
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13";
+    let upgrade = format!(
+        "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n"
+    );
+    let expect = "POST /emulation HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    for (request, want) in [(&*upgrade, "HTTP/1.1 101"), (expect, "HTTP/1.1 100")] {
+        let (mut exchange, mut out) = (Exchange::new(0, Some("h3".into())), Vec::new());
+        exchange.step(&site, request.as_bytes(), &mut out, OPEN);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(want) && !text.contains("Alt-Svc"), "{text}");
+    }
+}
