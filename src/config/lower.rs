@@ -69,6 +69,9 @@ pub fn http3(settings: &Settings) -> Result<Option<Http3Options>, String> {
     }
     Ok(Some(Http3Options {
         certificate: Certificate::read(http.object("tls"), "http_server.tls")?,
+        // The external one is the first.
+        listener: 0,
+        body_size_limit: root.object("http_api").count("body_size_limit"),
         webtransport: webtransport.bool("enabled").then(|| WebTransportOptions {
             handler_prefix: prefix(webtransport),
             message_size_limit: webtransport.count("message_size_limit"),
@@ -233,14 +236,16 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
         prometheus: is_on("prometheus"),
         ..Endpoints::default()
     };
+    let http3 = http.object("http3").bool("enabled").then_some(0);
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
         let endpoints = Endpoints { http_api, health: inside.health, prometheus: inside.prometheus, ..outside };
-        return vec![ListenerOptions { listen: external, endpoints, tls: None, h2c: false }];
+        return vec![ListenerOptions { listen: external, endpoints, tls: None, h2c: false, http3 }];
     }
+    let h2c = http.bool("h2c_external");
     vec![
-        ListenerOptions { listen: external, endpoints: outside, tls: None, h2c: http.bool("h2c_external") },
-        ListenerOptions { listen: internal, endpoints: inside, tls: None, h2c: false },
+        ListenerOptions { listen: external, endpoints: outside, tls: None, h2c, http3 },
+        ListenerOptions { listen: internal, endpoints: inside, tls: None, h2c: false, http3: None },
     ]
 }
 

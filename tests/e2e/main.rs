@@ -13,6 +13,7 @@ mod cut;
 mod deflate;
 mod http;
 mod http2;
+mod http3;
 mod key_server;
 mod late;
 mod lifecycle;

@@ -18,6 +18,12 @@ fn client_script() -> PathBuf {
 /// Plays every transport of the list, each an object with name, transport and endpoint, on a page of the server.
 #[track_caller]
 pub fn check(server: &Server, page: &str, transports: &[Value], scripts: &[&Path]) {
+    check_with(&[], server, page, transports, scripts);
+}
+
+/// The same in a browser that is started with more flags.
+#[track_caller]
+pub fn check_with(flags: &[&str], server: &Server, page: &str, transports: &[Value], scripts: &[&Path]) {
     let own = client_script();
     let scripts: Vec<&Path> = scripts.iter().copied().chain([own.as_path()]).collect();
     let mut script = Command::new("node");
@@ -28,7 +34,8 @@ pub fn check(server: &Server, page: &str, transports: &[Value], scripts: &[&Path
         .env("E2E_API_KEY", API_KEY)
         .env("E2E_CHROMIUM", chromium())
         .env("E2E_TRANSPORTS", json!(transports).to_string())
-        .env("E2E_SCRIPTS", json!(scripts).to_string());
+        .env("E2E_SCRIPTS", json!(scripts).to_string())
+        .env("E2E_FLAGS", json!(flags).to_string());
     let printed = support::run(&mut script, "the client to work in the browser");
     for transport in transports {
         let name = transport["name"].as_str().expect("a transport has a name");

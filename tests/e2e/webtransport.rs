@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, KeyPair};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use ringcast_proto::client::{Command, Reply, ReplyResult, Request};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -14,15 +16,17 @@ use crate::session::{PATH, Session};
 use crate::transports;
 
 /// A certificate as browsers want those that they are told the hash of: ECDSA, and valid for two weeks at most.
-struct Certificate {
+pub struct Certificate {
     certificate: String,
     key: String,
     /// Of SHA-256, as a list in JavaScript.
     hash: String,
+    /// SHA-256 of its public key, as a flag of the browser has it.
+    pub spki: String,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let names = ["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()];
         let mut params = CertificateParams::new(names).expect("names");
@@ -30,8 +34,15 @@ impl Certificate {
         params.not_before = (now - Duration::from_secs(3600)).into();
         params.not_after = (now + Duration::from_secs(10 * 24 * 3600)).into();
         let certificate = params.self_signed(&key).expect("a certificate");
-        let hash = ring::digest::digest(&ring::digest::SHA256, certificate.der());
-        Self { certificate: certificate.pem(), key: key.serialize_pem(), hash: format!("{:?}", hash.as_ref()) }
+        let sha256 = |bytes: &[u8]| ring::digest::digest(&ring::digest::SHA256, bytes);
+        let hash = format!("{:?}", sha256(certificate.der()).as_ref());
+        let spki = BASE64_STANDARD.encode(sha256(&key.subject_public_key_info()));
+        Self { certificate: certificate.pem(), key: key.serialize_pem(), hash, spki }
+    }
+
+    /// The TLS object of a server.
+    pub fn object(&self) -> Value {
+        json!({"enabled": true, "cert_pem": self.certificate, "key_pem": self.key})
     }
 }
 
@@ -42,7 +53,7 @@ fn configured(certificate: &Certificate) -> (Value, SocketAddr) {
     let http = &mut config["http_server"];
     http["internal_port"] = json!(free_port().to_string());
     http["tls_external"] = json!(true);
-    http["tls"] = json!({"enabled": true, "cert_pem": certificate.certificate, "key_pem": certificate.key});
+    http["tls"] = certificate.object();
     http["http3"] = json!({"enabled": true});
     config["webtransport"] = json!({"enabled": true});
     (config, (Ipv4Addr::LOCALHOST, port).into())
@@ -195,7 +206,10 @@ fn session_has_one_stream() {
     session.open_stream();
     session.send(b"{\"id\":9,\"ping\":{}}\n");
     assert_eq!(session.line(), None, "a second stream is answered by nothing but its end");
-    assert_eq!(session.request(&[(":method", "GET"), (":scheme", "https"), (":path", "/nothing")]), "404");
+    assert_eq!(
+        session.request(&[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/nothing")]),
+        "404"
+    );
 }
 
 #[test]

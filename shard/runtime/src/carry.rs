@@ -1,5 +1,7 @@
 //! Connections that threads of the control plane carry, such as the streams of GRPC: the thread opens one on a shard, hands it
-//! what its client sends, and writes what the shard gives. Neither waits for the other.
+//! what its client sends, and writes what the shard gives. Neither waits for the other. Requests are carried likewise.
+
+pub(crate) mod request;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringcast_proto::codes::Disconnect;
 use ringcast_state::{ConnectionId, ShardId, Transport};
+
+pub use request::{RequestHead, Respond, ResponseHead};
 
 use crate::connection::{Carrier, Connections, Io};
 use crate::pool::{Control, Counters, Line};
@@ -23,7 +27,7 @@ pub trait Outlet: Send {
     /// Too many commands of the client wait: hold further ones back until the opposite is said.
     fn pause(&self, paused: bool);
 
-    /// It is let in, or the last [`Link::frame`] is taken. Who waits for this before the next frame has a bound.
+    /// It is let in, or the last [`Link::frame`] or [`Link::body`] is taken. Who waits for this before the next has a bound.
     fn ready(&self) {}
 }
 
@@ -36,6 +40,12 @@ pub enum Ended {
     Disconnect(Disconnect),
     /// Its link was dropped, or it did not write in time and knows no code.
     Lost,
+}
+
+impl Ended {
+    fn new(why: Option<&Disconnect>) -> Self {
+        why.map_or(Ended::Lost, |why| Ended::Disconnect(why.clone()))
+    }
 }
 
 /// Opens connections on the shards, from any thread.
@@ -56,6 +66,8 @@ pub struct Link {
 /// What the control plane says of a connection, which it names by a number.
 pub(crate) enum Carry {
     Open { transport: Transport, first: Option<Vec<u8>>, outlet: Box<dyn Outlet> },
+    Request { listener: usize, head: RequestHead, outlet: Box<dyn Respond> },
+    Body { bytes: Vec<u8>, is_last: bool },
     Frame(Vec<u8>),
     Written,
     Gone,
@@ -68,13 +80,27 @@ impl CarryLine {
 
     /// Opens a connection on the shard with the fewest, with its first message if that is here already.
     pub fn open(&self, transport: Transport, first: Option<Vec<u8>>, outlet: Box<dyn Outlet>) -> Link {
-        let loads = self.counters.clients_of_shard.iter().map(|count| count.load(Ordering::Relaxed));
-        let (shard, _) = loads.enumerate().min_by_key(|(_, load)| *load).expect("there is a shard");
-        let shard = ShardId(u16::try_from(shard).expect("fewer shards than 65536"));
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let link = Link { line: self.line.clone(), shard, number };
+        let link = self.link();
         link.tell(Carry::Open { transport, first, outlet });
         link
+    }
+
+    /// Has a shard serve a request to one of `Options::listeners`. Its body follows.
+    pub fn request(&self, listener: usize, head: RequestHead, outlet: Box<dyn Respond>) -> Link {
+        let link = self.link();
+        link.tell(Carry::Request { listener, head, outlet });
+        link
+    }
+
+    /// To the shard with the fewest clients; where several have as few they take turns.
+    fn link(&self) -> Link {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let loads = &self.counters.clients_of_shard;
+        let first = number as usize % loads.len();
+        let shards = (first..loads.len()).chain(0..first);
+        let shard = shards.min_by_key(|shard| loads[*shard].load(Ordering::Relaxed)).expect("there is a shard");
+        let shard = ShardId(u16::try_from(shard).expect("fewer shards than 65536"));
+        Link { line: self.line.clone(), shard, number }
     }
 }
 
@@ -82,6 +108,11 @@ impl Link {
     /// A message of the client. Bound it: a few at a time, and none while the outlet is paused.
     pub fn frame(&self, frame: Vec<u8>) {
         self.tell(Carry::Frame(frame));
+    }
+
+    /// A part of a request's body, which may be its last. Bound it: the next one once the outlet is ready.
+    pub fn body(&self, bytes: Vec<u8>, is_last: bool) {
+        self.tell(Carry::Body { bytes, is_last });
     }
 
     /// What the outlet got last is written.
@@ -116,6 +147,15 @@ impl Carried {
                 let id = connections.open_carried(io, transport, first.as_deref(), Box::new(Far(outlet)));
                 self.connections.insert(number, id);
             }
+            Carry::Request { listener, head, outlet } => {
+                let id = connections.open_request(io, listener, &head, outlet);
+                self.connections.insert(number, id);
+            }
+            Carry::Body { bytes, is_last } => {
+                if let Some(id) = self.connections.get(&number) {
+                    connections.request_body(io, *id, &bytes, is_last);
+                }
+            }
             Carry::Frame(frame) => {
                 if let Some(id) = self.connections.get(&number) {
                     connections.carried_frame(io, *id, &frame);
@@ -141,14 +181,11 @@ struct Far(Box<dyn Outlet>);
 
 impl Carrier for Far {
     fn send(&mut self, bytes: SendBytes) {
-        self.0.send(match bytes {
-            SendBytes::Owned(bytes) => bytes,
-            shared => shared.as_slice().to_vec(),
-        });
+        self.0.send(bytes.into_vec());
     }
 
     fn end(&mut self, why: Option<&Disconnect>) -> bool {
-        self.0.end(why.map_or(Ended::Lost, |why| Ended::Disconnect(why.clone())));
+        self.0.end(Ended::new(why));
         false
     }
 

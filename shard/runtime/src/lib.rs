@@ -25,7 +25,7 @@ mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
 
-pub use carry::{CarryLine, Ended, Link, Outlet};
+pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
 pub use http::origin::AllowedOrigins;
 pub use listen::Listen;
 pub use options::Options;

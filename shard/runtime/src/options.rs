@@ -106,6 +106,9 @@ pub struct ListenerOptions {
     pub tls: Option<TlsOptions>,
     /// Key `http_server.h2c_external`: HTTP/2 without TLS, for clients that begin with it. Default off.
     pub h2c: bool,
+    /// UDP port of HTTP/3, key `http_server.http3.enabled`: responses name it in `Alt-Svc`. 0 for the number of the port itself.
+    /// Default `None`: there is none.
+    pub http3: Option<u16>,
 }
 
 /// Endpoints of a port; anything else is 404.

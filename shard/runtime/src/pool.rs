@@ -149,7 +149,7 @@ impl Pool {
     /// As `start`, on sockets that the service manager has bound: for each of `Options::listeners` in their order.
     /// None, or nothing at all, for what is to be bound here.
     pub fn start_on(
-        options: Options,
+        mut options: Options,
         state: ringcast_state::Options,
         handed: &[Vec<TcpListener>],
     ) -> Result<Self, StartError> {
@@ -158,6 +158,9 @@ impl Pool {
         let places = place(&options)?;
         let shards = places.shards.len();
         let bound = bind_all(&options, handed, &places)?;
+        for (listener, address) in options.listeners.iter_mut().zip(&bound.addresses) {
+            listener.http3 = listener.http3.map(|port| if port == 0 { address.port() } else { port });
+        }
         let setups = Setups::new(options, state, shards)?;
         let counters = setups.counters.clone();
         let (slow_checks, checks) = signatures::channel(shards);

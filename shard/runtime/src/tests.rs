@@ -1,6 +1,7 @@
 //! Whole shards over loopback: what a peer sees, good and bad.
 
 mod carried;
+mod requests;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -31,7 +32,7 @@ fn options(shards: usize) -> Options {
         ..Endpoints::default()
     };
     let mut options = Options { shards, ..Options::default() };
-    options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false });
+    options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false, http3: None });
     options.http_api.insecure = true;
     options.assets.push(Asset { path: "/".into(), content_type: "text/plain".into(), bytes: vec![b'x'; 1 << 20] });
     options

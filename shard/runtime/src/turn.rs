@@ -281,6 +281,7 @@ impl ShardLoop {
         self.connections.handle_timeout(&mut io);
         self.sessions.handle_timeout(&mut self.connections, &mut io);
         if self.connections.is_out_of_patience(instant) {
+            self.connections.end_requests(&mut io);
             self.uring.abort_all();
         }
         self.uring.expire_closing(instant);

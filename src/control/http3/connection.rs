@@ -1,6 +1,7 @@
 //! One QUIC connection that speaks HTTP/3: what each of its streams is, and what serves it. Source: RFC 9114.
 
-use super::lobby::Lobby;
+use super::exchange::{self, Outcome};
+use super::peer::{GivenUp, Peer};
 use super::request::Request;
 use super::wire::{self, ReadError, code, kind};
 use super::{Site, webtransport};
@@ -8,7 +9,7 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// A connection without a request ends after this time, as one of TCP does.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,13 +18,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A broken rule, for which the connection ends.
-struct Fault {
+pub struct Fault {
     code: VarInt,
     reason: &'static str,
 }
 
 impl Fault {
-    const fn new(code: VarInt, reason: &'static str) -> Self {
+    /// With what the peer is told.
+    pub const fn new(code: VarInt, reason: &'static str) -> Self {
         Self { code, reason }
     }
 }
@@ -35,13 +37,14 @@ pub async fn serve(connection: Connection, site: Arc<Site>) {
     if control.write_all(&wire::control_stream(site.options.webtransport.is_some())).await.is_err() {
         return;
     }
-    let lobby = Lobby::default();
+    let peer = Arc::new(Peer::new(site.options.body_size_limit));
+    let mut given_up = GivenUp::new(Instant::now());
     let (mut requests, mut others) = (JoinSet::new(), JoinSet::new());
     let fault = loop {
         tokio::select! {
             stream = connection.accept_bi() => match stream {
                 Ok((output, input)) => {
-                    requests.spawn(serve_stream(output, input, lobby.clone(), site.clone()));
+                    requests.spawn(serve_stream(output, input, peer.clone(), site.clone()));
                 }
                 Err(_) => return,
             },
@@ -51,8 +54,13 @@ pub async fn serve(connection: Connection, site: Arc<Site>) {
                 }
                 Err(_) => return,
             },
-            Some(ended) = requests.join_next() => if let Some(fault) = fault_of(ended) {
-                break fault;
+            // A task that panicked has told so, and concerns its own stream only.
+            Some(ended) = requests.join_next() => match ended {
+                Ok(Outcome::Fault(fault)) => break fault,
+                Ok(Outcome::Given) if !given_up.count(Instant::now()) => {
+                    break Fault::new(code::EXCESSIVE_LOAD, "too many requests given up");
+                }
+                Ok(Outcome::Served | Outcome::Given) | Err(_) => {}
             },
             Some(ended) = others.join_next() => if let Some(fault) = fault_of(ended) {
                 break fault;
@@ -69,30 +77,19 @@ fn fault_of(ended: Result<Result<(), Fault>, JoinError>) -> Option<Fault> {
 }
 
 /// A bidirectional stream: a request, or the stream of a session.
-async fn serve_stream(output: SendStream, mut input: RecvStream, lobby: Lobby, site: Arc<Site>) -> Result<(), Fault> {
-    match timeout(HEAD_TIMEOUT, read_head(&mut input)).await {
-        Ok(Ok(Head::Session(session))) => {
-            lobby.offer(session, (output, input));
-            Ok(())
-        }
-        Ok(Ok(Head::Request(request))) => {
-            serve_request(request, output, input, &lobby, &site).await;
-            Ok(())
-        }
-        Ok(Ok(Head::Malformed)) => {
-            refuse(output, input, code::MESSAGE_ERROR);
-            Ok(())
-        }
-        Ok(Err(Unread::TooLong)) => {
-            answer(output, input, 431).await;
-            Ok(())
-        }
-        Ok(Err(Unread::Fault(fault))) => Err(fault),
+async fn serve_stream(output: SendStream, mut input: RecvStream, peer: Arc<Peer>, site: Arc<Site>) -> Outcome {
+    match timeout(HEAD_TIMEOUT, read_head(&mut input, &peer)).await {
+        Ok(Ok(Head::Session(session))) => peer.lobby.offer(session, (output, input)),
+        Ok(Ok(Head::Request(request))) => return serve_request(request, output, input, &peer, &site).await,
+        Ok(Ok(Head::Malformed)) => refuse(output, input, code::MESSAGE_ERROR),
+        Ok(Err(Unread::TooLong)) => answer(output, input, 431).await,
+        Ok(Err(Unread::Fault(fault))) => return Outcome::Fault(fault),
         Ok(Err(Unread::Ended)) | Err(_) => {
             refuse(output, input, code::REQUEST_REJECTED);
-            Ok(())
+            return Outcome::Given;
         }
     }
+    Outcome::Served
 }
 
 /// How a bidirectional stream begins.
@@ -110,16 +107,15 @@ enum Unread {
     Fault(Fault),
 }
 
-async fn read_head(input: &mut RecvStream) -> Result<Head, Unread> {
+async fn read_head(input: &mut RecvStream, peer: &Peer) -> Result<Head, Unread> {
     loop {
         match wire::read_number(input).await? {
             kind::WEBTRANSPORT_STREAM => return Ok(Head::Session(wire::read_number(input).await?)),
             kind::HEADERS => {
-                let fields = wire::read_fields(input).await?;
+                let fields = wire::read_fields(input, &peer.heads).await?;
                 return Ok(Request::new(fields).map_or(Head::Malformed, Head::Request));
             }
-            // Settings, and what HTTP/2 has beside them; and bodies without a head.
-            kind::DATA | 0x2..0xa | 0xd => {
+            kind if kind == kind::DATA || wire::is_unexpected(kind) => {
                 return Err(Unread::Fault(Fault::new(code::FRAME_UNEXPECTED, "a request begins with its headers")));
             }
             // Frames that mean nothing, to keep us used to them.
@@ -138,20 +134,23 @@ impl From<ReadError> for Unread {
     }
 }
 
-async fn serve_request(request: Request, output: SendStream, input: RecvStream, lobby: &Lobby, site: &Site) {
-    match &site.options.webtransport {
-        Some(options) if request.is_webtransport() => {
-            webtransport::serve(&request, (output, input), lobby, options, site).await;
+async fn serve_request(request: Request, output: SendStream, input: RecvStream, peer: &Peer, site: &Site) -> Outcome {
+    match (&request.protocol, &site.options.webtransport) {
+        (None, _) => return exchange::serve(request, (output, input), peer, site).await,
+        (Some(_), Some(options)) if request.is_webtransport() => {
+            webtransport::serve(&request, (output, input), &peer.lobby, options, site).await;
         }
-        Some(_) | None => answer(output, input, 404).await,
+        // Source: RFC 9220 section 3.
+        (Some(_), _) => answer(output, input, 501).await,
     }
+    Outcome::Served
 }
 
 /// Answers a request with a status, and wants nothing more of it.
 pub async fn answer(mut output: SendStream, mut input: RecvStream, status: u16) {
     // Fails only for a stream that is gone already.
     let _ = input.stop(code::NO_ERROR);
-    if output.write_all(&wire::response(status, &[("content-length", "0")])).await.is_ok() {
+    if output.write_all(&wire::response(status, [("content-length", &b"0"[..])])).await.is_ok() {
         let _ = output.finish();
     }
 }

@@ -1,8 +1,10 @@
-//! HTTP/3 on the external port: QUIC connections, on a thread of their own. Carries WebTransport sessions; the clients of these
-//! live on the shards.
+//! HTTP/3 on the external port: QUIC connections, on a thread of their own. Carries requests and WebTransport sessions to the shards,
+//! which serve them.
 
 mod connection;
+mod exchange;
 mod lobby;
+mod peer;
 mod qpack;
 mod request;
 mod static_table;
@@ -69,7 +71,7 @@ const UNIDIRECTIONAL_STREAMS_MAX: u32 = 8;
 /// Datagrams are not read. The newest are kept, and a browser wants to hear that there is room.
 const DATAGRAMS_BYTES_MAX: usize = 4 << 10;
 
-/// How long sessions have to say goodbye when the server stops, and connections to be closed after that.
+/// How long sessions and streams have to say goodbye when the server stops, and connections to be closed after that.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -77,6 +79,10 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 pub struct Http3Options {
     /// Of the external port, config group `http_server.tls`.
     pub certificate: Certificate,
+    /// Index of the external port among the listeners of the shards.
+    pub listener: usize,
+    /// Key `http_api.body_size_limit`: the largest body that is read.
+    pub body_size_limit: usize,
     /// Config group `webtransport`, if it is enabled.
     pub webtransport: Option<WebTransportOptions>,
     /// Key `client.allowed_origins`.
@@ -98,10 +104,27 @@ pub struct Site {
     pub options: Http3Options,
     /// `client.allowed_origins`, ready to match.
     pub origins: AllowedOrigins,
-    /// Opens clients on the shards.
+    /// Opens clients and requests on the shards.
     pub line: CarryLine,
-    /// Open sessions.
-    pub sessions: watch::Sender<usize>,
+    /// Open sessions and requests.
+    open: watch::Sender<usize>,
+}
+
+/// Counts a session or request while it is open.
+pub struct Open<'a>(&'a watch::Sender<usize>);
+
+impl Site {
+    /// One more is open.
+    pub fn open(&self) -> Open<'_> {
+        self.open.send_modify(|open| *open += 1);
+        Open(&self.open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Http3 {
@@ -115,9 +138,8 @@ impl Http3 {
             Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?
         };
         let origins = AllowedOrigins::new(&options.allowed_origins);
-        let served = if options.webtransport.is_some() { "webtransport" } else { "no" };
-        info!("serving {served} endpoints on {address} with HTTP/3 (experimental)");
-        let site = Arc::new(Site { options, origins, line, sessions: watch::Sender::new(0) });
+        info!("serving on {address} with HTTP/3 (experimental)");
+        let site = Arc::new(Site { options, origins, line, open: watch::Sender::new(0) });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("http3".to_owned());
         let accepting = endpoint.clone();
@@ -131,7 +153,7 @@ impl Http3 {
         Ok(())
     }
 
-    /// Ends it: once the shards have said goodbye to their clients, sessions get the time to pass it on.
+    /// Ends it: once the shards have said goodbye to their clients, sessions and streams get the time to pass it on.
     pub fn stop(self) {
         let _ = self.stop.send(());
         // The thread waits until nobody uses it.
@@ -147,8 +169,8 @@ fn run(runtime: &Runtime, endpoint: &Endpoint, site: &Arc<Site>, stopped: onesho
             _ = stopped => {}
         }
         endpoint.set_server_config(None);
-        let mut sessions = site.sessions.subscribe();
-        let _ = timeout(STOP_PATIENCE, sessions.wait_for(|open| *open == 0)).await;
+        let mut left = site.open.subscribe();
+        let _ = timeout(STOP_PATIENCE, left.wait_for(|open| *open == 0)).await;
         endpoint.close(code::NO_ERROR, b"shutdown");
         let _ = timeout(CLOSE_PATIENCE, endpoint.wait_idle()).await;
     });

@@ -13,22 +13,35 @@ pub struct Field {
     pub value: Vec<u8>,
 }
 
-/// Bytes are no field section, or one that needs the dynamic table. The connection ends with `QPACK_DECOMPRESSION_FAILED`.
+/// Why there are no fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeError;
+pub enum DecodeError {
+    /// Bytes are no field section, or one that needs the dynamic table. The connection ends with `QPACK_DECOMPRESSION_FAILED`.
+    Broken,
+    /// The fields take more bytes than they may. The request is answered with 431.
+    TooLong,
+}
 
-/// The fields of a section, in their order.
-pub fn decode(section: &[u8]) -> Result<Vec<Field>, DecodeError> {
+/// What counts for a field beside its name and value. Source: RFC 9114 section 4.2.2.
+const FIELD_BYTES: usize = 32;
+
+/// The fields of a section, in their order; they take `bytes_max` at most.
+pub fn decode(section: &[u8], bytes_max: usize) -> Result<Vec<Field>, DecodeError> {
     let mut reader = Reader { rest: section };
     // Required insert count and base: nothing was inserted, so both mean nothing.
     let insert_count = reader.integer(8)?;
     reader.integer(7)?;
     if insert_count != 0 {
-        return Err(DecodeError);
+        return Err(DecodeError::Broken);
     }
-    let mut fields = Vec::new();
+    let (mut fields, mut bytes) = (Vec::new(), 0);
     while !reader.rest.is_empty() {
-        fields.push(reader.field()?);
+        let field = reader.field()?;
+        bytes += field.name.len() + field.value.len() + FIELD_BYTES;
+        if bytes > bytes_max {
+            return Err(DecodeError::TooLong);
+        }
+        fields.push(field);
     }
     Ok(fields)
 }
@@ -36,22 +49,24 @@ pub fn decode(section: &[u8]) -> Result<Vec<Field>, DecodeError> {
 /// Appends a section of these fields.
 pub fn encode<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
-    for (name, value) in fields {
-        let known = STATIC_TABLE.iter().position(|(known, text)| *known == name && text.as_bytes() == value);
-        if let Some(index) = known {
-            write_integer(0b1100_0000, 6, index, out);
-            continue;
-        }
-        match STATIC_TABLE.iter().position(|(known, _)| *known == name) {
-            Some(index) => write_integer(0b0101_0000, 4, index, out),
-            None => {
-                write_integer(0b0010_0000, 3, name.len(), out);
-                out.extend_from_slice(name.as_bytes());
-            }
-        }
-        write_integer(0, 7, value.len(), out);
-        out.extend_from_slice(value);
+    fields.into_iter().for_each(|(name, value)| encode_field(name, value, out));
+}
+
+/// Appends one more field to a section.
+pub fn encode_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    let known = STATIC_TABLE.iter().position(|(known, text)| *known == name && text.as_bytes() == value);
+    if let Some(index) = known {
+        return write_integer(0b1100_0000, 6, index, out);
     }
+    match STATIC_TABLE.iter().position(|(known, _)| *known == name) {
+        Some(index) => write_integer(0b0101_0000, 4, index, out),
+        None => {
+            write_integer(0b0010_0000, 3, name.len(), out);
+            out.extend_from_slice(name.as_bytes());
+        }
+    }
+    write_integer(0, 7, value.len(), out);
+    out.extend_from_slice(value);
 }
 
 struct Reader<'a> {
@@ -60,8 +75,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn field(&mut self) -> Result<Field, DecodeError> {
-        let first = *self.rest.first().ok_or(DecodeError)?;
-        let known = |index: usize| STATIC_TABLE.get(index).ok_or(DecodeError);
+        let first = *self.rest.first().ok_or(DecodeError::Broken)?;
+        let known = |index: usize| STATIC_TABLE.get(index).ok_or(DecodeError::Broken);
         match first {
             // Both by number; the second bit says that the number is of the static table.
             0b1100_0000.. => {
@@ -75,11 +90,11 @@ impl Reader<'_> {
             }
             // Both as text.
             0b0010_0000..0b0100_0000 => {
-                let name = String::from_utf8(self.string(3)?).map_err(|_| DecodeError)?;
+                let name = String::from_utf8(self.string(3)?).map_err(|_| DecodeError::Broken)?;
                 Ok(Field { name, value: self.string(7)? })
             }
             // Of the dynamic table.
-            _ => Err(DecodeError),
+            _ => Err(DecodeError::Broken),
         }
     }
 
@@ -99,26 +114,26 @@ impl Reader<'_> {
                 return Ok(value);
             }
         }
-        Err(DecodeError)
+        Err(DecodeError::Broken)
     }
 
     /// Text behind its length; the bit above the length says that it is compressed.
     fn string(&mut self, prefix: u32) -> Result<Vec<u8>, DecodeError> {
-        let first = *self.rest.first().ok_or(DecodeError)?;
+        let first = *self.rest.first().ok_or(DecodeError::Broken)?;
         let is_compressed = first >> prefix & 1 == 1;
         let length = self.integer(prefix)?;
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(DecodeError)?;
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Broken)?;
         self.rest = rest;
         if !is_compressed {
             return Ok(bytes.to_vec());
         }
         let mut text = Vec::with_capacity(bytes.len() * 2);
-        httlib_huffman::decode(bytes, &mut text, DecoderSpeed::FourBits).map_err(|_| DecodeError)?;
+        httlib_huffman::decode(bytes, &mut text, DecoderSpeed::FourBits).map_err(|_| DecodeError::Broken)?;
         Ok(text)
     }
 
     fn byte(&mut self) -> Result<u8, DecodeError> {
-        let (byte, rest) = self.rest.split_first().ok_or(DecodeError)?;
+        let (byte, rest) = self.rest.split_first().ok_or(DecodeError::Broken)?;
         self.rest = rest;
         Ok(*byte)
     }
@@ -155,7 +170,7 @@ mod tests {
 
     #[track_caller]
     fn check(section: &[u8], want: &[Field]) {
-        assert_eq!(decode(section).as_deref(), Ok(want), "{section:02x?}");
+        assert_eq!(decode(section, 1 << 16).as_deref(), Ok(want), "{section:02x?}");
     }
 
     #[test]
@@ -185,7 +200,7 @@ mod tests {
         use wtransport::proto::headers::Headers;
         let theirs: Headers =
             [(":method", "CONNECT"), (":protocol", "webtransport"), ("cookie", "a=%20b; c")].into_iter().collect();
-        let mut read = decode(theirs.generate_frame().payload()).expect("readable");
+        let mut read = decode(theirs.generate_frame().payload(), 1 << 16).expect("readable");
         read.sort_by(|a, b| a.name.cmp(&b.name));
         let want = [field(":method", "CONNECT"), field(":protocol", "webtransport"), field("cookie", "a=%20b; c")];
         assert_eq!(read, want);
@@ -208,8 +223,16 @@ mod tests {
             b"\x00\x00\x21\xff\x00",
         ];
         for section in broken {
-            assert_eq!(decode(section), Err(DecodeError), "{section:02x?}");
+            assert_eq!(decode(section, 1 << 16), Err(DecodeError::Broken), "{section:02x?}");
         }
+    }
+
+    #[test]
+    fn short_bytes_of_long_fields_are_bounded() {
+        let section = [&[0, 0][..], &[0xd1; 100]].concat();
+        let bytes = 100 * (":method".len() + "GET".len() + FIELD_BYTES);
+        assert_eq!(decode(&section, bytes).map(|fields| fields.len()), Ok(100));
+        assert_eq!(decode(&section, bytes - 1), Err(DecodeError::TooLong));
     }
 
     #[test]
@@ -221,7 +244,7 @@ mod tests {
                 (state >> 24) as u8
             });
             let section: Vec<u8> = [0, 0].into_iter().chain(bytes).collect();
-            let fields = decode(&section).unwrap_or_default();
+            let fields = decode(&section, 1 << 16).unwrap_or_default();
             assert!(fields.len() <= section.len());
         }
     }

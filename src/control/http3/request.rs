@@ -1,6 +1,7 @@
 //! The head of a request: pseudo-headers and headers. Source: RFC 9114 section 4.3, RFC 9220.
 
 use super::qpack::Field;
+use ringcast_runtime::RequestHead;
 
 /// What a client asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,10 +10,8 @@ pub struct Request {
     pub method: String,
     /// `:protocol` of an extended CONNECT.
     pub protocol: Option<String>,
-    /// `:path` without the query.
-    pub path: String,
-    /// What follows the question mark; empty without one.
-    pub query: String,
+    /// `:path`, with the query.
+    pub target: String,
     /// Host and port that the client means.
     pub authority: String,
     /// The other fields, in their order.
@@ -35,7 +34,7 @@ impl Request {
                     return Err(Malformed);
                 }
                 pseudo.take(field)?;
-            } else if is_name(&field.name) && is_value(&field.value) {
+            } else if is_name(&field.name) && is_value(&field.value) && !is_of_connection(&field) {
                 headers.push(field);
             } else {
                 return Err(Malformed);
@@ -47,6 +46,27 @@ impl Request {
     /// The first header with this name, in lower case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|field| field.name == name).map(|field| field.value.as_slice())
+    }
+
+    /// `:path` without the query.
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+    }
+
+    /// What follows the question mark; empty without one.
+    pub fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// Bytes of the body, if they are announced in a way that can be read.
+    pub fn content_length(&self) -> Option<u64> {
+        str::from_utf8(self.header("content-length")?).ok()?.parse().ok()
+    }
+
+    /// For the shards.
+    pub fn into_head(self) -> RequestHead {
+        let headers = self.headers.into_iter().map(|field| (field.name, field.value)).collect();
+        RequestHead { method: self.method, target: self.target, authority: self.authority, headers }
     }
 
     /// Asks for a WebTransport session.
@@ -94,10 +114,8 @@ impl Pseudo {
             None if method == "CONNECT" && !is_extended && self.scheme.is_none() => String::new(),
             Some(_) | None => return Err(Malformed),
         };
-        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let (path, query) = (path.to_owned(), query.to_owned());
         let authority = self.authority.unwrap_or_default();
-        Ok(Request { method, protocol: self.protocol, path, query, authority, headers })
+        Ok(Request { method, protocol: self.protocol, target, authority, headers })
     }
 }
 
@@ -105,6 +123,15 @@ impl Pseudo {
 fn is_name(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_token)
+}
+
+/// What only HTTP/1 has. Source: RFC 9114 section 4.2.
+fn is_of_connection(field: &Field) -> bool {
+    match field.name.as_str() {
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
+        "te" => field.value != b"trailers",
+        _ => false,
+    }
 }
 
 fn is_value(value: &[u8]) -> bool {
@@ -129,7 +156,7 @@ mod tests {
         let lines = ":method CONNECT|:protocol webtransport|:scheme https|:authority a:1|:path /c?x=1|origin o";
         let request = read(lines).expect("a request");
         assert!(request.is_webtransport());
-        assert_eq!((&*request.path, &*request.query, &*request.authority), ("/c", "x=1", "a:1"));
+        assert_eq!((request.path(), request.query(), &*request.authority), ("/c", "x=1", "a:1"));
         assert_eq!((request.header("origin"), request.header("cookie")), (Some(&b"o"[..]), None));
         assert!(!read(":method GET|:scheme https|:authority a|:path /").expect("a request").is_webtransport());
         assert!(!read(":method CONNECT|:authority a:1").expect("a request").is_webtransport());
@@ -150,6 +177,8 @@ mod tests {
             ":method GET|:scheme https|:path /|Origin o",
             ":method GET|:scheme https|:path /|origin o\r\nx: y",
             ":method CONNECT|:protocol webtransport|:authority a:1",
+            ":method GET|:scheme https|:path /|transfer-encoding chunked",
+            ":method GET|:scheme https|:path /|te gzip",
         ] {
             assert_eq!(read(lines), Err(Malformed), "{lines}");
         }

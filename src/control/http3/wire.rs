@@ -1,7 +1,8 @@
 //! Numbers and frames on the streams of HTTP/3. Source: RFC 9000 section 16, RFC 9114 section 7.
 
-use super::qpack::{self, Field};
+use super::qpack::{self, DecodeError, Field};
 use quinn::RecvStream;
+use tokio::sync::Semaphore;
 
 /// Types of frames, streams and settings that are of use here.
 pub mod kind {
@@ -31,10 +32,14 @@ pub mod code {
     pub const CLOSED_CRITICAL_STREAM: VarInt = VarInt::from_u32(0x104);
     /// A frame where it may not be.
     pub const FRAME_UNEXPECTED: VarInt = VarInt::from_u32(0x105);
+    /// More work than a peer may make.
+    pub const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
     /// The control stream does not begin with settings.
     pub const MISSING_SETTINGS: VarInt = VarInt::from_u32(0x10a);
     /// No part of the request was served.
     pub const REQUEST_REJECTED: VarInt = VarInt::from_u32(0x10b);
+    /// The response ends before its end.
+    pub const REQUEST_CANCELLED: VarInt = VarInt::from_u32(0x10c);
     /// A request that breaks rules.
     pub const MESSAGE_ERROR: VarInt = VarInt::from_u32(0x10e);
     /// A field section that cannot be read.
@@ -45,8 +50,8 @@ pub mod code {
     pub const SESSION_GONE: VarInt = VarInt::from_u32(0x170d_7b68);
 }
 
-/// Most bytes of the header fields of a request.
-pub const FIELDS_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of the header fields of a request, as of one of HTTP/1.1 and HTTP/2.
+pub const FIELDS_BYTES_MAX: usize = 64 << 10;
 
 /// Appends a number of variable length.
 pub fn write_number(number: u64, out: &mut Vec<u8>) {
@@ -93,11 +98,11 @@ pub fn control_stream(has_webtransport: bool) -> Vec<u8> {
 }
 
 /// A response without a body, or the head of one.
-pub fn response(status: u16, fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn response<'a>(status: u16, fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let status = status.to_string();
-    let fields = fields.iter().map(|(name, value)| (*name, value.as_bytes()));
     let mut section = Vec::new();
-    qpack::encode([(":status", status.as_bytes())].into_iter().chain(fields), &mut section);
+    qpack::encode([(":status", status.as_bytes())], &mut section);
+    fields.into_iter().for_each(|(name, value)| qpack::encode_field(name, value, &mut section));
     let mut out = Vec::new();
     write_frame(kind::HEADERS, &section, &mut out);
     out
@@ -127,23 +132,47 @@ pub enum ReadError {
 
 /// A number of variable length.
 pub async fn read_number(stream: &mut RecvStream) -> Result<u64, ReadError> {
+    let mut first = [0];
+    read_exact(stream, &mut first).await?;
+    read_rest(first[0], stream).await
+}
+
+async fn read_rest(first: u8, stream: &mut RecvStream) -> Result<u64, ReadError> {
     let mut bytes = [0; 8];
-    read_exact(stream, &mut bytes[..1]).await?;
-    let length = 1 << (bytes[0] >> 6);
-    bytes[0] &= 0x3f;
+    let length = 1 << (first >> 6);
+    bytes[0] = first & 0x3f;
     read_exact(stream, &mut bytes[1..length]).await?;
     Ok(u64::from_be_bytes(bytes) >> (64 - 8 * length))
 }
 
-/// The fields of a frame whose type was read.
-pub async fn read_fields(stream: &mut RecvStream) -> Result<Vec<Field>, ReadError> {
+/// The type of the next frame; none at the end of the stream.
+pub async fn next_frame(stream: &mut RecvStream) -> Result<Option<u64>, ReadError> {
+    let mut first = [0];
+    match stream.read(&mut first).await {
+        Ok(Some(_)) => Ok(Some(read_rest(first[0], stream).await?)),
+        Ok(None) => Ok(None),
+        Err(_) => Err(ReadError::Ended),
+    }
+}
+
+/// Whether a frame of this type may not be on the stream of a request: settings, and what HTTP/2 has beside them.
+pub fn is_unexpected(kind: u64) -> bool {
+    matches!(kind, 0x2..0xa | 0xd)
+}
+
+/// The fields of a frame whose type was read; they take their bytes from `room` while they come.
+pub async fn read_fields(stream: &mut RecvStream, room: &Semaphore) -> Result<Vec<Field>, ReadError> {
     let length = read_number(stream).await? as usize;
     if length > FIELDS_BYTES_MAX {
         return Err(ReadError::TooLong);
     }
+    let _taken = room.acquire_many(length as u32).await.map_err(|_| ReadError::Ended)?;
     let mut section = vec![0; length];
     read_exact(stream, &mut section).await?;
-    qpack::decode(&section).map_err(|_| ReadError::Broken)
+    qpack::decode(&section, FIELDS_BYTES_MAX).map_err(|error| match error {
+        DecodeError::Broken => ReadError::Broken,
+        DecodeError::TooLong => ReadError::TooLong,
+    })
 }
 
 /// Reads over a frame whose type was read.

@@ -13,7 +13,6 @@ use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
 use session::{Conversation, End};
 use std::borrow::Cow;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::info;
 
@@ -45,7 +44,7 @@ pub async fn serve(
         Ok(seat) => seat,
         Err(status) => return answer(output, input, status).await,
     };
-    let _open = Open::new(&site.sessions);
+    let _open = site.open();
     let transport = transport(request, site);
     let messages = messages::Messages::new(transport.encoding, options.message_size_limit);
     let mut conversation = Conversation::open(&site.line, transport, messages);
@@ -53,8 +52,8 @@ pub async fn serve(
         return answer(output, input, 503).await;
     }
     // What browsers of draft 2 look for; nobody else minds.
-    let draft = [("sec-webtransport-http3-draft", "draft02")];
-    if output.write_all(&response(200, &draft)).await.is_err() {
+    let draft = [("sec-webtransport-http3-draft", &b"draft02"[..])];
+    if output.write_all(&response(200, draft)).await.is_err() {
         return;
     }
     let end = tokio::select! {
@@ -73,7 +72,7 @@ fn admit(
     options: &WebTransportOptions,
     site: &Site,
 ) -> Result<Seat, u16> {
-    if request.path != options.handler_prefix {
+    if request.path() != options.handler_prefix {
         return Err(404);
     }
     let origin = request.header("origin");
@@ -86,7 +85,7 @@ fn admit(
 }
 
 fn transport(request: &Request, site: &Site) -> Transport {
-    let is_protobuf = Query::new(&request.query).get("cf_protocol").is_some_and(|value| value == "protobuf");
+    let is_protobuf = Query::new(request.query()).get("cf_protocol").is_some_and(|value| value == "protobuf");
     let header = &site.options.user_id_http_header;
     let user = request.header(header).and_then(|user| str::from_utf8(user).ok());
     Transport {
@@ -128,20 +127,4 @@ async fn say_goodbye(end: End, mut output: SendStream, mut input: RecvStream) {
         }
     };
     let _ = timeout(FAREWELL, farewell).await;
-}
-
-/// Counts a session while it is open.
-struct Open<'a>(&'a watch::Sender<usize>);
-
-impl<'a> Open<'a> {
-    fn new(sessions: &'a watch::Sender<usize>) -> Self {
-        sessions.send_modify(|open| *open += 1);
-        Self(sessions)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
-    }
 }

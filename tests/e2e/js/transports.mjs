@@ -1,8 +1,9 @@
 // Plays the official JavaScript client over one transport after the other in a headless Chromium: connect, receive, be answered,
 // lose the connection, recover. Prints `ok TRANSPORT` for each.
 // The environment says where: E2E_PAGE (any page of the server), E2E_API, E2E_API_KEY, E2E_CHROMIUM (path of the browser),
-// E2E_TRANSPORTS (JSON: a list of {name, transport, endpoint, emulation, options, via, files}; `via` is what the client
-// must call its connection, `files` is {address: file} for what the page may load), E2E_SCRIPTS (JSON: script files for the page).
+// E2E_TRANSPORTS (JSON: a list of {name, transport, endpoint, emulation, options, via, files, protocol}; `via` is what the client
+// must call its connection, `files` is {address: file} for what the page may load, `protocol` is what must carry the page and its emulated commands),
+// E2E_SCRIPTS (JSON: script files for the page), E2E_FLAGS (JSON: more flags for the browser).
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
@@ -11,6 +12,7 @@ import { chromium } from 'playwright-core';
 const { E2E_PAGE, E2E_API, E2E_API_KEY, E2E_CHROMIUM } = process.env;
 const transports = JSON.parse(process.env.E2E_TRANSPORTS);
 const scripts = JSON.parse(process.env.E2E_SCRIPTS);
+const flags = JSON.parse(process.env.E2E_FLAGS);
 
 /** How long the browser may take for anything, in milliseconds. */
 const PATIENCE = 20000;
@@ -59,7 +61,7 @@ async function check(browser, transport) {
   }
   await tab.goto(E2E_PAGE);
   const protocol = await tab.evaluate(() => performance.getEntriesByType('navigation')[0].nextHopProtocol);
-  assert.equal(protocol, new URL(E2E_PAGE).protocol === 'https:' ? 'h2' : 'http/1.1');
+  assert.equal(protocol, transport.protocol ?? (new URL(E2E_PAGE).protocol === 'https:' ? 'h2' : 'http/1.1'));
   for (const path of scripts) await tab.addScriptTag({ path });
   const channel = `chat:${crypto.randomUUID()}`;
   await tab.evaluate(open, { transport, channel, patience: PATIENCE });
@@ -81,11 +83,19 @@ async function check(browser, transport) {
   assert.equal(states.filter((state) => state === `connected ${transport.via ?? transport.transport}`).length, 2, states.join(', '));
   assert.equal(states.at(-1), 'subscribed true true', states.join(', '));
 
+  if (transport.protocol) {
+    const used = await tab.evaluate(
+      (name) => performance.getEntriesByName(name).map((entry) => entry.nextHopProtocol),
+      transport.emulation,
+    );
+    assert.ok(used.length > 0 && used.every((protocol) => protocol === transport.protocol), `carried by ${used}`);
+  }
+
   await tab.evaluate(() => client.disconnect());
   await tab.close();
 }
 
-const browser = await chromium.launch({ executablePath: E2E_CHROMIUM, args: FLAGS, timeout: PATIENCE });
+const browser = await chromium.launch({ executablePath: E2E_CHROMIUM, args: [...FLAGS, ...flags], timeout: PATIENCE });
 try {
   for (const transport of transports) {
     try {

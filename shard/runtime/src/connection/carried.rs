@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ringcast_proto::codes::Disconnect;
-use ringcast_state::{ConnectionId, Frame, Transport, TransportKind};
+use ringcast_state::{ConnectionId, Frame, Time, Transport, TransportKind};
 
 use super::write::append;
 use super::{Connection, Connections, Io, Phase, Protocol};
@@ -49,19 +49,27 @@ impl Connections {
         first: Option<&[u8]>,
         carrier: Box<dyn Carrier>,
     ) -> ConnectionId {
-        let id: ConnectionId = io.sockets.reserve().into();
-        self.table.reach(id.slot as usize);
-        *self.table.get_mut(id.slot as usize).expect("just made sure of") = Connection {
-            generation: id.generation,
-            phase: Phase::Open,
-            protocol: Protocol::Carried(carrier),
-            ..Connection::FREE
-        };
+        let id = self.occupy(io, Protocol::Carried(carrier));
         self.begin_client(io, id, transport);
         if let Some(first) = first {
             self.handle_frame(io, id, first);
         }
         id
+    }
+
+    /// A place without a socket, until `vacate`.
+    pub(super) fn occupy(&mut self, io: &mut Io<'_>, protocol: Protocol) -> ConnectionId {
+        let id: ConnectionId = io.sockets.reserve().into();
+        self.table.reach(id.slot as usize);
+        *self.table.get_mut(id.slot as usize).expect("just made sure of") =
+            Connection { generation: id.generation, phase: Phase::Open, protocol, ..Connection::FREE };
+        id
+    }
+
+    /// Nothing more happens there.
+    pub(super) fn vacate(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        self.closed(io, id);
+        io.sockets.unreserve(id.into());
     }
 
     /// A message of its client came.
@@ -96,6 +104,13 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else { return };
         if let Protocol::Carried(carrier) = &mut connection.protocol {
             carrier.send(bytes);
+            self.await_written(id, give_up_at);
+        }
+    }
+
+    /// Bytes were handed to whoever writes them.
+    pub(super) fn await_written(&mut self, id: ConnectionId, give_up_at: Time) {
+        if let Some(connection) = self.get_mut(id) {
             (connection.sending, connection.blocked) = (true, true);
             self.set_deadline(id, give_up_at);
         }
@@ -109,8 +124,7 @@ impl Connections {
         let kind = connection.kind;
         let Protocol::Carried(mut carrier) = std::mem::take(&mut connection.protocol) else { return };
         if why.is_some_and(|why| carrier.refuse(why)) {
-            self.closed(io, id);
-            return io.sockets.unreserve(id.into());
+            return self.vacate(io, id);
         }
         if why.is_some()
             && let Some(frames) = io.shard.take_frames(id)
@@ -123,8 +137,7 @@ impl Connections {
         {
             self.metrics.closes.count((kind, why.code));
         }
-        self.closed(io, id);
-        io.sockets.unreserve(id.into());
+        self.vacate(io, id);
     }
 
     /// Clients of this kind are told by a close frame why they are closed.

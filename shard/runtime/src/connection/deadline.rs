@@ -108,6 +108,7 @@ impl Connections {
                 Protocol::Http(_) => self.leave(io, id, None),
                 Protocol::WebSocket(_) | Protocol::Carried(_) if connection.framed => self.beat(io, id),
                 Protocol::Http2(_) => self.expire_streams(io, id),
+                Protocol::Request(_) => self.end_request(io, id),
                 Protocol::WebSocket(_)
                 | Protocol::Stream(_)
                 | Protocol::Carried(_)

@@ -201,8 +201,8 @@ impl Connections {
     ) {
         let (parts, body) = request.into_parts();
         let number = respond.stream_id().as_u32();
-        let mut serving =
-            Serving { number, exchange: Box::new(Exchange::new(http2.listener)), respond, body, bytes: 0 };
+        let exchange = Box::new(Exchange::new(http2.listener, self.site.alt_svc(http2.listener)));
+        let mut serving = Serving { number, exchange, respond, body, bytes: 0 };
         let mut out = io.sockets.take_buffer();
         let step = match http2::head(&parts) {
             Ok(head) => {
@@ -214,7 +214,7 @@ impl Connections {
         self.take_step(io, id, http2, serving, step, out);
     }
 
-    fn with_gate<T>(&self, io: &Io<'_>, act: impl FnOnce(&Site, Gate<'_>) -> T) -> T {
+    pub(super) fn with_gate<T>(&self, io: &Io<'_>, act: impl FnOnce(&Site, Gate<'_>) -> T) -> T {
         let options = &self.site.options;
         let gate = Gate {
             may_try: &|| self.counters.tries.take(io.now.at, options.connection_rate_limit),

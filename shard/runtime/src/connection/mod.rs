@@ -7,6 +7,7 @@ mod close;
 mod deadline;
 mod http2;
 mod read;
+mod request;
 mod secure;
 mod sockjs;
 mod write;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use ringcast_proto::websocket::{Decoder, Inflater};
 use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Shard, Time, TransportKind};
 
+use crate::carry::request::CarriedRequest;
 use crate::clock::Clock;
 use crate::http::Site;
 use crate::http::exchange::Exchange;
@@ -129,6 +131,8 @@ enum Protocol {
     Carried(Box<dyn Carrier>),
     /// A response that goes on with what a session of SockJS says.
     Relay(Box<Relay>),
+    /// A request that the control plane carries.
+    Request(Box<CarriedRequest>),
 }
 
 /// Requests and what came of the next one.
@@ -209,7 +213,7 @@ impl Connections {
     fn accepted(&mut self, io: &mut Io<'_>, listener: usize, socket: SocketId) {
         let slot = socket.slot as usize;
         self.table.reach(slot);
-        let exchange = Exchange::new(listener);
+        let exchange = Exchange::new(listener, self.site.alt_svc(listener));
         let http = Http { exchange, input: Vec::new(), paused: false };
         *self.table.get_mut(slot).expect("just made sure of") = Connection {
             generation: socket.generation,
@@ -261,12 +265,15 @@ impl Connections {
             let counted = http2.answer(call.sequence, deadline, io.sockets.take_buffer(), write);
             return self.metrics.count_request(counted);
         }
-        let Protocol::Http(http) = &mut connection.protocol else {
-            return;
-        };
         if connection.calls != call.sequence {
             return;
         }
+        if let Protocol::Request(_) = connection.protocol {
+            return self.answer_request(io, id, write);
+        }
+        let Protocol::Http(http) = &mut connection.protocol else {
+            return;
+        };
         let mut out = io.sockets.take_buffer();
         let keep_alive = write(&mut http.exchange, &mut out);
         let counted = http.exchange.take_counted();
@@ -337,8 +344,10 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else {
             return;
         };
-        if let Protocol::Carried(_) = connection.protocol {
-            return self.end_carried(io, id, None);
+        match connection.protocol {
+            Protocol::Carried(_) => return self.end_carried(io, id, None),
+            Protocol::Request(_) => return self.end_request(io, id),
+            _ => {}
         }
         connection.phase = Phase::Closing;
         connection.output = None;

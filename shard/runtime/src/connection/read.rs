@@ -58,7 +58,9 @@ impl Connections {
                 self.put_back(id, protocol);
             }
             // A client that sends more requests waits for the end of this one.
-            Protocol::Stream(_) | Protocol::Carried(_) | Protocol::Relay(_) => self.put_back(id, protocol),
+            Protocol::Stream(_) | Protocol::Carried(_) | Protocol::Relay(_) | Protocol::Request(_) => {
+                self.put_back(id, protocol);
+            }
             Protocol::None => {}
         }
     }
@@ -255,7 +257,7 @@ impl Connections {
     }
 
     /// A name for the answer that the connection waits for.
-    fn next_call(&mut self, id: ConnectionId) -> Option<ApiCallId> {
+    pub(super) fn next_call(&mut self, id: ConnectionId) -> Option<ApiCallId> {
         let connection = self.get_mut(id)?;
         connection.calls = connection.calls.wrapping_add(1);
         Some(ApiCallId { connection: id, sequence: connection.calls })

@@ -35,6 +35,7 @@ impl Connections {
             return;
         }
         match (&mut connection.protocol, told) {
+            (Protocol::Request(_), told) => self.told_request(io, id, told),
             (Protocol::Http(http), Told::More(piece)) => {
                 let mut out = io.sockets.take_buffer();
                 let Some(relay) = http.exchange.begin_relay(&mut out) else { return io.sockets.recycle(out) };

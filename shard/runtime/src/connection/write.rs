@@ -138,6 +138,7 @@ impl Connections {
         match &connection.protocol {
             Protocol::Http2(http2) => http2.desk.wake(),
             Protocol::Relay(relay) if connection.output.is_none() => relay.attachment.written(),
+            Protocol::Request(request) => request.written(),
             _ => {}
         }
         if was_blocked && !leaving {

@@ -3,6 +3,7 @@
 mod session;
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use ringcast_proto::api::Method;
 use ringcast_proto::client::EmulationRequest;
@@ -11,7 +12,7 @@ use ringcast_state::{ApiAnswer, EmulationError};
 
 use super::body::{Incoming, Purpose};
 use super::origin::Cors;
-use super::reply::{NO_SNIFF, Reply, refuse, write_head_only};
+use super::reply::{NO_SNIFF, Reply, advertise, refuse, write_head_only};
 use super::{Route, Site, endpoint};
 use crate::metrics::Request;
 use crate::sockjs::{Ask, Name};
@@ -105,6 +106,8 @@ pub struct Exchange {
     last: bool,
     /// The request being served, if requests are counted; the status is that of its response, 0 before.
     counted: Option<Box<Request>>,
+    /// Where HTTP/3 is, for responses to say so.
+    alt_svc: Option<Rc<str>>,
 }
 
 enum State {
@@ -123,9 +126,9 @@ enum State {
 }
 
 impl Exchange {
-    /// A connection that has just been accepted.
-    pub fn new(listener: usize) -> Self {
-        Self { listener, state: State::Head { parsed: 0 }, keep_alive: true, last: false, counted: None }
+    /// A connection that has just been accepted. `alt_svc`: of its listener, unless it uses HTTP/3 already.
+    pub fn new(listener: usize, alt_svc: Option<Rc<str>>) -> Self {
+        Self { listener, state: State::Head { parsed: 0 }, keep_alive: true, last: false, counted: None, alt_svc }
     }
 
     /// The listener that its connection came to.
@@ -164,6 +167,10 @@ impl Exchange {
 
     /// Takes the next step with the bytes that came; also tells how many of them it used up.
     pub fn step<'a>(&mut self, site: &Site, input: &'a [u8], out: &mut Vec<u8>, gate: Gate<'_>) -> (usize, Step<'a>) {
+        self.advertising(out, |this, out| this.take_step(site, input, out, gate))
+    }
+
+    fn take_step<'a>(&mut self, site: &Site, input: &'a [u8], out: &mut Vec<u8>, gate: Gate<'_>) -> (usize, Step<'a>) {
         match &mut self.state {
             State::Answering | State::Paging { .. } | State::Session(_) => (0, Step::Wait),
             State::Body(incoming) => match incoming.take(input) {
@@ -210,7 +217,7 @@ impl Exchange {
         out: &mut Vec<u8>,
         gate: Gate<'_>,
     ) -> Step<'a> {
-        let (_, step) = self.begin(site, head, &[], 0, out, gate);
+        let (_, step) = self.advertising(out, |this, out| this.begin(site, head, &[], 0, out, gate));
         match self.state {
             State::Body(_) if ended => self.end_stream(site, out, gate),
             _ => step,
@@ -223,7 +230,9 @@ impl Exchange {
         match incoming.take(input) {
             Ok(_) => Step::Wait,
             Err(error) => {
+                let from = out.len();
                 let refused = refuse_body(incoming.purpose(), error, out);
+                self.advertise(from, out);
                 self.responded(error.status);
                 refused
             }
@@ -235,7 +244,7 @@ impl Exchange {
         match std::mem::replace(&mut self.state, State::Answering) {
             State::Body(incoming) => {
                 let (purpose, body) = incoming.finish();
-                self.complete(site, purpose, Cow::Owned(body), out, gate)
+                self.advertising(out, |this, out| this.complete(site, purpose, Cow::Owned(body), out, gate))
             }
             state => {
                 self.state = state;
@@ -293,7 +302,10 @@ impl Exchange {
             },
         };
         match begun {
-            Begun::Step(step) => {
+            Begun::Step(mut step) => {
+                if let Step::Stream(opening) = &mut step {
+                    opening.stream.advertise(self.alt_svc.as_ref());
+                }
                 let status = match step {
                     Step::Upgrade(_) if head.version() != Version::Http2 => 101,
                     Step::Upgrade(_) | Step::Stream(_) => 200,
@@ -362,8 +374,9 @@ impl Exchange {
         match purpose {
             Purpose::Call { method, transport_errors } => Step::Call { method, body, transport_errors },
             Purpose::Stream(request) => match stream::open(site, request, &body, gate) {
-                Ok(opening) => {
+                Ok(mut opening) => {
                     self.responded(200);
+                    opening.stream.advertise(self.alt_svc.as_ref());
                     Step::Stream(opening)
                 }
                 Err((status, cors)) => self.end_empty(status, &cors, out),
@@ -400,7 +413,7 @@ impl Exchange {
             Err(EmulationError::UnknownNode) => 404,
             Err(EmulationError::Busy) => 503,
         };
-        self.end_empty(status, cors, out)
+        self.advertising(out, |this, out| this.end_empty(status, cors, out))
     }
 
     /// Writes the answer of the last call. Returns whether another request may follow.
@@ -411,7 +424,9 @@ impl Exchange {
         let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
         let headers = [("Content-Type", content_type), NO_SNIFF];
         let headers = if answer.is_json { &headers[..1] } else { &headers };
+        let from = out.len();
         http::write_response(out, answer.status, headers, &answer.body, keep_alive);
+        self.advertise(from, out);
         self.state = State::Head { parsed: 0 };
         keep_alive
     }
@@ -421,13 +436,29 @@ impl Exchange {
         let keep_alive = self.keep_alive && !self.last;
         self.responded(answer.status);
         let headers = [("Content-Type", answer.content_type)];
+        let from = out.len();
         if matches!(self.state, State::Paging { is_head: true }) {
             write_head_only(out, answer.status, &headers, answer.body.len(), keep_alive);
         } else {
             http::write_response(out, answer.status, &headers, &answer.body, keep_alive);
         }
+        self.advertise(from, out);
         self.state = State::Head { parsed: 0 };
         keep_alive
+    }
+
+    /// Writes, and says in the response where HTTP/3 is.
+    fn advertising<T>(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Self, &mut Vec<u8>) -> T) -> T {
+        let from = out.len();
+        let written = write(self, out);
+        self.advertise(from, out);
+        written
+    }
+
+    fn advertise(&self, from: usize, out: &mut Vec<u8>) {
+        if let Some(alt_svc) = &self.alt_svc {
+            advertise(alt_svc, from, out);
+        }
     }
 
     fn responded(&mut self, status: u16) {

@@ -7,6 +7,7 @@ pub(crate) mod origin;
 pub(crate) mod reply;
 mod routes;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use origin::{AllowedOrigins, Cors};
@@ -23,6 +24,8 @@ pub(crate) struct Site {
     /// One per listener.
     pub routes: Vec<Routes>,
     pub origins: AllowedOrigins,
+    /// Header `Alt-Svc` of responses, one per listener.
+    alt_svc: Vec<Option<Rc<str>>>,
     /// Of SockJS.
     pub iframe: IframePage,
 }
@@ -31,9 +34,15 @@ impl Site {
     pub fn new(options: Arc<Options>) -> Self {
         let listeners = options.listeners.iter();
         let routes = listeners.map(|listener| Routes::new(&options, listener.endpoints)).collect();
+        let alt_svc = options.listeners.iter().map(|listener| listener.http3.map(alt_svc)).collect();
         let origins = AllowedOrigins::new(&options.allowed_origins);
         let iframe = IframePage::new(&options.sockjs.url);
-        Self { options, routes, origins, iframe }
+        Self { options, routes, origins, alt_svc, iframe }
+    }
+
+    /// What responses on a listener say of HTTP/3, if that is served.
+    pub fn alt_svc(&self, listener: usize) -> Option<Rc<str>> {
+        self.alt_svc[listener].clone()
     }
 
     /// Whether a request to a client endpoint that is not an upgrade may be served, and the headers for its response. `None`: 403.
@@ -44,4 +53,9 @@ impl Site {
             false => None,
         }
     }
+}
+
+/// For 30 days, as the reference has it.
+fn alt_svc(port: u16) -> Rc<str> {
+    format!("h3=\":{port}\"; ma=2592000").into()
 }

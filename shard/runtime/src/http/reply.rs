@@ -31,6 +31,16 @@ pub fn write_head_only(out: &mut Vec<u8>, status: u16, headers: &[(&str, &str)],
     http::write_response_head(out, status, &headers);
 }
 
+/// Puts `Alt-Svc` into the response that begins at `from`, unless it is an interim one or there is none. Source: RFC 7838.
+pub fn advertise(alt_svc: &str, from: usize, out: &mut Vec<u8>) {
+    const STATUS_AT: usize = "HTTP/1.1 ".len();
+    let response = &out[from..];
+    let is_final = response.get(STATUS_AT).is_some_and(|digit| *digit != b'1');
+    let Some(line) = response.windows(2).position(|pair| pair == b"\r\n").filter(|_| is_final) else { return };
+    let header = format!("\r\nAlt-Svc: {alt_svc}");
+    out.splice(from + line..from + line, header.into_bytes());
+}
+
 /// Writes the response to one request.
 pub struct Reply<'a, 'h> {
     pub head: &'a Head<'h>,

@@ -1,6 +1,8 @@
 //! Responses without end that carry the client protocol: HTTP streaming and server-sent events, with commands by the emulation
 //! endpoint or, of the unidirectional ones, without any. Source: protocol §14 and §15.
 
+use std::rc::Rc;
+
 use ringcast_proto::client::{Encoding, decode_connect_request};
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::http::{self, Head, Version};
@@ -11,7 +13,7 @@ use crate::http::Site;
 use crate::http::body::Purpose;
 use crate::http::exchange::{Begun, Gate, Step};
 use crate::http::origin::Cors;
-use crate::http::reply::Reply;
+use crate::http::reply::{Reply, advertise};
 use crate::options::{Options, StreamOptions};
 
 /// Content type of requests in Protobuf.
@@ -56,6 +58,8 @@ pub struct Stream {
 struct Unsent {
     head: Vec<u8>,
     cors: Cors,
+    /// For the response that may come instead.
+    alt_svc: Option<Rc<str>>,
 }
 
 impl Options {
@@ -157,7 +161,7 @@ pub fn open(site: &Site, request: StreamRequest, first: &[u8], gate: Gate<'_>) -
         farewell: if maps_codes { Farewell::Status } else { Farewell::Push },
     };
     let head = response_head(kind, encoding, is_chunked, &cors);
-    let stream = Stream { kind, is_chunked, unsent: Some(Box::new(Unsent { head, cors })) };
+    let stream = Stream { kind, is_chunked, unsent: Some(Box::new(Unsent { head, cors, alt_svc: None })) };
     Ok(Box::new(Opening { transport, first: first.to_vec(), stream }))
 }
 
@@ -201,6 +205,14 @@ fn response_head(kind: TransportKind, encoding: Encoding, is_chunked: bool, cors
 }
 
 impl Stream {
+    /// Says where HTTP/3 is, if it is anywhere.
+    pub fn advertise(&mut self, alt_svc: Option<&Rc<str>>) {
+        if let (Some(unsent), Some(alt_svc)) = (&mut self.unsent, alt_svc) {
+            advertise(alt_svc, 0, &mut unsent.head);
+            unsent.alt_svc = Some(alt_svc.clone());
+        }
+    }
+
     /// What goes before the first message, once.
     pub fn take_head(&mut self) -> Option<Vec<u8>> {
         self.unsent.take().map(|unsent| unsent.head)
@@ -224,6 +236,7 @@ impl Stream {
         let mut headers = unsent.cors.headers();
         headers.push(("Content-Type", "text/plain; charset=utf-8"));
         let mut out = Vec::new();
+        headers.extend(unsent.alt_svc.as_deref().map(|alt_svc| ("Alt-Svc", alt_svc)));
         http::write_response(&mut out, status, &headers, body.as_bytes(), false);
         Some(out)
     }

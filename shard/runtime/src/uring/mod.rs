@@ -79,6 +79,14 @@ impl SendBytes {
             Self::Owned(bytes) => bytes,
         }
     }
+
+    /// All of them, for one who keeps them; shared ones are copied.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Shared(bytes) => bytes.to_vec(),
+            Self::Owned(bytes) => bytes,
+        }
+    }
 }
 
 /// How to close a socket.

@@ -31,7 +31,9 @@ impl Exchange {
     pub fn answer_session(&mut self, told: &Told, out: &mut Vec<u8>) -> bool {
         let keep_alive = self.keep_alive && !self.last;
         if let State::Session(waiting) = &mut self.state {
+            let from = out.len();
             let status = waiting.answer(told, out, keep_alive);
+            self.advertise(from, out);
             self.responded(status);
         }
         self.state = State::Head { parsed: 0 };
@@ -43,7 +45,10 @@ impl Exchange {
         match std::mem::replace(&mut self.state, State::Answering) {
             State::Session(waiting) => {
                 self.responded(200);
-                waiting.begin(out)
+                let from = out.len();
+                let relay = waiting.begin(out);
+                self.advertise(from, out);
+                relay
             }
             state => {
                 self.state = state;

@@ -18,7 +18,7 @@ fn site() -> Site {
     options.http_api.body_size_limit = 20;
     let endpoints = Endpoints::ALL;
     let listen = Listen { address: String::new(), port: 0 };
-    options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false });
+    options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false, http3: None });
     options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
     Site::new(Arc::new(options))
 }
@@ -26,7 +26,7 @@ fn site() -> Site {
 /// What a connection does with `input` when it comes in pieces: status of each response, calls as
 /// `method(body)`, `upgrade`, `close`. Calls are answered with 200 at once.
 fn serve(input: &[u8], piece: usize) -> Vec<String> {
-    let (site, mut exchange, mut seen) = (site(), Exchange::new(0), Vec::new());
+    let (site, mut exchange, mut seen) = (site(), Exchange::new(0, None), Vec::new());
     let mut waiting = Vec::new();
     for bytes in input.chunks(piece) {
         waiting.extend_from_slice(bytes);
@@ -143,7 +143,7 @@ fn pages_are_asked_for_and_answered_in_turn() {
         &["Metrics(a/b)", "Latency()", "404"],
     );
     check("GET /metrics HTTP/1.0||", &["Metrics()", "close"]);
-    let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+    let (site, mut exchange, mut out) = (site(), Exchange::new(0, None), Vec::new());
     exchange.step(&site, b"HEAD /metrics HTTP/1.1\r\nHost: h\r\n\r\n", &mut out, OPEN);
     assert_eq!(exchange.awaiting(), Awaiting::Page);
     exchange.answer_page(&PageAnswer { status: 200, content_type: "a", body: b"page".to_vec() }, &mut out);
@@ -156,7 +156,7 @@ fn pages_are_asked_for_and_answered_in_turn() {
 fn check_counted(request: &str, want: Option<(&str, &str, u16)>) {
     let mut options = (*site().options).clone();
     options.prometheus.instrument_http_handlers = true;
-    let (site, mut exchange, mut out) = (Site::new(Arc::new(options)), Exchange::new(0), Vec::new());
+    let (site, mut exchange, mut out) = (Site::new(Arc::new(options)), Exchange::new(0, None), Vec::new());
     let text = request.replace('|', "\r\n");
     let (_, step) = exchange.step(&site, text.as_bytes(), &mut out, OPEN);
     if matches!(step, Step::Call { .. }) {
@@ -206,7 +206,7 @@ fn path_without_odd_parts_is_clean() {
 fn client_is_sent_to_the_clean_path() {
     let (site, mut out) = (site(), Vec::new());
     let request = b"POST //api/%20?a=b HTTP/1.1\r\nHost: h\r\n\r\n";
-    Exchange::new(0).step(&site, request, &mut out, OPEN);
+    Exchange::new(0, None).step(&site, request, &mut out, OPEN);
     let text = String::from_utf8(out).unwrap();
     let want = "HTTP/1.1 307 Temporary Redirect\r\nLocation: /api/%20?a=b\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(text, want);
@@ -232,7 +232,7 @@ fn answer_that_is_no_upgrade_may_be_read_by_pages_of_allowed_origins() {
     ] {
         let (site, mut out) = (site(), Vec::new());
         let request = format!("GET /connection/websocket HTTP/1.1\r\nHost: h\r\n{origin}\r\n");
-        Exchange::new(0).step(&site, request.as_bytes(), &mut out, OPEN);
+        Exchange::new(0, None).step(&site, request.as_bytes(), &mut out, OPEN);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains(want), "{text}");
     }
@@ -260,7 +260,7 @@ fn refusals_have_their_status() {
 
 #[test]
 fn head_is_answered_without_a_body() {
-    let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+    let (site, mut exchange, mut out) = (site(), Exchange::new(0, None), Vec::new());
     exchange.step(&site, b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", &mut out, OPEN);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("Content-Length: 4\r\n") && text.ends_with("\r\n\r\n"), "{text}");
@@ -296,7 +296,7 @@ fn upgrades_follow_subprotocol_query_and_origin() {
 
 #[test]
 fn full_server_refuses_upgrades_with_503() {
-    let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+    let (site, mut exchange, mut out) = (site(), Exchange::new(0, None), Vec::new());
     let request = b"GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     assert!(matches!(exchange.step(&site, request, &mut out, Gate { has_room: &|| false, ..OPEN }), (_, Step::Close)));
@@ -305,7 +305,7 @@ fn full_server_refuses_upgrades_with_503() {
 
 #[test]
 fn head_that_comes_byte_by_byte_is_not_read_from_its_start_each_time() {
-    let (site, mut exchange, mut out) = (site(), Exchange::new(0), Vec::new());
+    let (site, mut exchange, mut out) = (site(), Exchange::new(0, None), Vec::new());
     let mut input = b"GET /health HTTP/1.1\r\nHost: ".to_vec();
     exchange.step(&site, &input, &mut out, OPEN);
     input.extend_from_slice(b"\0");
@@ -313,4 +313,35 @@ fn head_that_comes_byte_by_byte_is_not_read_from_its_start_each_time() {
     assert!(used == 0 && matches!(step, Step::Wait), "a bad byte waits for the end of its line");
     input.extend_from_slice(b"\r\n");
     assert!(matches!(exchange.step(&site, &input, &mut out, OPEN), (_, Step::Close)));
+}
+
+/// T12
+#[test]
+fn every_response_says_where_http3_is_once() {
+    let site = site();
+    let input = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\nHEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /none HTTP/1.1\r\nHost: h\r\n\r\n";
+    let (mut exchange, mut out, mut used) = (Exchange::new(0, Some("h3".into())), Vec::new(), 0);
+    while used < input.len() {
+        used += exchange.step(&site, &input[used..], &mut out, OPEN).0;
+    }
+    let text = String::from_utf8(out).unwrap();
+    let heads: Vec<_> = text.split("HTTP/1.1 ").skip(1).collect();
+    assert_eq!(heads.len(), 3, "{text}");
+    assert!(heads.iter().all(|head| head.matches("\r\nAlt-Svc: h3\r\n").count() == 1), "{text}");
+}
+
+#[test]
+fn interim_responses_do_not_say_where_http3_is() {
+    let site = site();
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13";
+    let upgrade = format!(
+        "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n"
+    );
+    let expect = "POST /emulation HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    for (request, want) in [(&*upgrade, "HTTP/1.1 101"), (expect, "HTTP/1.1 100")] {
+        let (mut exchange, mut out) = (Exchange::new(0, Some("h3".into())), Vec::new());
+        exchange.step(&site, request.as_bytes(), &mut out, OPEN);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(want) && !text.contains("Alt-Svc"), "{text}");
+    }
 }

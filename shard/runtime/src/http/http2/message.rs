@@ -7,6 +7,11 @@ use ringcast_proto::http::{Head, HttpError, Limits, StreamRequest, parse_respons
 /// Headers that belong to a connection of HTTP/1 and are malformed here. Source: RFC 9113 §8.2.2.
 const OF_CONNECTION: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
+/// Whether a header, in lower case, is one of these.
+pub fn is_of_connection(name: &str) -> bool {
+    OF_CONNECTION.contains(&name)
+}
+
 /// The head of a request.
 pub fn head(parts: &Parts) -> Result<Head<'_>, HttpError> {
     let uri = &parts.uri;
@@ -27,7 +32,7 @@ pub fn response(bytes: &[u8]) -> Option<(Response<()>, usize)> {
     *response.status_mut() = StatusCode::from_u16(parsed.status()).ok()?;
     for (name, value) in parsed.header_lines() {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        if !OF_CONNECTION.contains(&name.as_str()) {
+        if !is_of_connection(name.as_str()) {
             response.headers_mut().append(name, HeaderValue::from_bytes(value).ok()?);
         }
     }

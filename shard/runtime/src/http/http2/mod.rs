@@ -24,7 +24,7 @@ use ringcast_proto::websocket::Decoder;
 use ringcast_state::{ConnectionId, Time};
 
 pub(crate) use carrier::StreamCarrier;
-pub(crate) use message::head;
+pub(crate) use message::{head, is_of_connection};
 pub(crate) use meter::Meter;
 pub(crate) use outgoing::{Chunk, Desk, End, Outgoing, Progress, Woken};
 pub(crate) use respond::{begin, whole};
