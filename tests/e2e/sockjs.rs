@@ -358,8 +358,8 @@ fn poll_that_is_given_up_ends_its_session() {
         drop(poll);
         match session.poll().as_str() {
             r#"c[1002,"Connection interrupted!"]"# => break,
-            // It was too late to be the one that reads.
-            frame => assert_eq!(frame, "h"),
+            // It came too late to be the one that reads, or its end is not known yet.
+            frame => assert!(["h", r#"c[2010,"Another connection still open"]"#].contains(&frame), "{frame}"),
         }
         assert!(started.elapsed() < PATIENCE, "not interrupted");
     }
