@@ -43,26 +43,27 @@ ROWS = [
 ]
 
 
-def config(port, is_reference):
+def config(port, is_reference, more):
     settings = {
         "http_server": {"port": str(port), "address": "127.0.0.1"},
         "http_api": {"key": KEY},
         "client": {"allow_anonymous_connect_without_token": True, "token": {"hmac_secret_key": SECRET}},
         "channel": {"without_namespace": ALLOW, "namespaces": [{"name": "open", **ALLOW, **PUBLISH}]},
     }
-    return settings if is_reference else {**settings, "shards": 1}
+    return {**settings, **more} if is_reference else {**settings, **more, "shards": 1}
 
 
 class Server:
-    """A server on core 0 for the time of a `with`."""
+    """A server on core 0 for the time of a `with`. `more` are keys of its configuration."""
 
-    def __init__(self, binary, port, is_reference):
+    def __init__(self, binary, port, is_reference, more=None):
         self.binary, self.port, self.is_reference = binary, port, is_reference
+        self.more = more or {}
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         file = Path(self.folder.name, "config.json")
-        file.write_text(json.dumps(config(self.port, self.is_reference)))
+        file.write_text(json.dumps(config(self.port, self.is_reference, self.more)))
         log = open(Path(self.folder.name, "log"), "w")
         command = ["taskset", "-c", "0", self.binary, "--config", str(file)]
         self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "GOMAXPROCS": "1"})
@@ -79,11 +80,14 @@ class Server:
         self.folder.cleanup()
 
 
-def run(bench, server, arguments, api, floor):
-    command = [bench, *arguments.split(), "--json", "--pin", "1", "--pid", str(server.process.pid)]
-    command += ["--url", f"ws://127.0.0.1:{server.port}/connection/websocket"]
+def run(bench, server, arguments, api, floor, transport="websocket", secure=False):
+    command = [bench, *arguments.split(), "--json", "--pin", "1", "--pid", str(server.process.pid), "--transport", transport]
+    scheme, s = "ws" if transport.endswith("websocket") else "http", "s" if secure else ""
+    command += ["--url", f"{scheme}{s}://127.0.0.1:{server.port}/connection/{transport}"]
+    if secure:
+        command.append("--insecure")
     if api:
-        command += ["--api", f"http://127.0.0.1:{server.port}/api", "--api-key", KEY]
+        command += ["--api", f"http{s}://127.0.0.1:{server.port}/api", "--api-key", KEY]
     if floor:
         command.append("--floor")
     done = subprocess.run(command, capture_output=True, text=True)

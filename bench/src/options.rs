@@ -192,6 +192,10 @@ mod tests {
         check("ringcast-bench --payload 128 --json fanout", true);
         check("ringcast-bench fanout --compression", true);
         check("ringcast-bench compare --a http://a --b http://b fanout --subscribers 9 --a-pid 1 --patience 0.5", true);
+        check(
+            "ringcast-bench compare fanout --a http://a --b http://b --a-transport uni_sse --b-transport websocket",
+            true,
+        );
         check("ringcast-bench --compare a.json b.json", true);
     }
 
@@ -209,6 +213,7 @@ mod tests {
             "ringcast-bench fanout --outstanding 1001",
             "ringcast-bench fanout --batch 0",
             "ringcast-bench fanout --protocol xml",
+            "ringcast-bench fanout --transport http-stream",
             "ringcast-bench floor --frames 0",
             "ringcast-bench connect --concurrency 0",
             "ringcast-bench publish --channels 0",

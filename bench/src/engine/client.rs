@@ -316,6 +316,7 @@ impl Client {
             websocket::Event::Close { code, reason } => Err(self.closed_with(code, reason)),
             websocket::Event::Ping(payload) => {
                 self.write(&native_pong(payload));
+                on(Event::Ping);
                 Ok(())
             }
             websocket::Event::Pong(_) => Ok(()),

@@ -13,12 +13,20 @@ fn run(fault: Fault, sound: u64, arguments: &str) -> (Value, Option<i32>) {
     let server = Server::start(fault, sound);
     let output = Command::new(env!("CARGO_BIN_EXE_ringcast-bench"))
         .args(arguments.split(' '))
-        .args(["--json", "--url", &format!("ws://127.0.0.1:{}/connection/websocket", server.port)])
+        .args(["--json", "--url", &url(server.port, arguments)])
         .args(["--api", &format!("http://127.0.0.1:{}/api", server.port)])
         .output()
         .expect("the tool runs");
     let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (report, output.status.code())
+}
+
+/// Where the clients of the transport in these arguments connect.
+fn url(port: u16, arguments: &str) -> String {
+    let transport = arguments.split_once("--transport ").map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
+    let transport = transport.unwrap_or("websocket");
+    let scheme = if transport.ends_with("websocket") { "ws" } else { "http" };
+    format!("{scheme}://127.0.0.1:{port}/connection/{transport}")
 }
 
 /// A sound server: so many deliveries, none of them wrong.
@@ -67,6 +75,10 @@ const LATENCY: &str =
 
 /// A day of 400 actions, which publish from the start.
 const MIXED: &str = "mixed --clients 12 --channels 4 --batch 3 --rate 1000 --publications 200 --windows 2";
+
+/// All transports but the usual one. The first three are streams whose clients say something, too.
+const OTHERS: [&str; 6] =
+    ["http_stream", "http_stream --protocol protobuf", "sse", "uni_http_stream", "uni_sse", "uni_websocket"];
 
 /// A fault of deliveries is noticed in all scenarios but those named so, after the warm-up and with little patience.
 #[track_caller]
@@ -155,6 +167,35 @@ fn floors_of_clients_that_come_and_stay_let_them_in_and_ping_them() {
                 assert!(report["floor_pings"].as_u64() >= Some(7), "{report}");
             }
         }
+    }
+}
+
+#[test]
+fn other_transports_deliver_and_their_faults_are_noticed() {
+    for transport in OTHERS {
+        check_clean(&format!("{FANOUT} --transport {transport}"), 3 * 280);
+        check_clean(&format!("{LATENCY} --transport {transport}"), 2 * 360);
+        for (fault, count) in [(Fault::Lose, "lost"), (Fault::Duplicate, "duplicated"), (Fault::Corrupt, "corrupted")] {
+            check_noticed(fault, (200, &format!("{FANOUT} --patience 0.3 --transport {transport}")), count);
+        }
+    }
+}
+
+#[test]
+fn clients_of_other_transports_come_and_go() {
+    for transport in OTHERS {
+        let (report, status) = run(Fault::None, 0, &format!("connect --count 20 --windows 2 --transport {transport}"));
+        assert_eq!(status, Some(0), "{transport}: {report}");
+    }
+}
+
+#[test]
+fn clients_of_streams_answer_pings_at_the_emulation_endpoint() {
+    for stream in &OTHERS[..3] {
+        let idle = format!("idle --connections 9 --subscribe-own --hold 1 --transport {stream}");
+        let (report, status) = run(Fault::None, 0, &idle);
+        assert_eq!(status, Some(0), "{stream}: {report}");
+        check_problem(Fault::Forget, (0, &idle), "emulation endpoint: answered 404");
     }
 }
 

@@ -11,10 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use ringcast_proto::client::{
-    ClientInfo, Command, ConnectResult, Encoding, HistoryRequest, HistoryResult, PresenceResult, Publication, Push,
-    PushBody, Reply, ReplyResult, Request, SubscribeRequest, SubscribeResult, decode_commands, encode_reply,
+    ClientInfo, Command, Connect, ConnectResult, Encoding, HistoryRequest, HistoryResult, PresenceResult, Publication,
+    Push, PushBody, Reply, ReplyResult, Request, SubscribeRequest, SubscribeResult, decode_commands,
+    decode_connect_request, decode_emulation_request, encode_reply, encode_uni_push,
 };
-use ringcast_proto::http::{Head, Limits, parse_head, write_response};
+use ringcast_proto::http::{Head, Limits, parse_head, write_response, write_response_head};
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, Role};
 use serde_json::{Value, json};
 
@@ -53,8 +54,9 @@ pub enum Fault {
 /// By then a handful of clients is in.
 const CUT_LATER: Duration = Duration::from_secs(2);
 
-/// What is late comes after this time.
-const LATE: Duration = Duration::from_millis(500);
+/// What is late comes after this time: longer than the patience of the tests (300 ms), and soon enough that the tool still waits for
+/// what was published in the first moments.
+const LATE: Duration = Duration::from_millis(350);
 
 /// Where it listens. It lives as long as the test program.
 pub struct Server {
@@ -80,7 +82,32 @@ struct Channel {
 struct Client {
     socket: TcpStream,
     encoding: Encoding,
+    wire: Wire,
 }
+
+/// How messages travel to a client.
+#[derive(Clone, Copy)]
+struct Wire {
+    form: Form,
+    /// Pushes only.
+    is_uni: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Frames,
+    /// In chunks of a response, each behind its length or before a newline.
+    Messages,
+    /// In chunks of a response, as events.
+    Events,
+}
+
+/// What a stream is told of where it is.
+const SESSION: &str = "session";
+const NODE: &str = "node";
+
+/// When the clients of streams are pinged: a handful of them is in.
+const PING_LATER: Duration = Duration::from_millis(500);
 
 impl Server {
     /// A server that shows its fault after so many sound publications.
@@ -106,19 +133,90 @@ fn serve(shared: &Shared, mut socket: TcpStream) {
         let Some((head, used)) = parse_head(&input, &Limits::default()).expect("the tool sends requests") else {
             continue;
         };
-        if head.method() == "GET" {
+        if head.has_token("connection", "upgrade") {
             let client = upgrade(&head, &socket);
             let rest = input.split_off(used);
             return serve_client(shared, client, rest);
         }
-        let length = head.content_length().expect("a body with a length") as usize;
+        let length = head.content_length().unwrap_or_default() as usize;
         if let Some(body) = input.get(used..used + length) {
-            let answer = publish_body(shared, body);
-            input.drain(..used + length);
+            let encoding = match head.header("Content-Type") {
+                Some(b"application/octet-stream") => Encoding::Protobuf,
+                _ => Encoding::Json,
+            };
             let mut response = Vec::new();
-            write_response(&mut response, 200, &[], answer.to_string().as_bytes(), true);
+            match head.path() {
+                path if path.starts_with("/connection/") => {
+                    let client = Client {
+                        wire: wire(path),
+                        encoding,
+                        socket: socket.try_clone().expect("descriptors are left"),
+                    };
+                    let commands = head.query().get("cf_connect");
+                    serve_stream(shared, client, commands.as_ref().map_or(body, |commands| commands.as_bytes()));
+                    return await_end(socket);
+                }
+                "/emulation" => {
+                    let request = decode_emulation_request(encoding, body).expect("the tool sends requests");
+                    assert_eq!((&*request.session, &*request.node), (SESSION, NODE));
+                    let is_pong = matches!(&*request.data, b"{}" | b"\0");
+                    let status = if is_pong && shared.fault != Fault::Forget { 204 } else { 404 };
+                    write_response(&mut response, status, &[], b"", true);
+                }
+                _ => {
+                    let answer = publish_body(shared, body);
+                    write_response(&mut response, 200, &[], answer.to_string().as_bytes(), true);
+                }
+            }
+            input.drain(..used + length);
             send(&socket, &response);
         }
+    }
+}
+
+fn wire(path: &str) -> Wire {
+    let form = match path {
+        path if path.ends_with("websocket") => Form::Frames,
+        path if path.ends_with("sse") => Form::Events,
+        _ => Form::Messages,
+    };
+    Wire { form, is_uni: path.contains("/uni_") }
+}
+
+/// Begins a stream and carries out what came with the request.
+fn serve_stream(shared: &Shared, client: Client, commands: &[u8]) {
+    let mut head = Vec::new();
+    write_response_head(&mut head, 200, &[("Transfer-Encoding", "chunked")]);
+    send(&client.socket, &head);
+    serve_message(shared, &client, commands);
+}
+
+/// Carries out what a client said at once: commands, or how a unidirectional one wants to be connected.
+fn serve_message(shared: &Shared, client: &Client, message: &[u8]) {
+    if client.wire.is_uni { connect_uni(shared, client, message) } else { serve_commands(shared, client, message) }
+}
+
+fn connect_uni(shared: &Shared, client: &Client, request: &[u8]) {
+    let request = decode_connect_request(client.encoding, request).expect("the tool sends requests");
+    let subs = request.subs.keys().map(|channel| (channel.clone(), SubscribeResult::default())).collect();
+    let connect = PushBody::Connect(Box::new(Connect { ping: 1, subs, ..Connect::default() }));
+    let mut channels = shared.channels.lock().expect("no thread panics");
+    reply(client, &Reply::Push(Push { channel: String::new(), body: connect, id: 0 }));
+    for channel in request.subs.into_keys() {
+        channels.entry(channel).or_default().subscribers.push(client.again());
+    }
+}
+
+/// Returns when the tool has left.
+fn await_end(mut socket: TcpStream) {
+    let mut input = Vec::new();
+    while read(&mut socket, &mut input) {}
+    cut(&socket);
+}
+
+impl Client {
+    fn again(&self) -> Self {
+        Self { socket: self.socket.try_clone().expect("descriptors are left"), ..*self }
     }
 }
 
@@ -129,7 +227,7 @@ fn upgrade(head: &Head<'_>, socket: &TcpStream) -> Client {
     let mut response = Vec::new();
     websocket::write_response(&mut response, &accepted.accept_key, subprotocol, None);
     send(socket, &response);
-    Client { socket: socket.try_clone().expect("descriptors are left"), encoding }
+    Client { socket: socket.try_clone().expect("descriptors are left"), encoding, wire: wire(head.path()) }
 }
 
 fn serve_client(shared: &Shared, mut client: Client, mut input: Vec<u8>) {
@@ -138,7 +236,7 @@ fn serve_client(shared: &Shared, mut client: Client, mut input: Vec<u8>) {
         let mut goes_on = true;
         let decoded = decoder.decode(&mut input, &mut |event| {
             match event {
-                Event::Text(frame) | Event::Binary(frame) => serve_frame(shared, &client, frame),
+                Event::Text(frame) | Event::Binary(frame) => serve_message(shared, &client, frame),
                 _ => goes_on = false,
             }
             ControlFlow::Continue(())
@@ -151,13 +249,20 @@ fn serve_client(shared: &Shared, mut client: Client, mut input: Vec<u8>) {
     }
 }
 
-fn serve_frame(shared: &Shared, client: &Client, frame: &[u8]) {
+fn serve_commands(shared: &Shared, client: &Client, frame: &[u8]) {
     for command in decode_commands(client.encoding, frame) {
         let Command { id, request } = command.expect("the tool sends commands");
         let result = match request.expect("the server does not ping") {
             Request::Connect(_) => {
-                // It promises pings and sends none: what the floor sends is counted.
-                ReplyResult::Connect(Box::new(ConnectResult { ping: 1, pong: true, ..ConnectResult::default() }))
+                // It promises pings and sends none but to streams: what the floor sends is counted.
+                let (session, node) = (SESSION.to_owned(), NODE.to_owned());
+                ReplyResult::Connect(Box::new(ConnectResult {
+                    ping: 1,
+                    pong: true,
+                    session,
+                    node,
+                    ..Default::default()
+                }))
             }
             Request::Subscribe(request) => return subscribe(shared, client, id, &request),
             Request::Publish(request) => {
@@ -195,9 +300,16 @@ fn subscribe(shared: &Shared, client: &Client, id: u32, request: &SubscribeReque
                 cut(&socket);
             });
         }
+        _ if client.wire.form != Form::Frames => {
+            let client = client.again();
+            thread::spawn(move || {
+                thread::sleep(PING_LATER);
+                reply(&client, &Reply::Ping);
+            });
+        }
         _ => {}
     }
-    channel.subscribers.push(Client { socket, encoding: client.encoding });
+    channel.subscribers.push(client.again());
 }
 
 /// The newest publications, newest first, as the tool asks for them.
@@ -277,8 +389,7 @@ fn send_all(pushes: &[Reply], subscribers: &[Client]) {
 }
 
 fn send_late(pushes: Vec<Reply>, subscribers: &[Client]) {
-    let again = |client: &Client| Some(Client { socket: client.socket.try_clone().ok()?, encoding: client.encoding });
-    let subscribers: Vec<Client> = subscribers.iter().filter_map(again).collect();
+    let subscribers: Vec<Client> = subscribers.iter().map(Client::again).collect();
     thread::spawn(move || {
         thread::sleep(LATE);
         send_all(&pushes, &subscribers);
@@ -314,14 +425,29 @@ fn spoil_one(fault: Fault, publication: &Publication) -> Vec<Publication> {
 }
 
 fn reply(client: &Client, reply: &Reply) {
-    let (mut message, mut frame) = (Vec::new(), Vec::new());
-    encode_reply(client.encoding, reply, &mut message).expect("payloads are JSON");
-    let opcode = match client.encoding {
-        Encoding::Json => Opcode::Text,
-        Encoding::Protobuf => Opcode::Binary,
+    let mut message = Vec::new();
+    let encoded = match (client.wire.is_uni, reply) {
+        (true, Reply::Push(push)) => encode_uni_push(client.encoding, Some(push), &mut message),
+        _ => encode_reply(client.encoding, reply, &mut message),
     };
-    websocket::encode_frame(&mut frame, opcode, &message);
-    send(&client.socket, &frame);
+    encoded.expect("payloads are JSON");
+    send(&client.socket, &carried(client, &message));
+}
+
+fn carried(client: &Client, message: &[u8]) -> Vec<u8> {
+    let (before, behind): (&[u8], &[u8]) = match (client.wire.form, client.encoding) {
+        (Form::Events, _) => (b"data: ", b"\n\n"),
+        (Form::Messages, Encoding::Json) => (b"", b"\n"),
+        (Form::Messages, Encoding::Protobuf) => (b"", b""),
+        (Form::Frames, encoding) => {
+            let opcode = if encoding == Encoding::Json { Opcode::Text } else { Opcode::Binary };
+            let mut frame = Vec::new();
+            websocket::encode_frame(&mut frame, opcode, message);
+            return frame;
+        }
+    };
+    let chunk = [before, message, behind].concat();
+    [format!("{:x}\r\n", chunk.len()).as_bytes(), &chunk, b"\r\n"].concat()
 }
 
 /// A subscriber that is gone takes no more.

@@ -15,9 +15,14 @@ const NODE: &str = "this node";
 
 /// One of `shards` shards, everybody let in.
 fn shard(shards: u16) -> Shard {
+    shard_pinging(shards, Options::default().client.ping_interval)
+}
+
+fn shard_pinging(shards: u16, ping_interval: Duration) -> Shard {
     let mut options =
         Options { node: NodeOptions { uid: NODE.into(), ..NodeOptions::default() }, ..Options::default() };
     options.client.insecure = true;
+    options.client.ping_interval = ping_interval;
     Shard::new(ShardId(0), shards, Arc::new(options), Seeds { home: 1, shard: [7; 32] }, NOW)
 }
 
@@ -224,4 +229,27 @@ fn native_pings_replace_those_of_the_protocol() {
     wait(&mut shard, 25_000);
     wait(&mut shard, 10_100);
     assert_eq!(closed(&mut shard), Some((0, 3012)));
+}
+
+#[test]
+fn pings_shorter_apart_than_a_native_pong_may_take_keep_their_interval() {
+    let mut shard = shard_pinging(1, Duration::from_secs(2));
+    let transport = Transport {
+        encoding: Encoding::Json,
+        framing: Framing::WebSocket,
+        kind: TransportKind::UniWebSocket,
+        pings: Pings::Both,
+        user: None,
+        farewell: Farewell::Push,
+    };
+    shard.handle_open(NOW, connection(0), transport);
+    shard.handle_frame(NOW, connection(0), b"{}");
+    taken_bytes(&mut shard, 0);
+    let mut now = NOW;
+    for _ in 0..4 {
+        now.at = now.at + Duration::from_millis(2050);
+        shard.handle_timeout(now);
+        assert_eq!(taken_bytes(&mut shard, 0), [0x89, 0, 0x81, 2, b'{', b'}']);
+        shard.handle_pong(connection(0));
+    }
 }

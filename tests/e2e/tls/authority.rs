@@ -42,10 +42,10 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), certificate }
     }
 
-    /// A certificate of `localhost`.
+    /// A certificate of `localhost` and its address.
     pub fn sign(&self) -> Pair {
         let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a name");
         params.use_authority_key_identifier_extension = true;
         // By default both have one subject, and OpenSSL takes who has his issuer's name for self-signed.
         params.distinguished_name.push(DnType::CommonName, "localhost");

@@ -29,7 +29,7 @@ fn secured(tls: Value) -> Value {
 }
 
 /// Starts and waits until the shards listen.
-fn start(shards: u16, config: &Value) -> Server {
+pub fn start(shards: u16, config: &Value) -> Server {
     let server = Server::spawn(shards, config);
     server.wait_for_log(PATIENCE, |log| log.contains("\"ready\"").then_some(()));
     server

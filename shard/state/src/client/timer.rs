@@ -100,6 +100,8 @@ impl Shard {
         if client.pings != Pings::Messages {
             let options = client.keep_alive_options(&self.options.client);
             client.keep_alive.handle_pong(&options);
+            // The next ping may be due before the pong was.
+            self.arm(connection);
         }
     }
 
