@@ -11,6 +11,7 @@ mod bystander;
 mod client;
 mod cut;
 mod deflate;
+mod grpc;
 mod http;
 mod http2;
 mod key_server;

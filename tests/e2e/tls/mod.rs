@@ -1,7 +1,7 @@
 //! TLS of the ports, with the real binary and clients of rustls.
 
 mod acme;
-mod authority;
+pub mod authority;
 mod clients;
 
 use std::io::{Read, Write};
