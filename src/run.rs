@@ -2,8 +2,7 @@
 
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
-use crate::control::acme;
-use crate::control::http3::Http3;
+use crate::control::{Ports, acme};
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
 use crate::systemd::{Handed, Service};
@@ -133,7 +132,7 @@ fn serve(
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     start_pages(&mut pool, program.prometheus, dropped_lines)
         .map_err(|error| Fatal::new("error starting metrics", error))?;
-    let http3 = start_http3(settings, &pool)?;
+    let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);
     log_warnings(settings.view(), &configuration.loaded.notices);
@@ -144,14 +143,13 @@ fn serve(
     let mut service = Service::of_process();
     service.ready();
     wait_for_stop(&signals, &pool, &mut service, || {
-        reload(request, &pool, &jwks, http3.as_ref(), &mut tls, &runtime, node.clone());
+        reload(request, &pool, &jwks, &ports, &mut tls, &runtime, node.clone());
     });
     info!("shutting down ...");
     service.stopping();
+    ports.close();
     let stopped = pool.stop(program.shutdown_timeout);
-    if let Some(http3) = http3 {
-        http3.stop();
-    }
+    ports.stop();
     drop(pid_file);
     match stopped {
         true => Ok(()),
@@ -189,26 +187,6 @@ fn start_pages(pool: &mut Pool, options: web::PrometheusOptions, dropped_lines: 
     match pool.take_page_line().filter(|_| options.enabled) {
         Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines),
         None => Ok(()),
-    }
-}
-
-/// Serves HTTP/3 where the external port is, on UDP, if it is configured.
-fn start_http3(settings: &Settings, pool: &Pool) -> Result<Option<Http3>, Fatal> {
-    let failed = "error starting HTTP/3";
-    let options = lower::http3(settings).map_err(|error| Fatal::new(failed, error))?;
-    let Some(options) = options else { return Ok(None) };
-    let address = *pool.addresses().first().expect("there is an external port");
-    Http3::start(options, address, pool.carry_line()).map(Some).map_err(|error| Fatal::new(failed, error))
-}
-
-/// The certificate may be another one; whether HTTP/3 is served changes with a restart only.
-fn reload_http3(http3: &Http3, settings: &Settings) {
-    let outcome = lower::http3(settings).and_then(|options| match options {
-        Some(options) => http3.set_certificate(&options.certificate).map_err(|error| error.to_string()),
-        None => Ok(()),
-    });
-    if let Err(error) = outcome {
-        error!("error reloading the certificate of HTTP/3: {error}");
     }
 }
 
@@ -263,7 +241,7 @@ fn reload(
     request: &RunRequest,
     pool: &Pool,
     jwks: &Jwks,
-    http3: Option<&Http3>,
+    ports: &Ports,
     tls: &mut tls::Listeners,
     runtime: &Options,
     node: NodeOptions,
@@ -295,9 +273,7 @@ fn reload(
     log_notices(&loaded.notices);
     jwks.forget();
     pool.set_tls(certificates);
-    if let Some(http3) = http3 {
-        reload_http3(http3, &loaded.settings);
-    }
+    ports.reload(&loaded.settings);
     // Who reads the line below may rely on it.
     if !pool.set_options(lower::state(&loaded.settings, node), RELOAD_PATIENCE) {
         warn!("a shard is slow to take the new configuration: it does so when its work lets it");

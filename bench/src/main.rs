@@ -11,6 +11,7 @@ mod engine;
 mod failure;
 mod fanout;
 mod floor;
+mod grpc;
 mod hdr_log;
 mod histogram;
 mod idle;
@@ -81,6 +82,7 @@ fn measure(common: &Common, scenario: &Scenario) -> Result<Report, Failure> {
         Scenario::Fanout(options) => fanout::run(common, options),
         Scenario::Api(options) => requests::run(common, options, Listeners::Nobody),
         Scenario::Channels(options) => requests::run(common, options, Listeners::OneEach),
+        Scenario::Grpc(options) => grpc::run(common, options),
         Scenario::Latency(options) => latency::run(common, options),
         Scenario::Idle(options) => idle::run(common, options),
         Scenario::Connect(options) => connect::run(common, options),

@@ -11,7 +11,7 @@ use crate::endpoint::{Endpoint, EndpointError};
 use crate::engine::Transport;
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::sources::{self, Sources};
-use crate::{compare, connect, fanout, floor, idle, latency, mixed, publish, recover, requests};
+use crate::{compare, connect, fanout, floor, grpc, idle, latency, mixed, publish, recover, requests};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
@@ -35,6 +35,8 @@ pub enum Scenario {
     Api(requests::Options),
     /// Publish over HTTP to channels of one subscriber each; cost and latency of a publication.
     Channels(requests::Options),
+    /// Publish over one connection of the GRPC API; cost of a publication.
+    Grpc(grpc::Options),
     /// Publish over HTTP at a given rate; the distribution of delivery latencies, or the rate at which a server saturates.
     Latency(latency::Options),
     /// Many silent connections, each subscribed to its own channel; memory of each, cost of a ping.

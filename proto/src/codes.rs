@@ -188,6 +188,23 @@ impl ApiError {
             _ => 500,
         }
     }
+
+    /// Status code of GRPC in transport error mode.
+    #[must_use]
+    pub fn grpc_status(&self) -> i32 {
+        const INVALID_ARGUMENT: i32 = 3;
+        const NOT_FOUND: i32 = 5;
+        const ALREADY_EXISTS: i32 = 6;
+        const OUT_OF_RANGE: i32 = 11;
+        const INTERNAL: i32 = 13;
+        match self.code {
+            102 | 104 => NOT_FOUND,
+            107 | 108 => INVALID_ARGUMENT,
+            112 => OUT_OF_RANGE,
+            113 => ALREADY_EXISTS,
+            _ => INTERNAL,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -205,18 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn transport_mode_maps_codes_to_http_statuses() {
-        for (error, want) in [
-            (ApiError::INTERNAL, 500),
-            (ApiError::UNKNOWN_CHANNEL, 404),
-            (ApiError::NOT_FOUND, 404),
-            (ApiError::BAD_REQUEST, 400),
-            (ApiError::NOT_AVAILABLE, 400),
-            (ApiError::UNRECOVERABLE_POSITION, 416),
-            (ApiError::CONFLICT, 409),
-            (ApiError { code: 1000, message: Cow::Borrowed("own") }, 500),
+    fn transport_mode_maps_codes_to_statuses() {
+        for (error, http, grpc) in [
+            (ApiError::INTERNAL, 500, 13),
+            (ApiError::UNKNOWN_CHANNEL, 404, 5),
+            (ApiError::NOT_FOUND, 404, 5),
+            (ApiError::BAD_REQUEST, 400, 3),
+            (ApiError::NOT_AVAILABLE, 400, 3),
+            (ApiError::UNRECOVERABLE_POSITION, 416, 11),
+            (ApiError::CONFLICT, 409, 6),
+            (ApiError { code: 1000, message: Cow::Borrowed("own") }, 500, 13),
         ] {
-            assert_eq!(error.http_status(), want, "{error:?}");
+            assert_eq!((error.http_status(), error.grpc_status()), (http, grpc), "{error:?}");
         }
     }
 }

@@ -92,6 +92,7 @@ pub fn api_request(data: &[u8]) {
             let _ = request.payload();
         }
     }
+    let _ = api::decode_protobuf_request(method, data);
     let _ = api::decode_legacy_commands(data);
 }
 

@@ -5,6 +5,7 @@ use super::settings::{Settings, View};
 use crate::cli::VERSION;
 use crate::control::WebTransportOptions;
 use crate::control::acme::AcmeOptions;
+use crate::control::grpc::{GrpcApiOptions, GrpcOptions, PortOptions, UniGrpcOptions};
 use crate::control::http3::Http3Options;
 use crate::tls::Certificate;
 use crate::web::PrometheusOptions;
@@ -79,6 +80,36 @@ pub fn http3(settings: &Settings) -> Result<Option<Http3Options>, String> {
         allowed_origins: owned(client.texts("allowed_origins")),
         user_id_http_header: client.text("user_id_http_header").to_ascii_lowercase(),
     }))
+}
+
+/// GRPC, as far as it is enabled; none where it is not. Fails when a certificate cannot be read.
+pub fn grpc(settings: &Settings) -> Result<Option<GrpcOptions>, String> {
+    let root = settings.view();
+    let (api, uni) = (root.object("grpc_api"), root.object("uni_grpc"));
+    let api = api.bool("enabled").then(|| grpc_api(api)).transpose()?;
+    let uni = uni.bool("enabled").then(|| grpc_port(uni, "uni_grpc")).transpose()?;
+    let allowed_origins = owned(root.object("client").texts("allowed_origins"));
+    let uni = uni.map(|port| UniGrpcOptions { port, allowed_origins });
+    Ok((api.is_some() || uni.is_some()).then_some(GrpcOptions { api, uni }))
+}
+
+fn grpc_api(api: View<'_>) -> Result<GrpcApiOptions, String> {
+    Ok(GrpcApiOptions {
+        port: grpc_port(api, "grpc_api")?,
+        key: api.text("key").to_owned(),
+        transport_errors: api.text("error_mode") == "transport",
+        reflection: api.bool("reflection"),
+    })
+}
+
+fn grpc_port(group: View<'_>, path: &str) -> Result<PortOptions, String> {
+    let port = u16::try_from(group.int("port")).expect("validated");
+    let tls = group.object("tls");
+    Ok(PortOptions {
+        listen: Listen { address: group.text("address").to_owned(), port },
+        tls: tls.bool("enabled").then(|| Certificate::read(tls, &format!("{path}.tls"))).transpose()?,
+        max_receive_message_size: group.count("max_receive_message_size"),
+    })
 }
 
 /// Disconnects by the code of an error.

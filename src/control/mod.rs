@@ -1,7 +1,10 @@
 //! The control plane's threads that need a driver of their own: what is slow, or speaks through libraries written for tokio.
 
 pub mod acme;
+pub mod grpc;
 pub mod http3;
+mod ports;
 mod webtransport;
 
+pub use ports::Ports;
 pub use webtransport::WebTransportOptions;

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// TLS objects of the ports.
 const OBJECTS: [&str; 2] = ["tls", "internal_tls"];
 
+/// Groups of ports of GRPC, each with a TLS object of its own.
+const GRPC: [&str; 2] = ["grpc_api", "uni_grpc"];
+
 /// Object of certificates by ACME.
 const AUTOMATIC: &str = "tls_autocert";
 
@@ -65,12 +68,15 @@ fn check_automatic(automatic: View<'_>) -> Result<(), String> {
 /// The certificates that are configured for ports, by the path of their TLS object.
 pub fn certificates(root: View<'_>) -> Vec<(String, Result<Certificate, String>)> {
     let http = root.object("http_server");
-    let read = |name: &str| {
-        let path = format!("http_server.{name}");
-        let certificate = Certificate::read(http.object(name), &path);
+    let of_http = used(http).map(|name| (format!("http_server.{name}"), http.object(name)));
+    let of_grpc = GRPC.into_iter().filter(|name| root.object(name).bool("enabled"));
+    let of_grpc = of_grpc.map(|name| (format!("{name}.tls"), root.object(name).object("tls")));
+    let of_grpc = of_grpc.filter(|(_, tls)| tls.bool("enabled"));
+    let read = |(path, object): (String, View<'_>)| {
+        let certificate = Certificate::read(object, &path);
         (path, certificate)
     };
-    used(http).map(read).collect()
+    of_http.chain(of_grpc).map(read).collect()
 }
 
 /// Objects with certificates of their own.

@@ -4,7 +4,7 @@ use super::{Scrape, hdr};
 use ringcast_proto::api::Method;
 use ringcast_runtime::metrics::ShardSnapshot;
 use ringcast_state::TransportKind;
-use ringcast_state::metrics::{FrameType, Histogram};
+use ringcast_state::metrics::{ApiProtocol, FrameType, Histogram, Metrics};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -43,8 +43,14 @@ fn histograms(shard: &ShardSnapshot) -> BTreeMap<String, &Histogram> {
     let commands = commands.map(|frame| (format!("command.{}", frame.as_str()), &metrics.commands[*frame as usize]));
     let pongs = TransportKind::ALL.into_iter();
     let pongs = pongs.map(|kind| (format!("ping_pong.{}", kind.as_str()), &metrics.of(kind).ping_pong));
-    let calls = Method::ALL.iter();
-    let calls = calls.map(|method| (format!("api.{}", method.as_str()), &metrics.api_calls[*method as usize]));
+    let calls = Method::ALL.iter().map(|method| {
+        let call = |protocol| &metrics.api_calls[Metrics::call(protocol, *method)];
+        [
+            (format!("api.{}", method.as_str()), call(ApiProtocol::Http)),
+            (format!("grpc_api.{}", method.as_str()), call(ApiProtocol::Grpc)),
+        ]
+    });
+    let calls = calls.flatten();
     named.into_iter().chain(commands).chain(pongs).chain(calls).filter(|(_, histogram)| histogram.count() > 0).collect()
 }
 

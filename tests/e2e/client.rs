@@ -118,10 +118,16 @@ impl Client {
     /// The next publication.
     #[track_caller]
     pub fn publication(&mut self) -> Value {
+        self.push("pub")
+    }
+
+    /// The next push of a kind.
+    #[track_caller]
+    pub fn push(&mut self, kind: &str) -> Value {
         loop {
             let message = self.pushes.pop_front().unwrap_or_else(|| self.message());
-            if let Some(publication) = message["push"].get("pub") {
-                return publication.clone();
+            if let Some(push) = message["push"].get(kind) {
+                return push.clone();
             }
         }
     }

@@ -12,6 +12,7 @@ mod bystander;
 mod client;
 mod cut;
 mod deflate;
+mod grpc;
 mod http;
 mod http2;
 mod http3;

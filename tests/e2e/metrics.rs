@@ -22,7 +22,7 @@ fn start(shards: u16) -> Server {
 }
 
 /// Samples by name and labels.
-type Samples = BTreeMap<String, f64>;
+pub type Samples = BTreeMap<String, f64>;
 
 #[track_caller]
 fn scrape(address: SocketAddr) -> Samples {
@@ -45,7 +45,7 @@ fn sum(samples: &Samples, name: &str) -> f64 {
 
 /// Scrapes until a sample has a value; what a write ends is there a turn later.
 #[track_caller]
-fn scrape_until(address: SocketAddr, done: impl Fn(&Samples) -> bool) -> Samples {
+pub fn scrape_until(address: SocketAddr, done: impl Fn(&Samples) -> bool) -> Samples {
     let tries = PATIENCE.as_millis() / 20;
     for _ in 0..tries {
         let samples = scrape(address);

@@ -8,7 +8,7 @@ use crate::json::{Dialect, InvalidJson, Reader, Value, Writer, text};
 
 impl Request {
     /// The empty request of a method.
-    fn empty(method: Method) -> Self {
+    pub(super) fn empty(method: Method) -> Self {
         match method {
             Method::Publish => Self::Publish(Default::default()),
             Method::Broadcast => Self::Broadcast(Default::default()),

@@ -6,6 +6,7 @@
 mod json;
 mod legacy;
 mod message;
+mod protobuf;
 
 pub use crate::client::{
     ClientInfo, FilterNode, PresenceRequest, PresenceResult, PresenceStatsRequest, PresenceStatsResult, RpcResult,
@@ -18,7 +19,8 @@ use crate::DecodeError;
 use crate::codes::ApiError;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
+use std::hint::black_box;
 
 /// Most commands of one batch.
 pub const BATCH_COMMANDS_MAX: usize = 65_536;
@@ -86,6 +88,27 @@ impl Method {
             Self::Refresh => "refresh",
             Self::Channels => "channels",
             Self::Batch => "batch",
+        }
+    }
+
+    /// Name in GRPC.
+    #[must_use]
+    pub fn as_rpc(self) -> &'static str {
+        match self {
+            Self::Publish => "Publish",
+            Self::Broadcast => "Broadcast",
+            Self::Subscribe => "Subscribe",
+            Self::Unsubscribe => "Unsubscribe",
+            Self::Disconnect => "Disconnect",
+            Self::Presence => "Presence",
+            Self::PresenceStats => "PresenceStats",
+            Self::History => "History",
+            Self::HistoryRemove => "HistoryRemove",
+            Self::Info => "Info",
+            Self::Rpc => "RPC",
+            Self::Refresh => "Refresh",
+            Self::Channels => "Channels",
+            Self::Batch => "Batch",
         }
     }
 
@@ -191,6 +214,26 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The channel or user that the request is about, whose home carries it out; none where there is no single one.
+    #[must_use]
+    pub fn home_name(&self) -> Option<&str> {
+        let name = match self {
+            Self::Publish(request) => &request.channel,
+            Self::Presence(request) => &request.channel,
+            Self::PresenceStats(request) => &request.channel,
+            Self::History(request) => &request.channel,
+            Self::HistoryRemove(request) => &request.channel,
+            Self::Subscribe(request) => &request.user,
+            Self::Unsubscribe(request) => &request.user,
+            Self::Disconnect(request) => &request.user,
+            Self::Refresh(request) => &request.user,
+            Self::Broadcast(_) | Self::Info | Self::Rpc(_) | Self::Channels(_) | Self::Batch(_) => return None,
+        };
+        Some(name).filter(|name| !name.is_empty()).map(String::as_str)
+    }
+}
+
 impl ApiResult {
     /// The method this is a result of.
     #[must_use]
@@ -232,6 +275,23 @@ pub fn encode_response(method: Method, response: &Result<ApiResult, ApiError>, o
 /// Appends the bare error object of transport error mode.
 pub fn encode_transport_error(error: &ApiError, out: &mut Vec<u8>) {
     json::encode_error(error, out);
+}
+
+/// Decodes the Protobuf message of a request.
+pub fn decode_protobuf_request(method: Method, bytes: impl Buf) -> Result<Request, DecodeError> {
+    protobuf::decode_request(method, bytes)
+}
+
+/// Appends the Protobuf message of a response: `result` or `error`, or the replies of a batch.
+pub fn encode_protobuf_response(response: &Result<ApiResult, ApiError>, out: &mut impl BufMut) {
+    protobuf::encode_response(response, out);
+}
+
+/// Whether the given key of the server API is the right one. Takes the same time wherever the difference is; only the length shows.
+#[must_use]
+pub fn is_key(key: &str, given: &[u8]) -> bool {
+    let difference = key.bytes().zip(given).fold(0, |sum, (a, b)| black_box(sum | (a ^ b)));
+    key.len() == given.len() && difference == 0
 }
 
 /// Base64 as the reference takes it: standard alphabet, with padding, line breaks and bits behind the last byte ignored.

@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod balance;
+mod call;
 mod carry;
 mod clock;
 mod connection;
@@ -25,6 +26,7 @@ mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
 
+pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
 pub use http::origin::AllowedOrigins;
 pub use listen::Listen;

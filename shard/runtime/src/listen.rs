@@ -44,7 +44,7 @@ pub struct ShardSocket {
 pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<ShardSocket>, StartError> {
     let mut address = resolve(listen)?;
     if address.port() != 0 {
-        probe(&mut address)?;
+        drop(probe(&mut address)?);
     }
     let own = |socket| ShardSocket { socket, shared: false };
     (0..sockets).map(|_| bind_one(&mut address, Sharing::WithTheOtherShards).map(own)).collect()
@@ -69,14 +69,22 @@ pub fn share(handed: &[TcpListener], shards: usize) -> Result<Vec<ShardSocket>, 
 
 /// Fails if another server has the port. One that was killed keeps it for some 10 ms after its process is gone, until the
 /// kernel has taken its rings down: a supervisor that restarts at once must not meet an error for that.
-fn probe(address: &mut SocketAddr) -> Result<(), StartError> {
+fn probe(address: &mut SocketAddr) -> Result<Socket, StartError> {
     let give_up_at = Instant::now() + PROBE_PATIENCE;
     loop {
         match bind_one(address, Sharing::Alone) {
             Err(StartError::PortInUse { .. }) if Instant::now() < give_up_at => thread::sleep(PROBE_PAUSE),
-            bound => return bound.map(drop),
+            bound => return bound,
         }
     }
+}
+
+/// A socket that listens, for one thread alone and not for a shard.
+pub fn listen_alone(at: &Listen) -> Result<TcpListener, StartError> {
+    let mut address = resolve(at)?;
+    let socket = probe(&mut address)?;
+    listen(&socket)?;
+    Ok(socket.into())
 }
 
 /// Starts listening. Accepted sockets inherit TCP_NODELAY.
@@ -192,6 +200,15 @@ mod tests {
         follow_interrupts(&sockets[1].socket, 3).unwrap();
         listen(&sockets[1].socket).unwrap();
         assert_eq!(sockets[1].socket.cpu_affinity().unwrap(), 3);
+    }
+
+    #[test]
+    fn socket_for_one_thread_keeps_its_port_to_itself() {
+        let alone = listen_alone(&at("127.0.0.1", 0)).unwrap();
+        let address = alone.local_addr().unwrap();
+        TcpStream::connect(address).unwrap();
+        let error = listen_alone(&at("127.0.0.1", address.port())).unwrap_err();
+        assert!(matches!(error, StartError::PortInUse { .. }), "{error}");
     }
 
     #[test]

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use glommio::{LocalExecutorBuilder, Placement};
 use ringcast_state::auth::{KeyAnswer, KeyQuestion};
-use ringcast_state::{Message, RequestId, Seeds, ShardId};
+use ringcast_state::metrics::ApiProtocol;
+use ringcast_state::{Compass, Message, RequestId, Seeds, ShardId};
 
 use crate::balance::{Balance, Loads};
+use crate::call::{CallLine, Handover};
 use crate::carry::{Carry, CarryLine};
 use crate::clock::Clock;
 use crate::listen::{self, ShardSocket};
@@ -59,6 +61,8 @@ pub(crate) enum Control {
     Snapshot(SnapshotSender),
     /// What came of a request for a page.
     Page(Box<Delivery>),
+    /// Calls of the server API that the control plane makes.
+    Calls(Handover),
     /// About a connection that the control plane carries.
     Carry(u64, Carry),
     /// About a session of SockJS.
@@ -113,6 +117,7 @@ pub struct Pool {
     /// Until it is given away.
     pages: Option<Receiver<PageQuestion>>,
     line: Line,
+    compass: Compass,
 }
 
 /// Talks to the shards from any thread.
@@ -163,6 +168,7 @@ impl Pool {
         }
         let setups = Setups::new(options, state, shards)?;
         let counters = setups.counters.clone();
+        let compass = setups.compass();
         let (slow_checks, checks) = signatures::channel(shards);
         let (question, questions) = bounded(QUESTIONS_MAX);
         let (page, pages) = page::channel();
@@ -177,6 +183,7 @@ impl Pool {
             questions,
             pages: Some(pages),
             line,
+            compass,
         };
         let (report, reports) = bounded(shards);
         for (setup, cpu) in setups.into_iter().zip(places.shards) {
@@ -245,6 +252,11 @@ impl Pool {
     /// Where the shards ask for pages; once only. Without it they answer such requests with 503.
     pub fn take_page_line(&mut self) -> Option<PageLine> {
         Some(PageLine::new(self.pages.take()?, self.line.clone()))
+    }
+
+    /// Where the control plane makes calls of the server API.
+    pub fn call_line(&self, protocol: ApiProtocol) -> CallLine {
+        CallLine::new(self.line.clone(), self.compass.clone(), protocol)
     }
 
     /// Where connections come from that the control plane carries.
@@ -389,6 +401,11 @@ impl Setups {
             wakes: (0..shards).map(|_| WakeHandle::new()).collect::<io::Result<_>>().map_err(failed)?,
             seeds: random_seeds(shards).map_err(failed)?,
         })
+    }
+
+    fn compass(&self) -> Compass {
+        let shards = u16::try_from(self.seeds.len()).expect("fewer shards than 65536");
+        Compass::new(self.seeds[0].home, shards)
     }
 
     fn finish(self, sockets: Vec<Vec<ShardSocket>>, ways: &Ways) -> (Vec<Setup>, Line, Arc<Loads>) {

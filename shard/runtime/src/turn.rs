@@ -11,6 +11,7 @@ use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
 use crate::balance::Balance;
+use crate::call::Calls;
 use crate::carry::Carried;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
@@ -52,6 +53,7 @@ pub(crate) struct ShardLoop {
     uring: Uring,
     acceptor: Acceptor,
     carried: Carried,
+    calls: Calls,
     sessions: Sessions,
     balance: Balance,
     endpoint: Endpoint<Message>,
@@ -102,6 +104,7 @@ impl ShardLoop {
             uring,
             acceptor: Acceptor::new(listeners).map_err(failed)?,
             carried: Carried::default(),
+            calls: Calls::default(),
             sessions,
             balance: setup.balance,
             endpoint: setup.endpoint,
@@ -183,6 +186,7 @@ impl ShardLoop {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
                     self.connections.handle_page(&mut io, &page);
                 }
+                Control::Calls(handover) => self.calls.handle(now, &mut self.state, handover),
                 Control::Carry(number, carry) => {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
                     self.carried.handle(&mut self.connections, &mut io, number, carry);
@@ -298,6 +302,7 @@ impl ShardLoop {
             while let Some(answer) = io.shard.take_api_answer() {
                 self.connections.handle_answer(&mut io, answer);
             }
+            self.calls.answer(io.shard);
             while let Some(connection) = io.shard.take_dirty(now) {
                 self.connections.flush(&mut io, connection);
             }

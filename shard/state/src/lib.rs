@@ -4,7 +4,7 @@
 //! # Driving a shard
 //!
 //! One turn: hand in what came (`handle_*`), then `handle_timeout` once `next_timeout` is reached, then take out
-//! actions ([`Shard::take_action`]), API answers ([`Shard::take_api_answer`]), dirty connections ([`Shard::take_dirty`], each
+//! actions ([`Shard::take_action`]), API answers ([`Shard::take_api_answer`], [`Shard::take_outcome`]), dirty connections ([`Shard::take_dirty`], each
 //! flushed once with [`Shard::take_frames`], then [`Shard::handle_written`]), signature checks ([`Shard::take_signature_check`], [`Shard::take_slow_signature_check`]),
 //! key questions ([`Shard::take_key_question`]) and messages for other shards ([`Shard::outbox`]).
 
@@ -12,6 +12,7 @@ mod api;
 pub mod auth;
 mod channel;
 mod client;
+mod compass;
 mod filters;
 mod frame;
 mod glob;
@@ -37,6 +38,7 @@ mod wheel;
 
 pub use channel::{Encoded, Epoch, Position, Publication};
 pub use client::EmulationError;
+pub use compass::Compass;
 pub use frame::{Frame, Frames};
 pub use id::{ClientId, ConnectionId, RequestId, ShardId};
 pub use message::Message;

@@ -1,14 +1,15 @@
 //! The entry point: everything that happens to one shard passes here.
 
-use crate::api::{Acting, Calls, Gathering, Origin};
+use crate::api::{Acting, ApiOutcome, Calls, Gathering, Origin};
 use crate::auth::Proofs;
 use crate::channel::{Context, Homes};
 use crate::client::{Batches, Client, Clients, Phase, PingFrames, Scratch, Serving, Subscribing, Turn};
+use crate::compass::Compass;
 use crate::filters::Filters;
 use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
 use crate::message::{ChannelName, Message, UserConnect};
-use crate::metrics::{Metrics, Snapshot, Unwritten};
+use crate::metrics::{ApiProtocol, Metrics, Snapshot, Unwritten};
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
@@ -20,10 +21,10 @@ use crate::users::Users;
 use crate::wheel::{Timer, Wheel};
 use crate::{ConnectionId, Now, Options, RequestId, ShardId, Time};
 use bytes::Bytes;
-use ringcast_proto::codes::{Disconnect, ReplyError};
+use ringcast_proto::api::{ApiResult, Request};
+use ringcast_proto::codes::{ApiError, Disconnect, ReplyError};
 use ringcast_proto::delta;
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Randomness as an input: fixed in simulation, from the system in the server.
@@ -104,6 +105,7 @@ pub struct Shard {
     pub(crate) wheel: Wheel,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) answers: VecDeque<ApiAnswer>,
+    pub(crate) outcomes: VecDeque<(usize, ApiOutcome)>,
     pub(crate) scratch: Scratch,
     pub(crate) metrics: Metrics,
     pub(crate) unwritten: Unwritten,
@@ -112,8 +114,7 @@ pub struct Shard {
     /// Since `take_pings`.
     pub(crate) pings_sent: usize,
     pub(crate) started_at: Time,
-    home_hasher: foldhash::fast::FixedState,
-    shards: u16,
+    compass: Compass,
     fired: Vec<Timer>,
     /// What several connections share is being changed: a panic now would leave it half changed.
     pub(crate) is_changing: bool,
@@ -176,6 +177,7 @@ impl Shard {
             wheel: Wheel::new(now.at),
             actions: VecDeque::new(),
             answers: VecDeque::new(),
+            outcomes: VecDeque::new(),
             scratch: Scratch::default(),
             metrics: Metrics::default(),
             unwritten: Unwritten::default(),
@@ -183,8 +185,7 @@ impl Shard {
             sessions: Sessions::new(sessions),
             pings_sent: 0,
             started_at: now.at,
-            home_hasher: foldhash::fast::FixedState::with_seed(seeds.home),
-            shards,
+            compass: Compass::new(seeds.home, shards),
             fired: Vec::new(),
             is_changing: false,
             delta_table: delta::Table::default(),
@@ -256,6 +257,13 @@ impl Shard {
     /// `transport_errors`: errors as HTTP statuses (`http_api.error_mode` or the header).
     pub fn handle_api(&mut self, now: Now, call: ApiCallId, path: Option<&str>, body: &[u8], transport_errors: bool) {
         self.receive_api(now, call, path, body, transport_errors);
+        self.handle_local(now);
+    }
+
+    /// A server API call that came decoded, by its sender's number; the outcome comes out of `take_outcome`, maybe in this turn,
+    /// and exactly once.
+    pub fn handle_request(&mut self, now: Now, number: usize, protocol: ApiProtocol, request: Request) {
+        self.receive_request(now, number, protocol, request);
         self.handle_local(now);
     }
 
@@ -430,6 +438,11 @@ impl Shard {
         self.answers.pop_front()
     }
 
+    /// What came of a call of `handle_request`, and its number.
+    pub fn take_outcome(&mut self) -> Option<(usize, Result<ApiResult, ApiError>)> {
+        self.outcomes.pop_front()
+    }
+
     /// A connection with output that is to be written now; each is named once. When the socket is still busy with an
     /// earlier flush, skip it and ask `take_frames` again after `handle_flushed`. Ask at the end of each turn until there
     /// is none, and at `next_flush`.
@@ -536,9 +549,7 @@ impl Shard {
     /// The shard that orders a channel, keeps the list of a user, or has whatever else goes by a name; the same whichever shard
     /// is asked.
     pub fn home(&self, name: &str) -> ShardId {
-        let hash = self.home_hasher.hash_one(name);
-        let shard = (u128::from(hash) * u128::from(self.shards)) >> 64;
-        ShardId(shard as u16)
+        self.compass.home(name)
     }
 
     /// When a question asked now is given up.

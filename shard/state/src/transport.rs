@@ -39,6 +39,8 @@ pub enum Farewell {
 pub enum Pings {
     /// Empty replies, answered by empty commands; of a unidirectional connection by nothing.
     Messages,
+    /// Empty pushes every 25 s, whatever `client.ping_interval` says, and answered by nothing (`uni_grpc`, as in the reference).
+    Fixed,
     /// Native ping frames of WebSocket (`cf_ws_frame_ping_pong=true`); tell `Shard::handle_pong` of the answers.
     Frames,
     /// Both: empty pushes, and native ping frames, which are answered (`uni_websocket`).
@@ -63,6 +65,8 @@ pub enum Framing {
     ChunkedEvents,
     /// One frame of SockJS each, in a text message of WebSocket.
     SockJs,
+    /// Messages of GRPC, not compressed: a zero byte and the length in four bytes stand for the length that Protobuf begins with.
+    Grpc,
 }
 
 /// Name of a transport in metrics and proxy requests.
@@ -153,10 +157,22 @@ impl Shape {
 impl Framing {
     /// What the transport makes of a message itself, before it surrounds it. `room` is used again and again.
     pub(crate) fn rewrite(self, message: &mut Vec<u8>, room: &mut Vec<u8>) {
-        if self == Framing::SockJs {
-            room.clear();
-            sockjs::escape(message, room);
-            std::mem::swap(message, room);
+        match self {
+            Framing::SockJs => {
+                room.clear();
+                sockjs::escape(message, room);
+                std::mem::swap(message, room);
+            }
+            Framing::Grpc => {
+                let length = message.iter().position(|byte| *byte < 0x80).map_or(0, |last| last + 1);
+                message.drain(..length);
+            }
+            Framing::WebSocket
+            | Framing::WebSocketDeflated
+            | Framing::Lines
+            | Framing::ChunkedLines
+            | Framing::Events
+            | Framing::ChunkedEvents => {}
         }
     }
 
@@ -192,6 +208,12 @@ impl Framing {
                 encode_header(before, Opcode::Text, front.len() + length + back.len());
                 before.extend_from_slice(front);
                 back
+            }
+            Framing::Grpc => {
+                let length = u32::try_from(length).expect("queues are shorter");
+                before.push(0);
+                before.extend_from_slice(&length.to_be_bytes());
+                b""
             }
         }
     }
@@ -237,6 +259,7 @@ mod tests {
         check(Framing::ChunkedLines, Encoding::Protobuf, "\u{1}a", "2\r\n\u{1}a\r\n");
         check(Framing::Events, Encoding::Json, "{}", "data: {}\n\n");
         check(Framing::ChunkedEvents, Encoding::Json, "{}", "a\r\ndata: {}\n\n\r\n");
+        check(Framing::Grpc, Encoding::Protobuf, "\u{1}a", "\0\0\0\0\u{1}a");
         check(Framing::SockJs, Encoding::Json, "{\"a\":1}", "\u{fffd}\u{e}a[\"{\\\"a\\\":1}\"]");
     }
 

@@ -113,7 +113,7 @@ keys! {
         Works rpc:                        Object(&[proxy::RPC]),                                 "",  "Calls of clients to the backend";
         Later proxies:                    List(&[proxy::PROXY_NAME, proxy::PROXY]),              "",  "Backends by name";
         Works http_api:                   Object(&[server::HTTP_API, pro::PRO_API]),             "",  "Server API over HTTP";
-        Later grpc_api:                   Object(&[server::GRPC_API, pro::PRO_API]),             "",  "Server API over GRPC";
+        Works grpc_api:                   Object(&[server::GRPC_API, pro::PRO_API]),             "",  "Server API over GRPC";
         Later consumers:                  List(&[consumer::CONSUMER]),                           "",  "Queues to take publications from";
         Works websocket:                  Object(&[transport::WEBSOCKET, pro::PRO_WEBSOCKET]),   "",  "WebSocket";
         Works sse:                        Object(&[transport::SSE]),                             "",  "Server-sent events, bidirectional by emulation";
@@ -122,7 +122,7 @@ keys! {
         Works uni_sse:                    Object(&[transport::UNI_SSE]),                         "",  "Server-sent events, unidirectional";
         Works uni_http_stream:            Object(&[transport::UNI_HTTP_STREAM]),                 "",  "HTTP streaming, unidirectional";
         Works uni_websocket:              Object(&[transport::UNI_WEBSOCKET]),                   "",  "WebSocket, unidirectional";
-        Later uni_grpc:                   Object(&[transport::UNI_GRPC]),                        "",  "GRPC stream, unidirectional";
+        Works uni_grpc:                   Object(&[transport::UNI_GRPC]),                        "",  "GRPC stream, unidirectional";
         Works sockjs:                     Object(&[transport::SOCKJS]),                          "",  "SockJS";
         Works emulation:                  Object(&[transport::EMULATION]),                       "",  "Endpoint for the client's side of emulated transports";
         Later admin:                      Object(&[server::ADMIN, pro::PRO_ADMIN]),              "",  "Admin web UI";

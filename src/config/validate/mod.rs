@@ -104,9 +104,17 @@ fn check_server(root: View<'_>) -> Verdict {
              http_server.http3.enabled",
         );
     }
-    if !["", "transport"].contains(&root.object("http_api").text("error_mode")) {
-        let mode = root.object("http_api").text("error_mode");
-        return Err(format!("unknown http_api.error_mode: \"{mode}\""));
+    for api in ["http_api", "grpc_api"] {
+        let mode = root.object(api).text("error_mode");
+        if !["", "transport"].contains(&mode) {
+            return Err(format!("unknown {api}.error_mode: \"{mode}\""));
+        }
+    }
+    for grpc in ["grpc_api", "uni_grpc"] {
+        let port = root.object(grpc).int("port");
+        if u16::try_from(port).is_err() {
+            return Err(format!("{grpc}.port is {port}, expected 0 to 65535"));
+        }
     }
     one_of(root.object("broker").text("type"), &["memory", "nats", "redis", "redisnats", "postgres"])
         .map_err(|name| format!("unknown broker: {name}"))?;
@@ -444,6 +452,8 @@ mod tests {
         check_file(json!({"broker": {"type": "x"}}), "unknown broker: x");
         check_file(json!({"map_broker": {"type": "x"}}), "unknown map broker type: x");
         check_file(json!({"http_api": {"error_mode": "x"}}), "unknown http_api.error_mode: \"x\"");
+        check_file(json!({"grpc_api": {"error_mode": "x"}}), "unknown grpc_api.error_mode: \"x\"");
+        check_file(json!({"uni_grpc": {"port": -1}}), "uni_grpc.port is -1, expected 0 to 65535");
         check_file(json!({"consumers": [{"name": "cc", "type": "x"}]}), "unknown consumer type: x");
     }
 

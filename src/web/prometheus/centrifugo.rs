@@ -9,7 +9,7 @@ use ringcast_proto::api::Method;
 use ringcast_runtime::metrics::Request;
 use ringcast_state::TransportKind;
 use ringcast_state::metrics::{
-    Action, BrokerMessage, FrameType, Histogram, Metrics, Program, Snapshot, Suppressed, Tally, Traffic,
+    Action, ApiProtocol, BrokerMessage, FrameType, Histogram, Metrics, Program, Snapshot, Suppressed, Tally, Traffic,
     TransportMetrics,
 };
 
@@ -247,9 +247,13 @@ fn add_transport(families: &mut Families, scrape: &Scrape, metrics: &Metrics) {
 
 fn add_api(families: &mut Families, metrics: &Metrics, recent: &Recent, has_summaries: bool) {
     let called = || {
-        let methods = Method::ALL.iter().map(|method| (*method as usize, method.as_str()));
-        let called = methods.filter(|(place, _)| metrics.api_calls[*place].count() > 0);
-        called.map(|(place, method)| (labels(&[("method", method), ("protocol", "http")]), place))
+        let of = |protocol: &'static ApiProtocol| Method::ALL.iter().map(move |method| (*protocol, *method));
+        let places = ApiProtocol::ALL.iter().flat_map(of);
+        let places = places.map(|(protocol, method)| (protocol, method, Metrics::call(protocol, method)));
+        let called = places.filter(|(.., place)| metrics.api_calls[*place].count() > 0);
+        called.map(|(protocol, method, place)| {
+            (labels(&[("method", method.as_str()), ("protocol", protocol.as_str())]), place)
+        })
     };
     let durations = called().map(|(labels, place)| (labels, &metrics.api_calls[place]));
     let help = "Histogram of duration of API per command.";
@@ -259,9 +263,9 @@ fn add_api(families: &mut Families, metrics: &Metrics, recent: &Recent, has_summ
         let help = "DEPRECATED — use centrifugo_api_command_duration_seconds_histogram. Will be removed in Centrifugo v7. Duration of API per command.";
         families.summary("centrifugo_api_command_duration_seconds", help, durations);
     }
-    let errors = metrics.api_errors.iter().map(|((method, code), count)| {
+    let errors = metrics.api_errors.iter().map(|((method, code, protocol), count)| {
         let error = code.map_or_else(|| "unmarshal".to_owned(), |code| code.to_string());
-        (labels(&[("error", &error), ("method", method), ("protocol", "http")]), count)
+        (labels(&[("error", &error), ("method", method), ("protocol", protocol)]), count)
     });
     families.counter("centrifugo_api_command_errors_total", "Total errors in API commands.", errors);
 }

@@ -26,7 +26,7 @@ fn busy() -> Metrics {
     metrics.disconnects.count(3008);
     metrics.commands[FrameType::Publish as usize].record(240);
     metrics.commands[FrameType::Publish as usize].record(7_000);
-    metrics.api_errors.count(("publish", Some(102)));
+    metrics.api_errors.count(("publish", Some(102), "http"));
     metrics.publish_to_write.record_n(40, 3);
     metrics
 }

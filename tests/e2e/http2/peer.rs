@@ -98,9 +98,9 @@ impl Peer {
     }
 
     /// Posts a body on a new stream.
-    pub fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &str) -> u32 {
+    pub fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &(impl AsRef<[u8]> + ?Sized)) -> u32 {
         let (stream, head) = self.request("POST", path, headers);
-        self.send(&[head, frame(DATA, END_STREAM, stream, body.as_bytes())].concat());
+        self.send(&[head, frame(DATA, END_STREAM, stream, body.as_ref())].concat());
         stream
     }
 
@@ -173,6 +173,15 @@ impl Peer {
         }
     }
 
+    /// Waits until a response ends.
+    #[track_caller]
+    pub fn is_ended(&mut self, stream: u32) -> bool {
+        while !self.stream(stream).ended {
+            self.receive();
+        }
+        true
+    }
+
     /// Takes no more from one stream, while the connection goes on.
     pub fn stall(&mut self, stream: u32) {
         self.stalled = Some(stream);
@@ -226,7 +235,8 @@ impl Peer {
         let stream = u32::from_be_bytes([s0, s1, s2, s3]);
         match kind {
             DATA => self.take_data(stream, &payload),
-            HEADERS => self.stream(stream).status = Some(status(payload[0])),
+            // Others are trailers.
+            HEADERS if self.stream(stream).status.is_none() => self.stream(stream).status = Some(status(payload[0])),
             RST_STREAM => self.stream(stream).reset = true,
             SETTINGS if flags & ACK == 0 => self.send(&frame(SETTINGS, ACK, 0, &[])),
             GOAWAY => self.goodbye = Some(u32::from_be_bytes([payload[4], payload[5], payload[6], payload[7]])),

@@ -1,7 +1,6 @@
 //! Who may call the server API over HTTP, and how errors are told. Source: Centrifugo docs, "Server API".
 
-use std::hint::black_box;
-
+use ringcast_proto::api::is_key;
 use ringcast_proto::http::Head;
 
 use crate::options::HttpApiOptions;
@@ -24,10 +23,10 @@ fn is_authorized(key: &str, head: &Head<'_>) -> bool {
         return false;
     }
     let from_header = match head.header("X-API-Key").filter(|value| !value.is_empty()) {
-        Some(given) => equals(key.as_bytes(), given),
-        None => head.header("Authorization").and_then(key_of).is_some_and(|given| equals(key.as_bytes(), given)),
+        Some(given) => is_key(key, given),
+        None => head.header("Authorization").and_then(key_of).is_some_and(|given| is_key(key, given)),
     };
-    from_header || head.query().get("api_key").is_some_and(|given| equals(key.as_bytes(), given.as_bytes()))
+    from_header || head.query().get("api_key").is_some_and(|given| is_key(key, given.as_bytes()))
 }
 
 /// `apikey KEY`, exactly two words.
@@ -35,12 +34,6 @@ fn key_of(authorization: &[u8]) -> Option<&[u8]> {
     let mut words = authorization.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let (scheme, key) = (words.next()?, words.next()?);
     (scheme.eq_ignore_ascii_case(b"apikey") && words.next().is_none()).then_some(key)
-}
-
-/// Takes the same time wherever the difference is; only the length shows.
-fn equals(key: &[u8], given: &[u8]) -> bool {
-    let difference = key.iter().zip(given).fold(0, |sum, (a, b)| black_box(sum | (a ^ b)));
-    key.len() == given.len() && difference == 0
 }
 
 #[cfg(test)]

@@ -72,6 +72,11 @@ impl Batch {
         self.items[index] = Some((method, at));
     }
 
+    /// Who made it: never a batch.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     pub(super) fn begun(&self, index: usize) -> Option<(Method, Time)> {
         self.items[index]
     }

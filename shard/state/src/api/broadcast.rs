@@ -65,7 +65,8 @@ impl Shard {
 
     fn broadcast_item_done(&mut self, now: Now, key: usize, index: usize, outcome: Result<PublishResult, ApiError>) {
         if let Err(error) = &outcome {
-            self.metrics.api_errors.count(("broadcast_publish", Some(error.code)));
+            let protocol = self.calls.protocol(&self.calls.broadcasts[key].origin);
+            self.metrics.api_errors.count(("broadcast_publish", Some(error.code), protocol.as_str()));
         }
         let broadcast = &mut self.calls.broadcasts[key];
         broadcast.responses[index] = outcome.into();

@@ -1,6 +1,7 @@
 //! Who made a call, and the answer to give.
 
 use super::{ApiOutcome, Batch, Broadcast};
+use crate::metrics::ApiProtocol;
 use crate::shard::{ApiAnswer, ApiCallId, Shard};
 use crate::{Now, Time};
 use ringcast_proto::api::{ApiResult, Method, encode_legacy_reply, encode_response, encode_transport_error};
@@ -12,6 +13,8 @@ use slab::Slab;
 pub(crate) enum Origin {
     /// Into an HTTP response.
     Http(Box<Http>),
+    /// To who asked by `Shard::handle_request`.
+    Typed(Box<Typed>),
     /// Into a batch, at this place.
     Batch { batch: usize, index: usize },
 }
@@ -22,6 +25,15 @@ pub(crate) struct Http {
     pub(super) call: ApiCallId,
     pub(super) method: Method,
     pub(super) shape: Shape,
+    pub(super) began_at: Time,
+}
+
+/// A request that came decoded and waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Typed {
+    pub(super) number: usize,
+    pub(super) protocol: ApiProtocol,
+    pub(super) method: Method,
     pub(super) began_at: Time,
 }
 
@@ -46,6 +58,17 @@ pub(crate) struct Calls {
     pub(super) broadcasts: Slab<Broadcast>,
 }
 
+impl Calls {
+    /// How the request came.
+    pub(super) fn protocol(&self, origin: &Origin) -> ApiProtocol {
+        match origin {
+            Origin::Http(_) => ApiProtocol::Http,
+            Origin::Typed(typed) => typed.protocol,
+            Origin::Batch { batch, .. } => self.protocol(self.batches[*batch].origin()),
+        }
+    }
+}
+
 impl Shard {
     /// Some shard did not answer in time.
     pub(crate) fn complete_late(&mut self, now: Now, origin: &Origin) {
@@ -58,6 +81,7 @@ impl Shard {
         match origin {
             Origin::Batch { batch, index } => self.batch_item_done(now, *batch, *index, outcome),
             Origin::Http(http) => self.answers.push_back(http.answer(outcome)),
+            Origin::Typed(typed) => self.outcomes.push_back((typed.number, outcome)),
         }
     }
 }
@@ -73,13 +97,15 @@ impl Shard {
     fn note_end(&mut self, now: Now, origin: &Origin, outcome: &ApiOutcome) {
         let begun = match origin {
             Origin::Http(http) => Some((http.method, http.began_at)),
+            Origin::Typed(typed) => Some((typed.method, typed.began_at)),
             Origin::Batch { batch, index } => self.calls.batches[*batch].begun(*index),
         };
         let Some((method, began_at)) = begun.filter(|(method, _)| *method != Method::Batch) else { return };
+        let protocol = self.calls.protocol(origin);
         if let Err(error) = outcome {
-            self.metrics.api_errors.count((method.as_str(), Some(error.code)));
+            self.metrics.api_errors.count((method.as_str(), Some(error.code), protocol.as_str()));
         }
-        self.unwritten.call(&mut self.metrics, method, began_at, now.at);
+        self.unwritten.call(&mut self.metrics, (protocol, method), began_at, now.at);
     }
 }
 

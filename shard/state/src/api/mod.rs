@@ -16,8 +16,9 @@ pub(crate) use survey::Gathering;
 pub(crate) use users::Acting;
 
 use crate::Now;
+use crate::metrics::ApiProtocol;
 use crate::shard::Shard;
-use call::{Http, Shape};
+use call::{Http, Shape, Typed};
 use ringcast_proto::api::{ApiResult, BatchRequest, Method, Request, decode_legacy_commands, decode_request};
 use ringcast_proto::codes::{ApiError, ReplyError};
 
@@ -41,7 +42,7 @@ impl Shard {
         };
         match decode_request(method, body) {
             Err(_) => {
-                self.metrics.api_errors.count((method.as_str(), None));
+                self.metrics.api_errors.count((method.as_str(), None, ApiProtocol::Http.as_str()));
                 self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n"));
             }
             Ok(request) => {
@@ -50,6 +51,12 @@ impl Shard {
                 self.begin(now, origin, request);
             }
         }
+    }
+
+    /// A call that came decoded.
+    pub(crate) fn receive_request(&mut self, now: Now, number: usize, protocol: ApiProtocol, request: Request) {
+        let typed = Typed { number, protocol, method: request.method(), began_at: now.at };
+        self.begin(now, Origin::Typed(Box::new(typed)), request);
     }
 
     /// The bare prefix: several commands with ids, answered in order.

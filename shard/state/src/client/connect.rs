@@ -4,6 +4,7 @@ use super::command::{Outcome, Served, Serving};
 use super::keep_alive::{KeepAlive, first_ping};
 use super::refresh::close_at;
 use super::subscribe::{Wish, grants_delta};
+use super::timer::FIXED_PING_INTERVAL;
 use super::{Grant, Phase, Refusal, SubscribeReply};
 use crate::auth::{ConnectionToken, Proof, TokenError, verify_connection};
 use crate::message::{Message, Overrides, UserConnect};
@@ -104,6 +105,7 @@ impl Shard {
         let kind = client.shape.kind;
         let ping_interval = match client.pings {
             Pings::Messages | Pings::Both => self.options.client.ping_interval,
+            Pings::Fixed => FIXED_PING_INTERVAL,
             Pings::Frames => Duration::ZERO,
         };
         let session = match kind.is_emulated() || kind.is_unidirectional() {

@@ -17,6 +17,9 @@ use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{Opcode, encode_frame};
 use std::time::Duration;
 
+/// Interval of pings that the configuration does not set. Source: protocol §14 and §15.
+pub(super) const FIXED_PING_INTERVAL: Duration = Duration::from_secs(25);
+
 /// Wait for the pong of a native ping of WebSocket. Source: protocol §14.
 const FRAME_PONG_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -52,7 +55,7 @@ fn ping_frame(pings: Pings, shape: Shape, encoding: Encoding, options: &Options,
     let mut native = Vec::new();
     encode_frame(&mut native, Opcode::Ping, &[]);
     match pings {
-        Pings::Messages => message,
+        Pings::Messages | Pings::Fixed => message,
         Pings::Frames => SharedFrame { bytes: native.into(), message_len: 0 },
         Pings::Both => {
             native.extend_from_slice(&message.bytes);
@@ -67,8 +70,9 @@ impl Client {
         let (ping_interval, pong_timeout) = match self.pings {
             Pings::Messages if self.is_unidirectional() => (options.ping_interval, Duration::ZERO),
             Pings::Messages => (options.ping_interval, options.pong_timeout),
+            Pings::Fixed => (FIXED_PING_INTERVAL, Duration::ZERO),
             Pings::Both if !options.ping_interval.is_zero() => (options.ping_interval, FRAME_PONG_TIMEOUT),
-            Pings::Both | Pings::Frames => (Duration::from_secs(25), FRAME_PONG_TIMEOUT),
+            Pings::Both | Pings::Frames => (FIXED_PING_INTERVAL, FRAME_PONG_TIMEOUT),
         };
         KeepAliveOptions { ping_interval, pong_timeout }
     }

@@ -30,6 +30,14 @@ macro_rules! labels {
 }
 
 labels! {
+    /// How a call of the server API came: label `protocol`.
+    ApiProtocol {
+        Http "http",
+        Grpc "grpc",
+    }
+}
+
+labels! {
     /// What a message to or from a client is: label `frame_type`, and for commands `method`.
     FrameType {
         ServerPing "server_ping",

@@ -11,7 +11,7 @@ mod tally;
 mod unwritten;
 
 pub use histogram::{Bucket, Histogram, VALUE_MAX};
-pub use labels::{Action, BrokerMessage, FrameType, Suppressed};
+pub use labels::{Action, ApiProtocol, BrokerMessage, FrameType, Suppressed};
 pub use tally::Tally;
 
 pub(crate) use unwritten::{Unwritten, micros};
@@ -110,11 +110,11 @@ pub struct Metrics {
     pub actions: [u64; Action::COUNT],
     /// Deliveries that a tag filter kept back.
     pub filtered: u64,
-    /// Requests of the server API by [`Method`], to the write of the answer.
-    pub api_calls: [Histogram; Method::ALL.len()],
+    /// Requests of the server API, to the write of the answer; see [`Metrics::calls`].
+    pub api_calls: [Histogram; Method::ALL.len() * ApiProtocol::COUNT],
     /// Their errors by method and code, without a code for a body that cannot be read; of a broadcast's channels the method is
-    /// `broadcast_publish`.
-    pub api_errors: Tally<(&'static str, Option<u32>)>,
+    /// `broadcast_publish`. The last is the protocol.
+    pub api_errors: Tally<(&'static str, Option<u32>, &'static str)>,
     /// Questions to all shards for the `channels` method.
     pub surveys: Histogram,
     /// From the turn that accepted a publication to the write of the turn that fanned it out; one value per delivery. What waits
@@ -130,6 +130,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Place of a method in `api_calls`.
+    pub fn call(protocol: ApiProtocol, method: Method) -> usize {
+        protocol as usize * Method::ALL.len() + method as usize
+    }
+
     /// Adds what another shard counted.
     pub fn add(&mut self, other: &Metrics) {
         self.transports.iter_mut().zip(&other.transports).for_each(|(to, from)| to.add(from));

@@ -1,6 +1,6 @@
 //! What happened in this turn and is only over once its bytes are in the kernel's hands: then its durations are recorded.
 
-use super::{FrameType, Metrics};
+use super::{ApiProtocol, FrameType, Metrics};
 use crate::Time;
 use ringcast_proto::api::Method;
 
@@ -18,7 +18,7 @@ enum Entry {
     /// A command was answered.
     Command { frame: FrameType, began_at: Time },
     /// A request of the server API was answered.
-    Call { method: Method, began_at: Time },
+    Call { protocol: ApiProtocol, method: Method, began_at: Time },
 }
 
 impl Unwritten {
@@ -34,8 +34,9 @@ impl Unwritten {
         self.push(metrics, now, Entry::Command { frame, began_at });
     }
 
-    pub(crate) fn call(&mut self, metrics: &mut Metrics, method: Method, began_at: Time, now: Time) {
-        self.push(metrics, now, Entry::Call { method, began_at });
+    pub(crate) fn call(&mut self, metrics: &mut Metrics, call: (ApiProtocol, Method), began_at: Time, now: Time) {
+        let (protocol, method) = call;
+        self.push(metrics, now, Entry::Call { protocol, method, began_at });
     }
 
     fn push(&mut self, metrics: &mut Metrics, now: Time, entry: Entry) {
@@ -54,7 +55,9 @@ impl Unwritten {
                     metrics.shard_to_socket.record(micros(delivered_at, at));
                 }
                 Entry::Command { frame, began_at } => metrics.commands[frame as usize].record(micros(began_at, at)),
-                Entry::Call { method, began_at } => metrics.api_calls[method as usize].record(micros(began_at, at)),
+                Entry::Call { protocol, method, began_at } => {
+                    metrics.api_calls[Metrics::call(protocol, method)].record(micros(began_at, at));
+                }
             }
         }
     }
