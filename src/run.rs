@@ -330,6 +330,7 @@ fn log_started(pool: &Pool, options: &Options) {
             (endpoints.http_api, "api"),
             (endpoints.prometheus, "prometheus"),
             (endpoints.health, "health"),
+            (endpoints.swagger, "swagger"),
             (endpoints.assets, "demo"),
         ];
         let served: Vec<_> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();

@@ -8,14 +8,15 @@ use crate::control::acme::AcmeOptions;
 use crate::control::grpc::{GrpcApiOptions, GrpcOptions, PortOptions, UniGrpcOptions};
 use crate::control::http3::Http3Options;
 use crate::tls::Certificate;
-use crate::web::PrometheusOptions;
+use crate::web::{PrometheusOptions, swagger};
+use bytes::Bytes;
 use regex::Regex;
 use ringcast_proto::codes::Disconnect;
 use ringcast_runtime::balance::BalanceOptions;
 use ringcast_runtime::listen::Listen;
 use ringcast_runtime::options::{
     Asset, CodeResponse, EmulationOptions, Endpoints, HealthOptions, HttpApiOptions, ListenerOptions, SockJsOptions,
-    StreamOptions, UniWebSocketOptions, WebSocketOptions,
+    StreamOptions, SwaggerOptions, UniWebSocketOptions, WebSocketOptions,
 };
 use ringcast_runtime::placement::{PlacementOptions, parse_cpu_list};
 use ringcast_state::auth::{Endpoint, KeyError, PublicKey};
@@ -196,6 +197,7 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         connection_rate_limit: client.count("connection_rate_limit"),
         user_id_http_header: client.text("user_id_http_header").to_owned(),
         assets: assets(root),
+        swagger: swagger(root),
         ..ringcast_runtime::Options::default()
     }
 }
@@ -260,17 +262,20 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
         health: false,
         prometheus: false,
         assets: is_on("demo"),
+        swagger: false,
     };
     let inside = Endpoints {
         http_api: has_api && !api.bool("external"),
         health: is_on("health"),
         prometheus: is_on("prometheus"),
+        swagger: is_on("swagger"),
         ..Endpoints::default()
     };
     let http3 = http.object("http3").bool("enabled").then_some(0);
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
-        let endpoints = Endpoints { http_api, health: inside.health, prometheus: inside.prometheus, ..outside };
+        let Endpoints { health, prometheus, swagger, .. } = inside;
+        let endpoints = Endpoints { http_api, health, prometheus, swagger, ..outside };
         return vec![ListenerOptions { listen: external, endpoints, tls: None, h2c: false, http3 }];
     }
     let h2c = http.bool("h2c_external");
@@ -370,9 +375,18 @@ fn http_api(api: View<'_>) -> HttpApiOptions {
 }
 
 fn assets(root: View<'_>) -> Vec<Asset> {
-    let page =
-        Asset { path: "/".to_owned(), content_type: "text/html; charset=utf-8".to_owned(), bytes: DEMO_PAGE.to_vec() };
+    let page = Asset {
+        path: "/".to_owned(),
+        content_type: "text/html; charset=utf-8".to_owned(),
+        bytes: Bytes::from_static(DEMO_PAGE),
+    };
     if root.object("demo").bool("enabled") { vec![page] } else { Vec::new() }
+}
+
+fn swagger(root: View<'_>) -> SwaggerOptions {
+    let swagger = root.object("swagger");
+    let files = if swagger.bool("enabled") { swagger::files(&prefix(root.object("http_api"))) } else { Vec::new() };
+    SwaggerOptions { handler_prefix: prefix(swagger), files }
 }
 
 fn client_options(client: View<'_>) -> ClientOptions {
@@ -606,8 +620,15 @@ mod tests {
         let found: Vec<_> = found
             .iter()
             .map(|listener| {
-                let Endpoints { websocket, http_api, health, prometheus, assets, .. } = listener.endpoints;
-                let marks = [(websocket, 'w'), (http_api, 'a'), (prometheus, 'm'), (health, 'h'), (assets, 'd')];
+                let Endpoints { websocket, http_api, health, prometheus, assets, swagger, .. } = listener.endpoints;
+                let marks = [
+                    (websocket, 'w'),
+                    (http_api, 'a'),
+                    (prometheus, 'm'),
+                    (health, 'h'),
+                    (assets, 'd'),
+                    (swagger, 's'),
+                ];
                 let marks = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| mark);
                 (listener.listen.address.as_str(), listener.listen.port, marks.collect::<String>())
             })
@@ -624,9 +645,9 @@ mod tests {
         check_listeners(
             json!({
                 "http_server": {"address": "::1", "port": 1, "internal_port": "2"},
-                "health": {"enabled": true}, "prometheus": {"enabled": true},
+                "health": {"enabled": true}, "prometheus": {"enabled": true}, "swagger": {"enabled": true},
             }),
-            &[("::1", 1, "w"), ("::1", 2, "amh")],
+            &[("::1", 1, "w"), ("::1", 2, "amhs")],
         );
         check_listeners(
             json!({"http_server": {"internal_address": "::1"}, "http_api": {"external": true}}),

@@ -96,12 +96,12 @@ mod tests {
     #[test]
     fn a_section_is_named_once() {
         check(json!({"consumers": [{"name": "a", "type": "kafka"}, {"name": "b", "type": "kafka"}]}), &["consumers"]);
-        check(json!({"swagger": {"enabled": true, "handler_prefix": "/docs"}}), &["swagger"]);
+        check(json!({"debug": {"enabled": true, "handler_prefix": "/docs"}}), &["debug"]);
     }
 
     #[test]
     fn sections_that_are_off_are_passed_over() {
-        check(json!({"swagger": {"enabled": false, "handler_prefix": "/docs"}}), &[]);
+        check(json!({"debug": {"enabled": false, "handler_prefix": "/docs"}}), &[]);
         check(json!({"client": {"proxy": {"connect": {"endpoint": "http://a"}}}}), &[]);
     }
 }

@@ -4,6 +4,7 @@
 mod hdr;
 mod latency;
 mod prometheus;
+pub mod swagger;
 
 pub use prometheus::PrometheusOptions;
 

@@ -1,4 +1,4 @@
-//! The demo page in a real browser, served by the server on its development configuration.
+//! Pages of the server in a real browser: the demo page on the development configuration, the page of the server API.
 
 use std::env;
 use std::fs;
@@ -34,6 +34,26 @@ fn two_tabs_of_the_demo_page_chat_and_show_publications_of_the_api() {
         .env("E2E_CHROMIUM", chromium());
     let printed = support::run(&mut script, "the demo page to work");
     assert!(printed.contains("ok page"), "{printed}");
+}
+
+/// A11
+#[test]
+fn the_page_of_the_api_publishes() {
+    let config = json!({
+        "http_server": {"address": "127.0.0.1", "port": free_port()},
+        "http_api": {"key": "secret"},
+        "swagger": {"enabled": true},
+        "channel": {"namespaces": [{"name": "chat", "history_size": 10, "history_ttl": "60s"}]},
+    });
+    let server = Server::start_with(2, &config);
+    let mut script = Command::new("node");
+    script
+        .arg(node_folder().join("swagger.mjs"))
+        .env("E2E_PAGE", format!("http://{}/swagger", server.address()))
+        .env("E2E_API_KEY", "secret")
+        .env("E2E_CHROMIUM", chromium());
+    let printed = support::run(&mut script, "the page of the API to work");
+    assert!(printed.contains("ok swagger"), "{printed}");
 }
 
 /// Path of the browser, found in `PATH`.

@@ -168,6 +168,7 @@ pub fn node_folder() -> PathBuf {
         "package-lock.json",
         "scenarios.mjs",
         "page.mjs",
+        "swagger.mjs",
         "transports.mjs",
         "streams.mjs",
         "deflate.mjs",

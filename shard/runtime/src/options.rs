@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::balance::BalanceOptions;
 use crate::listen::Listen;
 use crate::placement::PlacementOptions;
@@ -61,6 +63,8 @@ pub struct Options {
     pub user_id_http_header: String,
     /// Static files, for the development mode.
     pub assets: Vec<Asset>,
+    /// Pages that describe the server API.
+    pub swagger: SwaggerOptions,
     /// Sizes of each shard's ring.
     pub uring: UringOptions,
 }
@@ -90,6 +94,7 @@ impl Default for Options {
             connection_rate_limit: 0,
             user_id_http_header: String::new(),
             assets: Vec::new(),
+            swagger: SwaggerOptions::default(),
             uring: UringOptions::default(),
         }
     }
@@ -140,6 +145,8 @@ pub struct Endpoints {
     pub prometheus: bool,
     /// Serves `Options::assets`.
     pub assets: bool,
+    /// With `swagger.enabled`; internal port.
+    pub swagger: bool,
 }
 
 #[cfg(test)]
@@ -159,6 +166,7 @@ impl Endpoints {
         health: true,
         prometheus: true,
         assets: true,
+        swagger: true,
     };
 }
 
@@ -350,10 +358,25 @@ impl Default for PrometheusOptions {
 /// A static file.
 #[derive(Clone, Debug)]
 pub struct Asset {
-    /// As requested, such as `/`.
+    /// As requested, such as `/`; of a file below a prefix, what follows the prefix and its slash.
     pub path: String,
     /// Content type.
     pub content_type: String,
     /// Content.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
+}
+
+/// Config group `swagger`.
+#[derive(Clone, Debug)]
+pub struct SwaggerOptions {
+    /// Key `swagger.handler_prefix`. Default `/swagger`; without the slash at its end.
+    pub handler_prefix: String,
+    /// What is below it, by paths relative to it: the page itself has the empty one. Without files nothing is served.
+    pub files: Vec<Asset>,
+}
+
+impl Default for SwaggerOptions {
+    fn default() -> Self {
+        Self { handler_prefix: "/swagger".to_owned(), files: Vec::new() }
+    }
 }

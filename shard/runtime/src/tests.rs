@@ -34,7 +34,11 @@ fn options(shards: usize) -> Options {
     let mut options = Options { shards, ..Options::default() };
     options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false, http3: None });
     options.http_api.insecure = true;
-    options.assets.push(Asset { path: "/".into(), content_type: "text/plain".into(), bytes: vec![b'x'; 1 << 20] });
+    options.assets.push(Asset {
+        path: "/".into(),
+        content_type: "text/plain".into(),
+        bytes: vec![b'x'; 1 << 20].into(),
+    });
     options
 }
 

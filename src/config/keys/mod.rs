@@ -128,7 +128,7 @@ keys! {
         Later admin:                      Object(&[server::ADMIN, pro::PRO_ADMIN]),              "",  "Admin web UI";
         Works prometheus:                 Object(&[telemetry::PROMETHEUS, pro::PRO_PROMETHEUS]), "",  "Metrics endpoint";
         Works health:                     Object(&[server::HEALTH]),                             "",  "Health endpoint";
-        Later swagger:                    Object(&[server::SWAGGER]),                            "",  "Swagger UI of the server API";
+        Works swagger:                    Object(&[server::SWAGGER]),                            "",  "Swagger UI of the server API";
         Later debug:                      Object(&[server::DEBUG]),                              "",  "Profiles";
         Works init:                       Object(&[transport::INIT]),                            "",  "Endpoint that warms up a connection";
         Later opentelemetry:              Object(&[telemetry::OPENTELEMETRY, pro::PRO_OPENTELEMETRY]), "", "Traces";

@@ -14,6 +14,7 @@ mod uni;
 
 pub use api::GrpcApiOptions;
 pub use port::PortOptions;
+pub use reflection::API_DESCRIPTOR;
 pub use uni::UniGrpcOptions;
 
 use crate::tls::Certificate;

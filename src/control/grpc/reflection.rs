@@ -7,8 +7,8 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic_reflection::server::Builder;
 
-/// `api.proto`, compiled.
-const API: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api.bin"));
+/// `api.proto`, compiled: a set of file descriptors.
+pub const API_DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api.bin"));
 
 type Answering = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
 
@@ -27,8 +27,9 @@ impl Reflection {
     /// Tells of the server API.
     pub fn new() -> Self {
         const READABLE: &str = "the descriptors are our own";
-        let v1 = Builder::configure().register_encoded_file_descriptor_set(API).build_v1().expect(READABLE);
-        let v1alpha = Builder::configure().register_encoded_file_descriptor_set(API).build_v1alpha().expect(READABLE);
+        let v1 = Builder::configure().register_encoded_file_descriptor_set(API_DESCRIPTOR).build_v1().expect(READABLE);
+        let v1alpha =
+            Builder::configure().register_encoded_file_descriptor_set(API_DESCRIPTOR).build_v1alpha().expect(READABLE);
         let versions = [
             Version::new("/grpc.reflection.v1.ServerReflection/", v1),
             Version::new("/grpc.reflection.v1alpha.ServerReflection/", v1alpha),

@@ -284,6 +284,7 @@ impl Exchange {
             Some(Route::Health) => Begun::Step(health::serve(&mut reply)),
             Some(Route::Init) => Begun::Step(init::serve(site, &mut reply)),
             Some(Route::Asset(file)) => Begun::Step(asset::serve(&file, &mut reply)),
+            Some(Route::Redirect(path)) => Begun::Step(asset::redirect(&path, &mut reply)),
             Some(Route::Page(page)) => {
                 self.keep_alive = reply.keep_alive;
                 self.state = State::Paging { is_head: head.method() == "HEAD" };

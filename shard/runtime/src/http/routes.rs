@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringcast_proto::api::Method;
 use ringcast_state::TransportKind;
 
-use crate::options::{Asset, Endpoints, Options};
+use crate::options::{Asset, Endpoints, Options, SwaggerOptions};
 use crate::transport::page::{Endpoint, Page};
 use crate::transport::sockjs::Place;
 
@@ -33,6 +33,8 @@ pub enum Route {
     Page(Page),
     /// A static file.
     Asset(Rc<Asset>),
+    /// Elsewhere: the path.
+    Redirect(Rc<str>),
 }
 
 /// The paths of one port.
@@ -70,6 +72,9 @@ impl Routes {
         for asset in options.assets.iter().filter(|_| endpoints.assets) {
             exact.push((asset.path.clone(), Route::Asset(Rc::new(asset.clone()))));
         }
+        if endpoints.swagger {
+            add_swagger(&mut exact, &options.swagger);
+        }
         let prefix = options.http_api.handler_prefix.trim_end_matches('/');
         let sockjs = options.sockjs.handler_prefix.trim_end_matches('/');
         Self {
@@ -103,6 +108,17 @@ pub fn endpoint(options: &Options, route: &Route, path: &str) -> Endpoint {
     }
 }
 
+/// The page is at the prefix with a slash, so that it finds the files beside it.
+fn add_swagger(exact: &mut Vec<(String, Route)>, swagger: &SwaggerOptions) {
+    let base = format!("{}/", swagger.handler_prefix.trim_end_matches('/'));
+    let without = base.trim_end_matches('/');
+    if !without.is_empty() {
+        exact.push((without.to_owned(), Route::Redirect(Rc::from(&*base))));
+    }
+    let route = |file: &Asset| (format!("{base}{}", file.path), Route::Asset(Rc::new(file.clone())));
+    exact.extend(swagger.files.iter().map(route));
+}
+
 /// As the reference reads its prefixes: a slash at the end does not count, and nothing is the root.
 fn without_slash(prefix: &str) -> String {
     match prefix.trim_end_matches('/') {
@@ -114,6 +130,7 @@ fn without_slash(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     const ALL: Endpoints = Endpoints::ALL;
 
@@ -132,6 +149,7 @@ mod tests {
             Some(Route::Health) => "health".to_owned(),
             Some(Route::Page(page)) => format!("{page:?}"),
             Some(Route::Asset(asset)) => asset.content_type.clone(),
+            Some(Route::Redirect(path)) => format!("to {path}"),
         };
         assert_eq!(found, want, "{path}");
     }
@@ -139,7 +157,7 @@ mod tests {
     /// A01
     #[test]
     fn paths_lead_to_their_endpoints() {
-        let page = Asset { path: "/".into(), content_type: "page".into(), bytes: Vec::new() };
+        let page = Asset { path: "/".into(), content_type: "page".into(), bytes: Bytes::new() };
         let options = Options { assets: vec![page], ..Options::default() };
         check(ALL, &options, "/connection/websocket", "websocket");
         check(ALL, &options, "/connection/websocket/", "none");
@@ -171,6 +189,23 @@ mod tests {
         check(Endpoints::default(), &options, "/", "none");
         check(Endpoints::default(), &options, "/metrics", "none");
         check(Endpoints::default(), &options, "/connection/sockjs/info", "none");
+    }
+
+    /// A11
+    #[test]
+    fn the_pages_of_the_api_are_below_their_prefix() {
+        let page = Asset { path: "".into(), content_type: "page".into(), bytes: Bytes::new() };
+        let file = Asset { path: "a.js".into(), content_type: "script".into(), bytes: Bytes::new() };
+        let mut options = Options::default();
+        options.swagger.files = vec![page, file];
+        check(ALL, &options, "/swagger", "to /swagger/");
+        check(ALL, &options, "/swagger/", "page");
+        check(ALL, &options, "/swagger/a.js", "script");
+        check(ALL, &options, "/swagger/b.js", "none");
+        check(Endpoints::default(), &options, "/swagger/", "none");
+        options.swagger.handler_prefix = "/".into();
+        check(ALL, &options, "/", "page");
+        check(ALL, &options, "/a.js", "script");
     }
 
     #[test]

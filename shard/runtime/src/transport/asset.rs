@@ -1,4 +1,4 @@
-//! Static files of the development mode.
+//! Static files: the page of the development mode, those that describe the server API.
 
 use crate::http::exchange::Step;
 use crate::http::reply::Reply;
@@ -13,4 +13,9 @@ pub fn serve(file: &Asset, reply: &mut Reply<'_, '_>) -> Step<'static> {
         }
         _ => reply.respond(405, &[("Allow", "GET, HEAD")], b""),
     }
+}
+
+/// To another path of this server, whatever the method.
+pub fn redirect(path: &str, reply: &mut Reply<'_, '_>) -> Step<'static> {
+    reply.respond(307, &[("Location", path)], b"")
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ringcast_state::{ApiCallId, ConnectionId};
 
 use super::*;
@@ -19,7 +20,11 @@ fn site() -> Site {
     let endpoints = Endpoints::ALL;
     let listen = Listen { address: String::new(), port: 0 };
     options.listeners.push(ListenerOptions { listen, endpoints, tls: None, h2c: false, http3: None });
-    options.assets.push(Asset { path: "/".into(), content_type: "text/html".into(), bytes: b"page".to_vec() });
+    options.assets.push(Asset {
+        path: "/".into(),
+        content_type: "text/html".into(),
+        bytes: Bytes::from_static(b"page"),
+    });
     Site::new(Arc::new(options))
 }
 
