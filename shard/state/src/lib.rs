@@ -10,6 +10,7 @@
 
 mod api;
 pub mod auth;
+pub mod broker;
 mod channel;
 mod client;
 mod compass;

@@ -15,3 +15,8 @@ mod presence;
 mod recovery;
 mod room;
 mod server_side;
+#[path = "../broker/store.rs"]
+mod store;
+
+/// The rooms of these tests have none.
+const HAS_BROKER: bool = false;
