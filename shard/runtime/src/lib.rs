@@ -2,7 +2,8 @@
 //! shards. Carries bytes and time to the pure state machines of `ringcast-state` and knows no rules of its own.
 
 mod accept;
-pub mod balance;
+pub mod backend;
+mod balance;
 mod call;
 mod carry;
 mod clock;
@@ -26,6 +27,7 @@ mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
 
+pub use backend::{Answers, BackendLine, Questions};
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
 pub use http::origin::AllowedOrigins;

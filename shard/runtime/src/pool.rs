@@ -15,6 +15,7 @@ use ringcast_state::auth::{KeyAnswer, KeyQuestion};
 use ringcast_state::metrics::ApiProtocol;
 use ringcast_state::{Compass, Message, RequestId, Seeds, ShardId};
 
+use crate::backend::{self, Answers, BackendLine, Questions};
 use crate::balance::{Balance, Loads};
 use crate::call::{CallLine, Handover};
 use crate::carry::{Carry, CarryLine};
@@ -55,6 +56,8 @@ pub(crate) enum Control {
     Signature { request: RequestId, is_right: bool },
     /// What came of a key question.
     Key(KeyAnswer),
+    /// What came of questions to backends.
+    Backend(Answers),
     /// The question whether the shard still turns.
     Beat(Beat),
     /// Copy the counters.
@@ -101,6 +104,7 @@ pub(crate) struct Setup {
     pub slow_checks: Sender<SlowCheck>,
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pub pages: Sender<PageQuestion>,
+    pub backends: Sender<Questions>,
     pub counters: Arc<Counters>,
     /// One per `Options::listeners`.
     pub sockets: Vec<ShardSocket>,
@@ -116,6 +120,7 @@ pub struct Pool {
     questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
     /// Until it is given away.
     pages: Option<Receiver<PageQuestion>>,
+    backends: Receiver<Questions>,
     line: Line,
     compass: Compass,
 }
@@ -172,7 +177,8 @@ impl Pool {
         let (slow_checks, checks) = signatures::channel(shards);
         let (question, questions) = bounded(QUESTIONS_MAX);
         let (page, pages) = page::channel();
-        let ways = Ways { slow_checks, questions: question, pages: page };
+        let (backend, backends) = backend::channel();
+        let ways = Ways { slow_checks, questions: question, pages: page, backends: backend };
         let (setups, line, loads) = setups.finish(bound.sockets, &ways);
         signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
         let mut pool = Self {
@@ -182,6 +188,7 @@ impl Pool {
             loads,
             questions,
             pages: Some(pages),
+            backends,
             line,
             compass,
         };
@@ -247,6 +254,11 @@ impl Pool {
     /// Where the shards ask for the keys of tokens that endpoints publish. Someone has to answer, or such tokens are refused.
     pub fn key_line(&self) -> KeyLine {
         KeyLine { questions: self.questions.clone(), line: self.line.clone() }
+    }
+
+    /// Where the shards ask the backends that the options name. Someone has to answer, or each question fails when its time is over.
+    pub fn backend_line(&self) -> BackendLine {
+        BackendLine::new(self.backends.clone(), self.line.clone())
     }
 
     /// Where the shards ask for pages; once only. Without it they answer such requests with 503.
@@ -379,6 +391,7 @@ struct Ways {
     slow_checks: Sender<SlowCheck>,
     questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pages: Sender<PageQuestion>,
+    backends: Sender<Questions>,
 }
 
 /// What all shards get a share of.
@@ -431,6 +444,7 @@ impl Setups {
             line: line.clone(),
             slow_checks: ways.slow_checks.clone(),
             questions: ways.questions.clone(),
+            backends: ways.backends.clone(),
             pages: ways.pages.clone(),
             counters: self.counters.clone(),
             sockets,

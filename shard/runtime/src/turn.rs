@@ -10,6 +10,7 @@ use ringcast_state::auth::KeyQuestion;
 use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
+use crate::backend::BackendDesk;
 use crate::balance::Balance;
 use crate::call::Calls;
 use crate::carry::Carried;
@@ -62,6 +63,7 @@ pub(crate) struct ShardLoop {
     questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     /// There was no room for it.
     held_question: Option<Arc<KeyQuestion>>,
+    backends: BackendDesk,
     clock: Clock,
     meter: TurnMeter,
     /// Listeners, for the end.
@@ -111,6 +113,7 @@ impl ShardLoop {
             control: setup.control,
             checks: Checks::new(setup.id, setup.slow_checks),
             questions: setup.questions,
+            backends: BackendDesk::new(setup.id, setup.backends),
             held_question: None,
             clock: setup.clock,
             meter: TurnMeter::default(),
@@ -143,6 +146,7 @@ impl ShardLoop {
         self.fire_timers(now, instant);
         done += self.checks.run(now, &mut self.state);
         self.ask_for_keys();
+        self.backends.ask(&mut self.state);
         done += self.connections.resume_streams();
         self.flush(now);
         self.send_messages();
@@ -177,6 +181,11 @@ impl ShardLoop {
                     self.state.handle_signature(now, request, is_right);
                 }
                 Control::Key(answer) => self.state.handle_key(now, &answer),
+                Control::Backend(answers) => {
+                    for (request, answer) in answers {
+                        self.state.handle_proxy_answer(now, request, answer);
+                    }
+                }
                 Control::Beat(beat) => beat.answer(),
                 Control::Snapshot(to) => {
                     // Whoever asked may have given up.
