@@ -2,8 +2,8 @@
 //! shards. Carries bytes and time to the pure state machines of `ringcast-state` and knows no rules of its own.
 
 mod accept;
-pub mod backend;
-mod balance;
+mod backend;
+pub mod balance;
 mod call;
 mod carry;
 mod clock;
