@@ -1,8 +1,8 @@
 //! Runs the server: from a command line to the end of the process.
 
 use crate::cli::{self, RunRequest, VERSION};
-use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower};
-use crate::control::{Ports, acme};
+use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower, proxies};
+use crate::control::{Ports, acme, proxy};
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
 use crate::systemd::{Handed, Service};
@@ -111,6 +111,7 @@ fn serve(
     let mut tls = tls::Listeners::new(automatic.clone());
     give_tls(&mut tls, settings, &mut runtime).map_err(|error| Fatal::new("error validating config", error))?;
     let handed = handed_sockets(handed, runtime.listeners.len())?;
+    let backends = proxies::list(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let node = node(settings)?;
     let state = lower::state(settings, node.clone());
     info!(
@@ -130,6 +131,8 @@ fn serve(
         start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
     }
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
+    let proxy = proxy::Proxy::start(&backends, pool.backend_line())
+        .map_err(|error| Fatal::new("error starting proxies", error))?;
     start_pages(&mut pool, program.prometheus, dropped_lines)
         .map_err(|error| Fatal::new("error starting metrics", error))?;
     let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
@@ -143,7 +146,7 @@ fn serve(
     let mut service = Service::of_process();
     service.ready();
     wait_for_stop(&signals, &pool, &mut service, || {
-        reload(request, &pool, &jwks, &ports, &mut tls, &runtime, node.clone());
+        reload(request, (&pool, &jwks, &proxy, &ports), &mut tls, &runtime, node.clone());
     });
     info!("shutting down ...");
     service.stopping();
@@ -239,9 +242,7 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, 
 /// clients, tokens, channels and certificates. A bad configuration changes nothing.
 fn reload(
     request: &RunRequest,
-    pool: &Pool,
-    jwks: &Jwks,
-    ports: &Ports,
+    (pool, jwks, proxy, ports): (&Pool, &Jwks, &proxy::Proxy, &Ports),
     tls: &mut tls::Listeners,
     runtime: &Options,
     node: NodeOptions,
@@ -265,6 +266,13 @@ fn reload(
             return;
         }
     };
+    let backends = match proxies::list(&loaded.settings) {
+        Ok(backends) => backends,
+        Err(error) => {
+            error!("error validating config: {error}");
+            return;
+        }
+    };
     let had_tls = runtime.listeners.iter().map(|listener| listener.tls.is_some());
     if !had_tls.eq(certificates.iter().map(Option::is_some)) {
         warn!("http_server: a port gets or loses TLS only at a restart");
@@ -272,6 +280,7 @@ fn reload(
     log_token_warnings(loaded.settings.view());
     log_notices(&loaded.notices);
     jwks.forget();
+    proxy.set_options(&backends);
     pool.set_tls(certificates);
     ports.reload(&loaded.settings);
     // Who reads the line below may rely on it.

@@ -7,7 +7,7 @@ use crate::client::{
 use crate::delta::{Table, decode, encode};
 use crate::http::{ChunkedDecoder, Limits, parse_head, parse_response};
 use crate::websocket::{Decoder, Deflater, Event, Inflater, ProtocolError, Role};
-use crate::{api, filter, sockjs, websocket};
+use crate::{api, filter, proxy, sockjs, websocket};
 use prost::Message as _;
 use std::ops::ControlFlow;
 
@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 pub type Target = fn(&[u8]);
 
 /// All bodies by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("command_json", command_json),
     ("command_protobuf", command_protobuf),
     ("reply", reply),
@@ -27,6 +27,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("delta", delta),
     ("filter", filter),
     ("sockjs", sockjs),
+    ("proxy_reply", proxy_reply),
 ];
 
 /// Commands in JSON come back when written again.
@@ -238,4 +239,16 @@ pub fn sockjs(data: &[u8]) {
         form.wrap(sockjs::OPEN, &mut out);
         assert!(out.len() < 4096, "a long frame");
     }
+}
+
+/// Answers of backends are read or refused, in JSON and in Protobuf. The first byte chooses the event.
+pub fn proxy_reply(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else { return };
+    let event = proxy::ProxyEvent::ALL[usize::from(*choice) % proxy::ProxyEvent::ALL.len()];
+    if let Ok(proxy::ProxyReply::Result(proxy::ProxyResult::Rpc(Some(result)))) = proxy::decode_json_reply(event, data)
+    {
+        assert!(result.b64data.is_empty(), "a payload in two forms");
+    }
+    let _ = proxy::decode_protobuf_reply(event, data);
+    let _ = proxy::decode_stream_word(data);
 }

@@ -1,6 +1,7 @@
 //! Turns validated settings into the options that the code reads. The last word of a key is the
 //! name of the field, so one search finds both ends.
 
+use super::proxies;
 use super::settings::{Settings, View};
 use crate::cli::VERSION;
 use crate::control::WebTransportOptions;
@@ -226,7 +227,8 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         client: client_options(client),
         token: token(client.object("token")),
         subscription_token: subscription_token.bool("enabled").then(|| token(subscription_token)),
-        channel: channel(root.object("channel")),
+        channel: channel(root),
+        proxy: proxies::asked(root),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
         node: NodeOptions { name, ..node },
         websocket: deflate(root.object("websocket")),
@@ -436,11 +438,14 @@ fn token(token: View<'_>) -> TokenOptions {
     }
 }
 
-fn channel(channel: View<'_>) -> ChannelConfig {
+fn channel(root: View<'_>) -> ChannelConfig {
+    let channel = root.object("channel");
     let namespaces = channel.list("namespaces");
     ChannelConfig {
-        without_namespace: channel_options(channel.object("without_namespace")),
-        namespaces: namespaces.map(|options| (options.text("name").to_owned(), channel_options(options))).collect(),
+        without_namespace: channel_options(root, channel.object("without_namespace")),
+        namespaces: namespaces
+            .map(|options| (options.text("name").to_owned(), channel_options(root, options)))
+            .collect(),
         history_meta_ttl: channel.duration("history_meta_ttl"),
         publication_data_format: data_format(channel).unwrap_or_default(),
         max_length: channel.count("max_length"),
@@ -451,7 +456,7 @@ fn channel(channel: View<'_>) -> ChannelConfig {
     }
 }
 
-fn channel_options(options: View<'_>) -> ChannelOptions {
+fn channel_options(root: View<'_>, options: View<'_>) -> ChannelOptions {
     ChannelOptions {
         presence: options.bool("presence"),
         join_leave: options.bool("join_leave"),
@@ -480,6 +485,7 @@ fn channel_options(options: View<'_>) -> ChannelOptions {
         allow_history_for_subscriber: options.bool("allow_history_for_subscriber"),
         allow_history_for_client: options.bool("allow_history_for_client"),
         allow_user_limited_channels: options.bool("allow_user_limited_channels"),
+        publish_proxy: proxies::of_channel(root, options, "publish"),
         channel_regex: regex(options.text("channel_regex")),
         publication_data_format: data_format(options),
         subscription_type: match options.text("subscription_type") {

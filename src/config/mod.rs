@@ -14,6 +14,7 @@ pub mod lower;
 mod merge;
 mod nearest;
 mod notices;
+pub mod proxies;
 mod settings;
 mod validate;
 mod value;

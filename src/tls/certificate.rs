@@ -86,14 +86,14 @@ impl Certificate {
     }
 }
 
-fn chain(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn chain(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     if value.is_empty() {
         return Err("is empty, expected a certificate as PEM, base64 of PEM or a file".to_owned());
     }
     certificates(value)
 }
 
-fn certificates(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = pem::load(value)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
@@ -103,7 +103,7 @@ fn certificates(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn key(value: &str) -> Result<PrivateKeyDer<'static>, String> {
+pub(super) fn key(value: &str) -> Result<PrivateKeyDer<'static>, String> {
     if value.is_empty() {
         return Err("is empty, expected the private key of cert_pem as PEM, base64 of PEM or a file".to_owned());
     }

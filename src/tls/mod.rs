@@ -2,10 +2,12 @@
 //! The handshakes themselves are the shards' (`shard/runtime/src/tls`).
 
 mod certificate;
+mod client;
 mod listeners;
 mod pem;
 mod validity;
 
 pub use certificate::Certificate;
+pub use client::{ClientTls, client_config};
 pub use listeners::{Listeners, certificates, check};
 pub use validity::Validity;

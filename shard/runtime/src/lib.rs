@@ -2,6 +2,7 @@
 //! shards. Carries bytes and time to the pure state machines of `ringcast-state` and knows no rules of its own.
 
 mod accept;
+mod backend;
 pub mod balance;
 mod broker;
 mod call;
@@ -27,6 +28,7 @@ mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
 
+pub use backend::{Answers, BackendLine, Questions};
 pub use broker::{BrokerDriver, BrokerLine};
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};

@@ -16,6 +16,7 @@ use ringcast_state::broker::BrokerNews;
 use ringcast_state::metrics::ApiProtocol;
 use ringcast_state::{Compass, Message, RequestId, Seeds, ShardId};
 
+use crate::backend::{self, Answers, BackendLine, Questions};
 use crate::balance::{Balance, Loads};
 use crate::broker::{BrokerDesk, BrokerLine};
 use crate::call::{CallLine, Handover};
@@ -57,6 +58,8 @@ pub(crate) enum Control {
     Signature { request: RequestId, is_right: bool },
     /// What came of a key question.
     Key(KeyAnswer),
+    /// What came of questions to backends.
+    Backend(Answers),
     /// The question whether the shard still turns.
     Beat(Beat),
     /// Copy the counters.
@@ -106,6 +109,7 @@ pub(crate) struct Setup {
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pub pages: Sender<PageQuestion>,
     pub broker: BrokerDesk,
+    pub backends: Sender<Questions>,
     pub counters: Arc<Counters>,
     /// One per `Options::listeners`.
     pub sockets: Vec<ShardSocket>,
@@ -121,6 +125,7 @@ pub struct Pool {
     questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
     /// Until it is given away.
     pages: Option<Receiver<PageQuestion>>,
+    backends: Receiver<Questions>,
     line: Line,
     compass: Compass,
     broker: BrokerDesk,
@@ -179,7 +184,8 @@ impl Pool {
         let (question, questions) = bounded(QUESTIONS_MAX);
         let (page, pages) = page::channel();
         let broker = BrokerDesk::default();
-        let ways = Ways { slow_checks, questions: question, pages: page, broker: broker.clone() };
+        let (backend, backends) = backend::channel();
+        let ways = Ways { slow_checks, questions: question, pages: page, broker: broker.clone(), backends: backend };
         let (setups, line, loads) = setups.finish(bound.sockets, &ways);
         signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
         let mut pool = Self {
@@ -189,6 +195,7 @@ impl Pool {
             loads,
             questions,
             pages: Some(pages),
+            backends,
             line,
             compass,
             broker,
@@ -255,6 +262,11 @@ impl Pool {
     /// Where the shards ask for the keys of tokens that endpoints publish. Someone has to answer, or such tokens are refused.
     pub fn key_line(&self) -> KeyLine {
         KeyLine { questions: self.questions.clone(), line: self.line.clone() }
+    }
+
+    /// Where the shards ask the backends that the options name. Someone has to answer, or each question fails when its time is over.
+    pub fn backend_line(&self) -> BackendLine {
+        BackendLine::new(self.backends.clone(), self.line.clone())
     }
 
     /// Where the shards ask for pages; once only. Without it they answer such requests with 503.
@@ -393,6 +405,7 @@ struct Ways {
     questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pages: Sender<PageQuestion>,
     broker: BrokerDesk,
+    backends: Sender<Questions>,
 }
 
 /// What all shards get a share of.
@@ -445,6 +458,7 @@ impl Setups {
             line: line.clone(),
             slow_checks: ways.slow_checks.clone(),
             questions: ways.questions.clone(),
+            backends: ways.backends.clone(),
             pages: ways.pages.clone(),
             broker: ways.broker.clone(),
             counters: self.counters.clone(),

@@ -11,6 +11,7 @@ use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerNews};
 use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
+use crate::backend::BackendDesk;
 use crate::balance::Balance;
 use crate::broker::BrokerDesk;
 use crate::call::Calls;
@@ -65,6 +66,7 @@ pub(crate) struct ShardLoop {
     questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     /// There was no room for it.
     held_question: Option<Arc<KeyQuestion>>,
+    backends: BackendDesk,
     clock: Clock,
     meter: TurnMeter,
     /// Listeners, for the end.
@@ -115,6 +117,7 @@ impl ShardLoop {
             checks: Checks::new(setup.id, setup.slow_checks),
             broker: setup.broker,
             questions: setup.questions,
+            backends: BackendDesk::new(setup.id, setup.backends),
             held_question: None,
             clock: setup.clock,
             meter: TurnMeter::default(),
@@ -147,6 +150,7 @@ impl ShardLoop {
         self.fire_timers(now, instant);
         done += self.checks.run(now, &mut self.state);
         self.ask_for_keys();
+        self.backends.ask(&mut self.state);
         done += self.connections.resume_streams();
         self.flush(now);
         self.send_messages();
@@ -182,6 +186,11 @@ impl ShardLoop {
                     self.state.handle_signature(now, request, is_right);
                 }
                 Control::Key(answer) => self.state.handle_key(now, &answer),
+                Control::Backend(answers) => {
+                    for (request, answer) in answers {
+                        self.state.handle_proxy_answer(now, request, answer);
+                    }
+                }
                 Control::Beat(beat) => beat.answer(),
                 Control::Snapshot(to) => {
                     // Whoever asked may have given up.

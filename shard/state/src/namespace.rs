@@ -1,6 +1,7 @@
 //! Channel names and the options that hold for them. Source: `channel` group of the configuration, Centrifugo
 //! "Channels and namespaces".
 
+use crate::proxy::ProxyId;
 use regex::Regex;
 use ringcast_proto::codes::ReplyError;
 use std::collections::BTreeMap;
@@ -122,6 +123,8 @@ pub struct ChannelOptions {
     pub allow_history_for_subscriber: bool,
     pub allow_history_for_client: bool,
     pub allow_user_limited_channels: bool,
+    /// Keys `publish_proxy_enabled` and `publish_proxy_name`: the backend that decides about publications of clients.
+    pub publish_proxy: Option<ProxyId>,
     /// Matched against the name behind the namespace.
     pub channel_regex: Option<Regex>,
     /// `None` for the value of the whole group.
@@ -246,6 +249,7 @@ impl ChannelOptions {
         allow_history_for_subscriber: false,
         allow_history_for_client: false,
         allow_user_limited_channels: false,
+        publish_proxy: None,
         channel_regex: None,
         publication_data_format: None,
         subscription_type: SubscriptionType::Stream,

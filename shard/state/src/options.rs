@@ -5,6 +5,7 @@
 use crate::Framing;
 use crate::auth::{Endpoint, Proof, PublicKey};
 use crate::namespace::ChannelConfig;
+use crate::proxy::ProxyOptions;
 use crate::transport::Shape;
 use regex::Regex;
 use ringcast_proto::codes::{Disconnect, ReplyError};
@@ -24,6 +25,8 @@ pub struct Options {
     pub channel: ChannelConfig,
     /// Method of the built-in ping RPC; config keys `rpc.ping.enabled` and `rpc.ping.method`.
     pub rpc_ping_method: Option<String>,
+    /// Which backends are asked.
+    pub proxy: ProxyOptions,
     /// Bounds of what shards hold for each other.
     pub limits: Limits,
     /// Key `engine.type` or `broker.type`: a broker orders channels, and not their home alone. Of a process, not to be reloaded.

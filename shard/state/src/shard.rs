@@ -14,6 +14,7 @@ use crate::metrics::{ApiProtocol, Metrics, Snapshot, Unwritten};
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
+use crate::proxy::Proxies;
 use crate::random::Random;
 use crate::session::Sessions;
 use crate::sparse::GiveBack;
@@ -98,6 +99,7 @@ pub struct Shard {
     pub(crate) filters: Filters,
     pub(crate) pending: Pending<Waiting>,
     pub(crate) proofs: Proofs,
+    pub(crate) proxies: Proxies,
     /// Of the options in force; looked at with every command.
     pub(crate) uses_public_keys: bool,
     /// Of the options in force; looked at with every publication.
@@ -174,6 +176,7 @@ impl Shard {
             filters,
             pending: Pending::new(),
             proofs,
+            proxies: Proxies::new(),
             uses_public_keys: options.uses_public_keys(),
             uses_batches: options.channel.uses_batches(),
             batches: Batches::default(),
@@ -432,6 +435,7 @@ impl Shard {
             self.time_out(now, request, waiting);
         }
         self.give_up_proofs(now);
+        self.give_up_proxies(now);
         self.handle_local(now);
     }
 
@@ -468,6 +472,7 @@ impl Shard {
             self.wheel.next_timeout(),
             self.pending.next_timeout(),
             self.proofs.next_timeout(),
+            self.proxies.next_timeout(),
             self.batches.next_timeout(),
             self.brokered.as_ref().and_then(|brokered| brokered.next_timeout()),
         ];

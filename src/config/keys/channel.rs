@@ -16,7 +16,7 @@ keys! {
         Works namespace_boundary:      Text,                                                               ":",    "Namespace separator";
         Works user_boundary:           Text,                                                               "#",    "Start of user list";
         Works user_separator:          Text,                                                               ",",    "Between user ids";
-        Later proxy:                   Object(&[CHANNEL_PROXY, PRO_CHANNEL_PROXY]),                        "",     "Default backends of channel events";
+        Works proxy:                   Object(&[CHANNEL_PROXY, PRO_CHANNEL_PROXY]),                        "",     "Default backends of channel events";
     }
 }
 
@@ -63,8 +63,8 @@ keys! {
         Works publication_data_format:              Text,                                                    "",        "\"\", json, json_object, binary";
         Later subscribe_proxy_enabled:              Bool,                                                    "",        "Ask backend";
         Later subscribe_proxy_name:                 Text,                                                    "default", "Proxy";
-        Later publish_proxy_enabled:                Bool,                                                    "",        "Ask backend";
-        Later publish_proxy_name:                   Text,                                                    "default", "Proxy";
+        Works publish_proxy_enabled:                Bool,                                                    "",        "Ask backend";
+        Works publish_proxy_name:                   Text,                                                    "default", "Proxy";
         Later sub_refresh_proxy_enabled:            Bool,                                                    "",        "Ask backend";
         Later sub_refresh_proxy_name:               Text,                                                    "default", "Proxy";
         Later subscribe_stream_proxy_enabled:       Bool,                                                    "",        "Stream from backend";
@@ -131,12 +131,12 @@ keys! {
 keys! {
     /// `channel.proxy`
     CHANNEL_PROXY {
-        Works subscribe:           Object(&[PROXY]), "", "Default proxy object";
+        Later subscribe:           Object(&[PROXY]), "", "Default proxy object";
         Works publish:             Object(&[PROXY]), "", "Default proxy object";
-        Works sub_refresh:         Object(&[PROXY]), "", "Default proxy object";
-        Works subscribe_stream:    Object(&[PROXY]), "", "Default proxy object (GRPC only)";
-        Works map_publish:         Object(&[PROXY]), "", "Default proxy object";
-        Works map_remove:          Object(&[PROXY]), "", "Default proxy object";
-        Works shared_poll_refresh: Object(&[PROXY]), "", "Default proxy object";
+        Later sub_refresh:         Object(&[PROXY]), "", "Default proxy object";
+        Later subscribe_stream:    Object(&[PROXY]), "", "Default proxy object (GRPC only)";
+        Later map_publish:         Object(&[PROXY]), "", "Default proxy object";
+        Later map_remove:          Object(&[PROXY]), "", "Default proxy object";
+        Later shared_poll_refresh: Object(&[PROXY]), "", "Default proxy object";
     }
 }

@@ -111,7 +111,7 @@ keys! {
         Works client:                     Object(&[client::CLIENT, pro::PRO_CLIENT]),            "",  "Client connections: tokens, limits, intervals";
         Works channel:                    Object(&[channel::CHANNEL, pro::PRO_CHANNEL]),         "",  "Channels and namespaces";
         Works rpc:                        Object(&[proxy::RPC]),                                 "",  "Calls of clients to the backend";
-        Later proxies:                    List(&[proxy::PROXY_NAME, proxy::PROXY]),              "",  "Backends by name";
+        Works proxies:                    List(&[proxy::PROXY_NAME, proxy::PROXY]),              "",  "Backends by name";
         Works http_api:                   Object(&[server::HTTP_API, pro::PRO_API]),             "",  "Server API over HTTP";
         Works grpc_api:                   Object(&[server::GRPC_API, pro::PRO_API]),             "",  "Server API over GRPC";
         Later consumers:                  List(&[consumer::CONSUMER]),                           "",  "Queues to take publications from";

@@ -9,11 +9,11 @@ keys! {
     PROXY {
         Works endpoint:                Text,                                  "",   "`http(s)://…` or `grpc://host:port`; \"\" refused";
         Works timeout:                 Duration,                              "1s", "Request limit";
-        Works http_headers:            Texts,                                 "",   "Transport headers to forward";
-        Works grpc_metadata:           Texts,                                 "",   "Incoming metadata to forward";
-        Works emulated_headers:        Texts,                                 "",   "Client-sent headers to forward";
+        Later http_headers:            Texts,                                 "",   "Transport headers to forward";
+        Later grpc_metadata:           Texts,                                 "",   "Incoming metadata to forward";
+        Later emulated_headers:        Texts,                                 "",   "Client-sent headers to forward";
         Works binary_encoding:         Bool,                                  "",   "B64 fields instead of JSON";
-        Works include_connection_meta: Bool,                                  "",   "Add meta to request";
+        Later include_connection_meta: Bool,                                  "",   "Add meta to request";
         Works http:                    Object(&[PROXY_HTTP, PRO_PROXY_HTTP]), "",   "HTTP part";
         Works grpc:                    Object(&[PROXY_GRPC]),                 "",   "GRPC part";
     }
@@ -75,10 +75,10 @@ keys! {
 keys! {
     /// `rpc`
     RPC {
-        Later proxy:              Object(&[PROXY]),               "",  "Default RPC proxy";
-        Later without_namespace:  Object(&[RPC_OPTIONS]),         "",  "RPC options for plain methods";
-        Later namespaces:         List(&[RPC_NAME, RPC_OPTIONS]), "",  "List of {name, proxy_enabled, proxy_name}";
-        Later namespace_boundary: Text,                           ":", "RPC namespace separator";
+        Works proxy:              Object(&[PROXY]),               "",  "Default RPC proxy";
+        Works without_namespace:  Object(&[RPC_OPTIONS]),         "",  "RPC options for plain methods";
+        Works namespaces:         List(&[RPC_NAME, RPC_OPTIONS]), "",  "List of {name, proxy_enabled, proxy_name}";
+        Works namespace_boundary: Text,                           ":", "RPC namespace separator";
         Works ping:               Object(&[RPC_PING]),            "",  "Ping that the server answers by itself";
     }
 }

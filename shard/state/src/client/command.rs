@@ -211,7 +211,7 @@ impl Shard {
                 self.ask_presence(now, connection, serving, &request.channel, true)
             }
             Some(Request::History(request)) => self.ask_history(now, connection, serving, request),
-            Some(Request::Rpc(request)) => self.rpc(connection, id, &request.method),
+            Some(Request::Rpc(request)) => self.rpc(now, connection, serving, request),
             Some(Request::Send(_)) => Err(Disconnect::NOT_AVAILABLE.into()),
             Some(Request::Refresh(request)) => self.refresh(now, connection, id, &request.token, proof),
             Some(Request::SubRefresh(request)) => self.sub_refresh(now, connection, id, request, proof),

@@ -10,6 +10,7 @@ mod emulation;
 mod keep_alive;
 mod outgoing;
 mod prove;
+mod proxy;
 mod publish;
 mod query;
 mod refresh;

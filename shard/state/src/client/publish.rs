@@ -5,16 +5,25 @@ use super::command::{Outcome, Served, Serving};
 use crate::channel::Position;
 use crate::message::{self, Message};
 use crate::namespace::ChannelOptions;
+use crate::proxy::PublishAnswer;
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now};
 use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, PublishRequest, ReplyResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Type of a publication that sets the value of a key.
 const MAP: i32 = 1;
+
+/// A publication of a client, and who is told what came of it.
+pub(super) struct Publishing {
+    pub(super) connection: ConnectionId,
+    pub(super) serving: Serving,
+    pub(super) data: Bytes,
+    /// All but the data.
+    pub(super) answer: PublishAnswer,
+}
 
 impl Shard {
     pub(super) fn publish(
@@ -40,30 +49,41 @@ impl Shard {
         if !self.options.channel.accepts(options, &request.data) {
             return Err(ReplyError::BAD_REQUEST.into());
         }
+        if let Some(proxy) = options.publish_proxy {
+            return Ok(self.ask_to_publish(now, proxy, connection, serving, (request.channel, request.data)));
+        }
         let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
         if !self.may_publish(client, &request.channel, options) {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
-        let delta = options.delta_publish;
-        let info = Arc::new(self.publisher_info(client, &request.channel));
-        let channel = self.channel_name(request.channel);
+        let answer = PublishAnswer { delta: options.delta_publish, ..PublishAnswer::default() };
+        let publishing = Publishing { connection, serving, data: request.data, answer };
+        self.send_publication(now, publishing, request.channel);
+        Ok(Served::Later)
+    }
+
+    /// Sends a publication of a client, who is there, to the home of the channel.
+    pub(super) fn send_publication(&mut self, now: Now, publishing: Publishing, channel: String) {
+        let Publishing { connection, serving, data, answer } = publishing;
+        let Some(client) = self.clients.get(connection) else { return };
+        let info = Arc::new(self.publisher_info(client, &channel));
+        let channel = self.channel_name(channel);
         let home = self.home(&channel);
         let publish = message::Publish {
             request: self.ask(now, Waiting::Publish { connection, serving }),
             channel,
             deadline: self.deadline(now),
             accepted_at: now.at,
-            data: request.data,
+            data,
             info: Some(info),
-            tags: BTreeMap::new(),
-            skip_history: false,
-            delta,
-            idempotency_key: String::new(),
-            version: 0,
-            version_epoch: String::new(),
+            tags: answer.tags,
+            skip_history: answer.skip_history,
+            delta: answer.delta,
+            idempotency_key: answer.idempotency_key,
+            version: answer.version,
+            version_epoch: answer.version_epoch,
         };
         self.post.send(home, Message::Publish(Box::new(publish)));
-        Ok(Served::Later)
     }
 
     fn may_publish(&self, client: &Client, channel: &str, options: &ChannelOptions) -> bool {

@@ -1,4 +1,4 @@
-//! Commands that read: presence, presence_stats, history; and RPC, which has nothing to read from yet.
+//! Commands that read: presence, presence_stats, history.
 
 use super::Client;
 use super::command::{Outcome, Served, Serving};
@@ -12,7 +12,7 @@ use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, Variant};
 use ringcast_proto::client::{
     self as wire, ClientInfo, HistoryRequest, HistoryResult, InvalidJson, PresenceResult, PresenceStatsResult,
-    ReplyResult, RpcResult,
+    ReplyResult,
 };
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::collections::BTreeSet;
@@ -135,17 +135,6 @@ impl Shard {
             }
         }
         self.finish_command(now, connection, serving);
-    }
-
-    /// RPC methods are served by proxies; the built-in ping needs none.
-    pub(super) fn rpc(&mut self, connection: ConnectionId, id: u32, method: &str) -> Outcome {
-        match self.options.rpc_ping_method.as_deref() {
-            None => return Err(ReplyError::NOT_AVAILABLE.into()),
-            Some(ping) if ping != method => return Err(ReplyError::METHOD_NOT_FOUND.into()),
-            Some(_) => {}
-        }
-        self.write_result(connection, id, ReplyResult::Rpc(RpcResult::default()));
-        Ok(Served::Done)
     }
 
     /// Whether a subscription of the client to the channel is live.

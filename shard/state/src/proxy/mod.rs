@@ -1,0 +1,10 @@
+//! Questions to the application's backends, their answers, and who waits for them. A shard does not know where a backend is nor how
+//! it is spoken to: it names the proxy by number, and the control plane asks.
+
+mod message;
+mod options;
+mod queue;
+
+pub use message::{ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer};
+pub use options::{ProxyId, ProxyOptions, RpcOptions};
+pub(crate) use queue::{Asked, Proxies, Subject};

@@ -1,0 +1,59 @@
+//! Which backend is asked about what.
+
+use ringcast_proto::codes::ReplyError;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A backend: its place in the list that the control plane keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProxyId(pub u16);
+
+/// What is asked of backends, besides what the namespaces of channels say.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    /// Config group `rpc`.
+    pub rpc: RpcOptions,
+    /// After this a question without an answer has failed. Longer than the `timeout` of every proxy, so that it is the last
+    /// resort. Default 2 s.
+    pub give_up_after: Duration,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self { rpc: RpcOptions::default(), give_up_after: Duration::from_secs(2) }
+    }
+}
+
+/// Config group `rpc`: who serves which methods.
+#[derive(Clone, Debug)]
+pub struct RpcOptions {
+    /// Group `rpc.without_namespace`; `None` unless `proxy_enabled`.
+    pub without_namespace: Option<ProxyId>,
+    /// Key `rpc.namespaces`, by name; `None` where `proxy_enabled` is not set.
+    pub namespaces: BTreeMap<String, Option<ProxyId>>,
+    /// Key `rpc.namespace_boundary`. Default `:`.
+    pub namespace_boundary: String,
+}
+
+impl Default for RpcOptions {
+    fn default() -> Self {
+        Self { without_namespace: None, namespaces: BTreeMap::new(), namespace_boundary: ":".into() }
+    }
+}
+
+impl RpcOptions {
+    /// Some method is served by a backend.
+    pub(crate) fn is_served(&self) -> bool {
+        self.without_namespace.is_some() || self.namespaces.values().any(Option::is_some)
+    }
+
+    /// Who serves a method.
+    pub(crate) fn resolve(&self, method: &str) -> Result<ProxyId, ReplyError> {
+        let boundary = Some(&*self.namespace_boundary).filter(|boundary| !boundary.is_empty());
+        let proxy = match boundary.and_then(|boundary| method.split_once(boundary)) {
+            None | Some(("", _)) => self.without_namespace,
+            Some((namespace, _)) => *self.namespaces.get(namespace).ok_or(ReplyError::METHOD_NOT_FOUND)?,
+        };
+        proxy.ok_or(ReplyError::NOT_AVAILABLE)
+    }
+}

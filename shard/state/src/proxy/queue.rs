@@ -1,0 +1,72 @@
+//! Questions on their way to the control plane, and who waits for the answers.
+
+use super::{ProxyAsker, ProxyEvent, ProxyId, ProxyQuestion};
+use crate::client::Serving;
+use crate::pending::Pending;
+use crate::sparse::GiveBack;
+use crate::{ConnectionId, RequestId, Time};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Who waits for a backend.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) connection: ConnectionId,
+    pub(crate) serving: Serving,
+    pub(crate) subject: Subject,
+}
+
+/// What the backend was asked about.
+#[derive(Debug)]
+pub(crate) enum Subject {
+    /// A publish command: where, and the data unless the backend has other.
+    Publish { channel: Arc<str>, data: Bytes },
+    /// An RPC command.
+    Rpc,
+}
+
+/// Questions to backends.
+///
+/// Bound: `client.concurrency` of each connection, at least one; each lives for `ProxyOptions::give_up_after` at most. Those that
+/// were given up before they were taken out are never asked.
+#[derive(Debug)]
+pub(crate) struct Proxies {
+    waiting: Pending<Asked>,
+    questions: VecDeque<ProxyQuestion>,
+}
+
+impl Proxies {
+    pub(crate) fn new() -> Self {
+        Self { waiting: Pending::new(), questions: VecDeque::new() }
+    }
+
+    pub(crate) fn ask(&mut self, proxy: ProxyId, asker: ProxyAsker, event: ProxyEvent, asked: Asked, deadline: Time) {
+        let request = self.waiting.insert(asked, deadline);
+        self.questions.push_back(ProxyQuestion { request, proxy, asker, event });
+    }
+
+    /// The oldest question that somebody still waits for.
+    pub(crate) fn take_question(&mut self) -> Option<ProxyQuestion> {
+        while let Some(question) = self.questions.pop_front() {
+            if self.waiting.get_mut(question.request).is_some() {
+                return Some(question);
+            }
+        }
+        self.questions.give_back();
+        None
+    }
+
+    /// Ends the wait; `None` when it was over already.
+    pub(crate) fn take_asked(&mut self, request: RequestId) -> Option<Asked> {
+        self.waiting.take(request)
+    }
+
+    pub(crate) fn take_overdue(&mut self, now: Time) -> Option<Asked> {
+        self.waiting.take_overdue(now).map(|(_, asked)| asked)
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.waiting.next_timeout()
+    }
+}

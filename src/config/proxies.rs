@@ -1,0 +1,155 @@
+//! Proxies: the list that the control plane keeps, and the places in it that the shards name. Source: config §4.3, behaviour §9.
+
+use super::settings::{Settings, View};
+use crate::control::proxy::{BackendOptions, GrpcBackend, HttpBackend, StatusTransform};
+use crate::tls::ClientTls;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use ringcast_proto::proxy::{Disconnect, Error};
+use ringcast_state::proxy::{ProxyId, ProxyOptions, RpcOptions};
+use serde_json::Value;
+use std::time::Duration;
+
+/// What the name `default` stands for, for each event. Those of `proxies` follow in the list.
+const DEFAULTS: [(&str, &[&str]); 2] = [("publish", &["channel", "proxy", "publish"]), ("rpc", &["rpc", "proxy"])];
+
+/// Name of the proxies that are configured in place.
+const DEFAULT: &str = "default";
+
+/// What the shards need on top of the time limit of a backend: their own is the last resort.
+const GIVE_UP_MARGIN: Duration = Duration::from_secs(1);
+
+/// Every proxy, at its place; none where no endpoint is configured. Fails with the key, its value and what is expected.
+pub fn list(settings: &Settings) -> Result<Vec<Option<BackendOptions>>, String> {
+    let root = settings.view();
+    let defaults = DEFAULTS.iter().map(|(_, path)| (DEFAULT, path.join("."), descend(root, path)));
+    let named = root.list("proxies").enumerate().map(|(index, proxy)| {
+        let name = proxy.text("name");
+        (name, format!("proxies.[{index}]"), proxy)
+    });
+    defaults
+        .chain(named)
+        .map(|(name, path, proxy)| {
+            let is_set = !proxy.text("endpoint").is_empty();
+            is_set.then(|| backend(name, proxy, &path)).transpose()
+        })
+        .collect()
+}
+
+/// Whom the shards ask about what is not said by a channel.
+pub fn asked(root: View<'_>) -> ProxyOptions {
+    let rpc = root.object("rpc");
+    let of = |options: View<'_>| options.bool("proxy_enabled").then(|| id(root, "rpc", options.text("proxy_name")));
+    let namespaces = rpc.list("namespaces").map(|options| (options.text("name").to_owned(), of(options)));
+    let timeouts = DEFAULTS.iter().map(|(_, path)| descend(root, path)).chain(root.list("proxies"));
+    let longest = timeouts.map(|proxy| proxy.duration("timeout")).max().unwrap_or_default();
+    ProxyOptions {
+        rpc: RpcOptions {
+            without_namespace: of(rpc.object("without_namespace")),
+            namespaces: namespaces.collect(),
+            namespace_boundary: rpc.text("namespace_boundary").to_owned(),
+        },
+        give_up_after: longest + GIVE_UP_MARGIN,
+    }
+}
+
+/// The proxy of an event in channels with these options, if it is enabled.
+pub fn of_channel(root: View<'_>, options: View<'_>, event: &str) -> Option<ProxyId> {
+    options
+        .bool(&format!("{event}_proxy_enabled"))
+        .then(|| id(root, event, options.text(&format!("{event}_proxy_name"))))
+}
+
+fn id(root: View<'_>, event: &str, name: &str) -> ProxyId {
+    let place = match name {
+        DEFAULT => DEFAULTS.iter().position(|(known, _)| *known == event).expect("an event that is in the table"),
+        name => {
+            let index = root.list("proxies").position(|proxy| proxy.text("name") == name).expect("validated");
+            DEFAULTS.len() + index
+        }
+    };
+    ProxyId(u16::try_from(place).unwrap_or(u16::MAX))
+}
+
+fn descend<'a>(root: View<'a>, path: &[&str]) -> View<'a> {
+    path.iter().fold(root, |view, name| view.object(name))
+}
+
+fn backend(name: &str, proxy: View<'_>, path: &str) -> Result<BackendOptions, String> {
+    let (endpoint, http, grpc) = (proxy.text("endpoint"), proxy.object("http"), proxy.object("grpc"));
+    let is_http = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+    Ok(BackendOptions {
+        name: name.to_owned(),
+        timeout: proxy.duration("timeout"),
+        binary_encoding: proxy.bool("binary_encoding"),
+        http: is_http.then(|| http_backend(endpoint, http, path)).transpose()?,
+        grpc: (!is_http).then(|| grpc_backend(endpoint, grpc, path)).transpose()?,
+    })
+}
+
+fn http_backend(endpoint: &str, http: View<'_>, path: &str) -> Result<HttpBackend, String> {
+    let mut static_headers = HeaderMap::new();
+    add_headers(&mut static_headers, &http.values()["static_headers"], &format!("{path}.http.static_headers"))?;
+    static_headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(HttpBackend {
+        endpoint: uri(endpoint, path, endpoint)?,
+        tls: tls(http, &format!("{path}.http.tls"))?,
+        static_headers,
+        status_to_code_transforms: http.list("status_to_code_transforms").map(transform).collect(),
+    })
+}
+
+fn grpc_backend(endpoint: &str, grpc: View<'_>, path: &str) -> Result<GrpcBackend, String> {
+    let mut static_metadata = HeaderMap::new();
+    add_headers(&mut static_metadata, &grpc.values()["static_metadata"], &format!("{path}.grpc.static_metadata"))?;
+    let credentials_key = grpc.text("credentials_key");
+    if !credentials_key.is_empty() {
+        let (name, value) = header(credentials_key, grpc.text("credentials_value"))
+            .ok_or_else(|| format!("{path}.grpc.credentials_key is {credentials_key}, expected a name of metadata and a value that a header can hold"))?;
+        static_metadata.insert(name, value);
+    }
+    let tls = tls(grpc, &format!("{path}.grpc.tls"))?;
+    let host = endpoint.strip_prefix("grpc://").unwrap_or(endpoint).trim_end_matches('/');
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let endpoint = uri(&format!("{scheme}://{host}"), path, endpoint)?;
+    Ok(GrpcBackend { endpoint, tls, static_metadata, compression: grpc.bool("compression") })
+}
+
+fn uri(address: &str, path: &str, endpoint: &str) -> Result<Uri, String> {
+    let uri = address.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+    uri.ok_or_else(|| format!("{path}.endpoint is {endpoint}, expected http(s)://host:port/path or grpc://host:port"))
+}
+
+fn tls(object: View<'_>, path: &str) -> Result<Option<ClientTls>, String> {
+    let tls = object.object("tls");
+    tls.bool("enabled").then(|| ClientTls::read(tls, path)).transpose()
+}
+
+fn add_headers(headers: &mut HeaderMap, values: &Value, path: &str) -> Result<(), String> {
+    for (name, value) in values.as_object().into_iter().flatten() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let (name, value) = header(name, &text).ok_or_else(|| {
+            format!("{path}.{name} cannot be sent, expected a header name with a value in visible ASCII")
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(())
+}
+
+fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((name.to_ascii_lowercase().parse().ok()?, value.parse().ok()?))
+}
+
+fn transform(transform: View<'_>) -> StatusTransform {
+    let (error, disconnect) = (transform.object("to_error"), transform.object("to_disconnect"));
+    let code = |object: View<'_>| u32::try_from(object.int("code")).unwrap_or(0);
+    StatusTransform {
+        status_code: transform.int("status_code"),
+        to_error: (code(error) > 0).then(|| Error {
+            code: code(error),
+            message: error.text("message").to_owned(),
+            temporary: error.bool("temporary"),
+        }),
+        to_disconnect: (code(disconnect) > 0)
+            .then(|| Disconnect { code: code(disconnect), reason: disconnect.text("reason").to_owned() }),
+    }
+}
