@@ -92,7 +92,7 @@ fn http_backend(endpoint: &str, http: View<'_>, path: &str) -> Result<HttpBacken
     static_headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(HttpBackend {
         endpoint: uri(endpoint, path, endpoint)?,
-        tls: tls(http, &format!("{path}.http.tls"))?,
+        tls: http_tls(endpoint, http, path)?,
         static_headers,
         status_to_code_transforms: http.list("status_to_code_transforms").map(transform).collect(),
     })
@@ -117,6 +117,16 @@ fn grpc_backend(endpoint: &str, grpc: View<'_>, path: &str) -> Result<GrpcBacken
 fn uri(address: &str, path: &str, endpoint: &str) -> Result<Uri, String> {
     let uri = address.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     uri.ok_or_else(|| format!("{path}.endpoint is {endpoint}, expected http(s)://host:port/path or grpc://host:port"))
+}
+
+/// Without TLS options, `https://` trusts whom the system trusts.
+fn http_tls(endpoint: &str, http: View<'_>, path: &str) -> Result<Option<ClientTls>, String> {
+    match tls(http, &format!("{path}.http.tls"))? {
+        None if endpoint.starts_with("https://") => ClientTls::system()
+            .map(Some)
+            .map_err(|error| format!("{path}.endpoint is {endpoint}: {error}, expected {path}.http.tls.server_ca_pem")),
+        tls => Ok(tls),
+    }
 }
 
 fn tls(object: View<'_>, path: &str) -> Result<Option<ClientTls>, String> {

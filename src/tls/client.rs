@@ -49,11 +49,18 @@ impl ClientTls {
         };
         Ok(Self { config, server_name: object.text("server_name").to_owned() })
     }
+
+    /// Trusts whom the system trusts. Fails where the system has no authorities.
+    pub fn system() -> Result<Self, String> {
+        let builder =
+            builder().with_platform_verifier().map_err(|error| format!("no authorities to trust: {error}"))?;
+        Ok(Self { config: builder.with_no_client_auth(), server_name: String::new() })
+    }
 }
 
-/// Trusts whom the system trusts.
-pub fn client_config() -> Result<ClientConfig, Error> {
-    Ok(builder().with_platform_verifier()?.with_no_client_auth())
+/// For connections without TLS: trusts nobody.
+pub fn nobody() -> ClientConfig {
+    builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {

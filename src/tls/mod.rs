@@ -8,6 +8,6 @@ mod pem;
 mod validity;
 
 pub use certificate::Certificate;
-pub use client::{ClientTls, client_config};
+pub use client::{ClientTls, nobody};
 pub use listeners::{Listeners, certificates, check};
 pub use validity::Validity;

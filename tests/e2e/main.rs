@@ -20,6 +20,7 @@ mod key_server;
 mod late;
 mod lifecycle;
 mod metrics;
+mod proxies;
 mod sdk;
 mod server;
 mod session;

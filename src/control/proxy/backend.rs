@@ -40,7 +40,7 @@ pub struct BackendOptions {
 pub struct HttpBackend {
     /// Key `endpoint`.
     pub endpoint: Uri,
-    /// Group `http.tls`; none leaves it to the scheme and the system's authorities.
+    /// Group `http.tls`, or the system's authorities; none for `http://`.
     pub tls: Option<ClientTls>,
     /// Key `http.static_headers`, and the content type.
     pub static_headers: HeaderMap,

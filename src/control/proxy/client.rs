@@ -1,7 +1,7 @@
 //! Connections to a backend: kept open between requests, over TLS or not.
 
 use super::backend::BackendError;
-use crate::tls::{ClientTls, client_config};
+use crate::tls::{ClientTls, nobody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -28,7 +28,7 @@ pub const RESPONSE_BYTES_MAX: usize = 16 << 20;
 pub struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Client {
-    /// Without TLS options, the scheme decides, and the system's authorities are trusted.
+    /// Without TLS options, for cleartext only.
     pub fn new(tls: Option<&ClientTls>, is_grpc: bool) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -50,7 +50,7 @@ impl Client {
 
 fn wrap(connector: HttpConnector, tls: Option<&ClientTls>, is_grpc: bool) -> HttpsConnector<HttpConnector> {
     let builder = HttpsConnectorBuilder::new();
-    let config = tls.map_or_else(|| client_config().expect("the system has authorities"), |tls| tls.config.clone());
+    let config = tls.map_or_else(nobody, |tls| tls.config.clone());
     let mut builder = builder.with_tls_config(config).https_or_http();
     let name = tls.and_then(|tls| tls.server_name.clone().try_into().ok());
     if let Some(name) = name {

@@ -19,6 +19,7 @@ mod names;
 mod presence;
 #[path = "../channels/recovery.rs"]
 mod recovery;
+#[allow(dead_code, reason = "tests of channels use more of it")]
 #[path = "../channels/room.rs"]
 mod room;
 #[path = "../channels/server_side.rs"]

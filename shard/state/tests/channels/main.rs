@@ -13,8 +13,10 @@ mod metrics;
 mod names;
 mod presence;
 mod recovery;
+#[allow(dead_code, reason = "tests of a broker use more of it")]
 mod room;
 mod server_side;
+#[allow(dead_code, reason = "rooms hold one, and here none is used")]
 #[path = "../broker/store.rs"]
 mod store;
 

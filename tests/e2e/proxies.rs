@@ -1,0 +1,167 @@
+//! Proxies: the real binary asks backends over HTTP and GRPC, good ones and bad ones.
+
+mod backend;
+mod grpc_backend;
+
+use serde_json::{Value, json};
+
+use crate::bystander::Bystander;
+use crate::client::Client;
+use crate::server::{PATIENCE, Server, config, free_port};
+use backend::{Backend, Behaviour};
+use grpc_backend::GrpcBackend;
+
+/// Asks `endpoint` about RPC methods, and about publications in `asked`.
+fn asking(endpoint: &str, more: Value) -> Value {
+    let mut config = config(free_port());
+    let mut proxy = json!({"endpoint": endpoint, "timeout": "300ms"});
+    proxy.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    config["rpc"] = json!({
+        "proxy": proxy,
+        "without_namespace": {"proxy_enabled": true},
+        "namespaces": [
+            {"name": "named", "proxy_enabled": true, "proxy_name": "second"},
+            {"name": "off"},
+        ],
+    });
+    proxy["name"] = json!("second");
+    config["proxies"] = json!([proxy]);
+    config["channel"]["proxy"] = json!({"publish": {"endpoint": endpoint}});
+    let asked = json!({
+        "name": "asked", "publish_proxy_enabled": true, "allow_subscribe_for_client": true,
+        "allow_subscribe_for_anonymous": true,
+    });
+    config["channel"]["namespaces"].as_array_mut().expect("a list").push(asked);
+    config
+}
+
+fn rpc(client: &mut Client, method: &str, data: Value) -> Value {
+    client.call("rpc", json!({"method": method, "data": data}))
+}
+
+/// R06, X03, X05, X12
+#[test]
+fn a_backend_over_http_serves_methods_and_decides_about_publications() {
+    let backend = Backend::start(Behaviour::Answer(200, json!({"result": {"data": {"n": 1}}}).to_string()));
+    let headers = json!({"http": {"static_headers": {"X-Key": "k", "content-type": "other"}}});
+    let server = Server::start_with(2, &asking(&backend.url("/hook"), headers));
+    let mut client = Client::connect(server.address());
+    assert_eq!(rpc(&mut client, "sum", json!([1]))["rpc"]["data"], json!({"n": 1}));
+    let (head, body) = backend.last();
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    let want = json!({
+        "client": client.client, "transport": "websocket", "protocol": "json", "encoding": "json", "method": "sum",
+        "data": [1],
+    });
+    assert_eq!(body, want);
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("post /hook http/1.1\r\n"), "{head}");
+    for line in ["x-key: k\r\n", "content-type: application/json\r\n"] {
+        assert!(head.contains(line), "{head}");
+    }
+    assert_eq!(rpc(&mut client, "named:sum", json!([1]))["rpc"]["data"], json!({"n": 1}));
+    assert_eq!(rpc(&mut client, "off:sum", json!(1))["error"]["code"], 108);
+    assert_eq!(rpc(&mut client, "unknown:sum", json!(1))["error"]["code"], 104);
+    assert_eq!(backend.connections(), 1, "a connection is kept for the next request of its thread");
+
+    client.subscribe("asked:a");
+    let reply = client.call("publish", json!({"channel": "asked:a", "data": "mine"}));
+    assert!(reply.get("publish").is_some(), "{reply}");
+    assert_eq!(client.publication()["data"], json!({"n": 1}), "the backend's data");
+}
+
+/// X03, X14
+#[test]
+fn errors_disconnects_and_statuses_reach_the_client() {
+    let backend = Backend::start(Behaviour::Answer(200, String::new()));
+    let transforms = json!({"http": {"status_to_code_transforms": [
+        {"status_code": 404, "to_error": {"code": 404, "message": "none", "temporary": true}},
+        {"status_code": 500, "to_disconnect": {"code": 4504, "reason": "out"}},
+    ]}});
+    let server = Server::start_with(1, &asking(&backend.url("/"), transforms));
+    let mut client = Client::connect(server.address());
+    let mut answer = |status, body: Value| {
+        backend.set(Behaviour::Answer(status, body.to_string()));
+        rpc(&mut client, "m", json!(1))
+    };
+    let own = json!({"code": 1000, "message": "no"});
+    assert_eq!(answer(200, json!({"result": {"data": 1}, "error": own}))["error"], own);
+    assert_eq!(answer(404, json!({}))["error"], json!({"code": 404, "message": "none", "temporary": true}));
+    assert_eq!(answer(201, json!({"result": {}}))["error"]["code"], 100, "only 200 is a success");
+    for (status, body, code) in
+        [(500, json!({}), 4504), (200, json!({"disconnect": {"code": 4001}, "error": own}), 4001)]
+    {
+        backend.set(Behaviour::Answer(status, body.to_string()));
+        let mut client = Client::connect(server.address());
+        client.send(&json!({"id": 2, "rpc": {"method": "m"}}).to_string());
+        assert_eq!(client.closed().expect("a close").0, code);
+    }
+}
+
+/// X03, X15
+#[test]
+fn binary_encoding_carries_payloads_in_base64() {
+    let backend = Backend::start(Behaviour::Answer(200, json!({"result": {"b64data": "WzJd"}}).to_string()));
+    let server = Server::start_with(1, &asking(&backend.url("/"), json!({"binary_encoding": true})));
+    let mut client = Client::connect(server.address());
+    assert_eq!(rpc(&mut client, "m", json!([1]))["rpc"]["data"], json!([2]));
+    let body: Value = serde_json::from_str(&backend.last().1).expect("JSON");
+    assert_eq!((&body["encoding"], &body["b64data"], body.get("data")), (&json!("binary"), &json!("WzFd"), None));
+}
+
+/// X03: whatever a backend does, its client gets the temporary error, and nobody else notices.
+#[test]
+fn bad_backends_hurt_nobody_else() {
+    let backend = Backend::start(Behaviour::Hang);
+    let other = Backend::start(Behaviour::Answer(200, json!({"result": {}}).to_string()));
+    let server = Server::start_with(2, &asking(&backend.url("/"), json!({})));
+    let mut bystander = Bystander::new(&server);
+    let mut client = Client::connect(server.address());
+    let long = json!({"result": {"data": "x".repeat(17 << 20)}}).to_string();
+    for (behaviour, name) in [
+        (Behaviour::Hang, "a hang"),
+        (Behaviour::Close, "a close"),
+        (Behaviour::Answer(200, "<html>".to_owned()), "garbage"),
+        (Behaviour::Redirect(other.url("/")), "a redirect"),
+        (Behaviour::Endless, "an endless body"),
+        (Behaviour::Answer(200, long), "a long body"),
+    ] {
+        backend.set(behaviour);
+        let reply = rpc(&mut client, "m", json!(1));
+        assert_eq!(
+            reply["error"],
+            json!({"code": 100, "message": "internal server error", "temporary": true}),
+            "{name}"
+        );
+        bystander.is_undisturbed(&server, name);
+    }
+    assert_eq!(other.connections(), 0, "redirects are not followed");
+    assert!(server.peak_bytes() < 300 << 20, "{} bytes", server.peak_bytes());
+    server.wait_for_log(PATIENCE, |log| log.contains("error proxying").then_some(()));
+    backend.set(Behaviour::Answer(200, json!({"result": {}}).to_string()));
+    assert!(rpc(&mut client, "m", json!(1)).get("rpc").is_some(), "it is asked again once it is well");
+}
+
+/// X11
+#[test]
+fn a_backend_over_grpc_serves_methods_and_decides_about_publications() {
+    let backend = GrpcBackend::start();
+    for compression in [false, true] {
+        let more = json!({"grpc": {
+            "static_metadata": {"X-Key": "k"}, "credentials_key": "auth", "credentials_value": "v",
+            "compression": compression,
+        }});
+        let server = Server::start_with(2, &asking(&format!("grpc://{}", backend.address()), more));
+        let mut client = Client::connect(server.address());
+        assert_eq!(rpc(&mut client, "echo", json!({"a": 1}))["rpc"]["data"], json!({"a": 1}));
+        assert_eq!(rpc(&mut client, "metadata", json!(1))["rpc"]["data"], json!({"x-key": "k", "auth": "v"}));
+        let own = json!({"code": 1000, "message": "no", "temporary": true});
+        assert_eq!(rpc(&mut client, "error", json!(1))["error"], own);
+        assert_eq!(rpc(&mut client, "status", json!(1))["error"]["code"], 100);
+        assert_eq!(rpc(&mut client, "hang", json!(1))["error"]["code"], 100);
+        client.subscribe("asked:a");
+        let reply = client.call("publish", json!({"channel": "asked:a", "data": "mine"}));
+        assert!(reply.get("publish").is_some(), "{reply}");
+        assert_eq!(client.publication()["tags"], json!({"by": "backend"}));
+    }
+}
