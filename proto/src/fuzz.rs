@@ -169,7 +169,12 @@ pub fn http_head(data: &[u8]) {
         );
         assert!(!(head.chunked() && head.content_length().is_some()), "two ways to end");
         head.query().pairs().count();
-        let _ = (head.path(), head.keep_alive(), head.expect_continue(), websocket::accept(&head));
+        let _ = (
+            head.path(),
+            head.keep_alive(),
+            head.expect_continue(),
+            websocket::accept(&head, websocket::Strictness::Strict),
+        );
     }
     let _ = parse_response(data, &limits);
     let _ = websocket::check_response(data, [0; 16], &limits);

@@ -177,7 +177,10 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         shard_placement: shard_placement(root.object("shard_placement")),
         shard_balance: BalanceOptions { disabled: root.object("shard_balance").bool("disabled") },
         listeners: listeners(root),
-        websocket: websocket(root.object("websocket")),
+        websocket: WebSocketOptions {
+            lax_handshake: root.object("websocket").bool("lax_handshake"),
+            ..websocket(root.object("websocket"))
+        },
         http_stream: stream(root.object("http_stream")),
         sse: stream(root.object("sse")),
         uni_websocket: uni_websocket(root.object("uni_websocket")),
@@ -293,6 +296,7 @@ fn websocket(websocket: View<'_>) -> WebSocketOptions {
         message_size_limit: or_default(websocket.count("message_size_limit"), 65536),
         compression: websocket.bool("compression"),
         decompressed_message_size_limit: websocket.count("decompressed_message_size_limit"),
+        lax_handshake: false,
         write_timeout: websocket.duration("write_timeout"),
     }
 }

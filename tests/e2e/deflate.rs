@@ -55,6 +55,15 @@ fn bombs_are_refused_without_taking_memory() {
     }
 }
 
+/// T06
+#[test]
+fn configured_limit_of_inflated_messages_has_no_proportion() {
+    let mut config = config(free_port());
+    config["websocket"] = json!({"compression": true, "decompressed_message_size_limit": 655_360});
+    config["client"]["queue_max_size"] = json!(8 << 20);
+    check(&Server::start_with(1, &config), &["limit"]);
+}
+
 #[test]
 fn broken_compression_closes_with_its_code() {
     check(&server(4), &["broken"]);

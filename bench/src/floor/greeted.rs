@@ -89,7 +89,7 @@ fn setup(session: &Session, subscribes: bool, pinging: Option<Pinging>) -> Setup
 fn upgraded(request: &[u8]) -> Vec<u8> {
     let head = parse_head(request, &Limits::default());
     let (head, _) = head.ok().flatten().expect("the tool sends whole requests");
-    let accepted = websocket::accept(&head).expect("and asks for an upgrade");
+    let accepted = websocket::accept(&head, websocket::Strictness::Strict).expect("and asks for an upgrade");
     let subprotocol = accepted.subprotocols.first().map(String::as_str);
     let mut answer = Vec::new();
     websocket::write_response(&mut answer, &accepted.accept_key, subprotocol, accepted.deflate);

@@ -221,7 +221,7 @@ impl Client {
 }
 
 fn upgrade(head: &Head<'_>, socket: &TcpStream) -> Client {
-    let accepted = websocket::accept(head).expect("the tool sends upgrades");
+    let accepted = websocket::accept(head, websocket::Strictness::Strict).expect("the tool sends upgrades");
     let subprotocol = accepted.subprotocols.first().map(String::as_str);
     let encoding = if subprotocol.is_some() { Encoding::Protobuf } else { Encoding::Json };
     let mut response = Vec::new();

@@ -5,6 +5,9 @@ use super::{Event, Inflater, ProtocolError, Role, mask};
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 
+/// What a byte of a deflated message may become beyond the limit of plain ones, where that is in proportion.
+const INFLATION_MAX: usize = 4;
+
 /// Decodes what one peer sends.
 ///
 /// Between messages it holds nothing on the heap. Whole messages are handed out from the input itself; only what an input
@@ -14,6 +17,8 @@ pub struct Decoder {
     closed: bool,
     /// Bound of a message as it comes, config key `websocket.message_size_limit`.
     message_bytes_max: u32,
+    /// An inflated message is bound by what it took, too.
+    is_proportionate: bool,
     /// Bound of an inflated message, config key `websocket.decompressed_message_size_limit`; `None` when none may be deflated.
     inflated_bytes_max: Option<NonZeroU32>,
     unfinished: Option<Box<Unfinished>>,
@@ -44,6 +49,8 @@ struct Output<'a> {
     on: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     inflater: &'a mut Inflater,
     inflated_bytes_max: usize,
+    /// What a message may inflate to beside [`INFLATION_MAX`] times its length, if that is limited.
+    allowance: Option<usize>,
 }
 
 struct ShortBuffer<const N: usize> {
@@ -56,7 +63,14 @@ impl Decoder {
     #[must_use]
     pub fn new(role: Role, message_bytes_max: usize) -> Self {
         let message_bytes_max = u32::try_from(message_bytes_max).unwrap_or(u32::MAX);
-        Self { role, closed: false, message_bytes_max, inflated_bytes_max: None, unfinished: None }
+        Self {
+            role,
+            closed: false,
+            is_proportionate: false,
+            message_bytes_max,
+            inflated_bytes_max: None,
+            unfinished: None,
+        }
     }
 
     /// Messages may be deflated; those of more than `bytes_max` bytes, but at least one, once they are inflated are refused.
@@ -64,6 +78,13 @@ impl Decoder {
     pub fn with_deflate(self, bytes_max: usize) -> Self {
         let bytes_max = NonZeroU32::new(u32::try_from(bytes_max).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
         Self { inflated_bytes_max: Some(bytes_max), ..self }
+    }
+
+    /// Refuses messages, too, that inflate to more than the limit of plain ones and [`INFLATION_MAX`] times what they took, so
+    /// that few bytes never cost much memory.
+    #[must_use]
+    pub fn with_proportion(self) -> Self {
+        Self { is_proportionate: true, ..self }
     }
 
     /// As [`decode_with`](Self::decode_with), for peers whose messages are not deflated, or rarely.
@@ -84,7 +105,8 @@ impl Decoder {
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ProtocolError> {
         let inflated_bytes_max = self.inflated_bytes_max.map_or(0, |bytes_max| bytes_max.get() as usize);
-        let mut out = Output { on, inflater, inflated_bytes_max };
+        let allowance = self.is_proportionate.then_some(self.message_bytes_max as usize);
+        let mut out = Output { on, inflater, inflated_bytes_max, allowance };
         while !input.is_empty() && !self.closed {
             match self.decode_some(input, &mut out) {
                 Ok((ControlFlow::Continue(()), used)) => input = &mut input[used..],
@@ -291,7 +313,8 @@ impl Output<'_> {
         if !deflated {
             return emit_message(text, payload, self.on);
         }
-        let message = self.inflater.inflate(payload, self.inflated_bytes_max);
+        let proportionate = self.allowance.map_or(usize::MAX, |allowance| allowance + INFLATION_MAX * payload.len());
+        let message = self.inflater.inflate(payload, self.inflated_bytes_max.min(proportionate));
         let flow = message.and_then(|message| emit_message(text, message, self.on));
         self.inflater.tidy();
         flow
@@ -476,12 +499,26 @@ mod tests {
         check_deflated(&[frame(0x82, &[0; LIMIT + 1])[..8].to_vec()], &["1009"]);
     }
 
+    /// T06
     #[test]
-    fn what_cannot_be_inflated_is_a_bad_request() {
+    fn few_bytes_inflate_to_the_limit_of_plain_messages_and_little_more() {
+        let decoder = || Decoder::new(Role::Server, LIMIT).with_deflate(INFLATED_LIMIT).with_proportion();
+        for (len, want) in [(LIMIT, "binary 200"), (INFLATED_LIMIT / 2, "1009"), (100 * INFLATED_LIMIT, "1009")] {
+            check_with(decoder, &[frame(0xc2, &deflated(&vec![7; len]))], &[want]);
+        }
+        // Letters and digits in no order: a quarter is gained.
+        let letters = (0..240_u32).map(|at| b"0123456789abcdef"[(at.wrapping_mul(2_654_435_761) >> 28) as usize]);
+        let message: Vec<u8> = letters.collect();
+        assert!(deflated(&message).len() <= LIMIT);
+        check_with(decoder, &[frame(0xc2, &deflated(&message))], &["binary 240"]);
+    }
+
+    #[test]
+    fn what_cannot_be_inflated_is_invalid_payload() {
         let whole = deflated(&[b'a'; 30]);
-        check_deflated(&[frame(0xc1, b"\xff\xff\xff"), frame(0x81, b"late")], &["3501"]);
-        check_deflated(&[frame(0x41, &whole[..2]), frame(0x80, b"")], &["3501"]);
-        check_deflated(&[frame(0xc1, b"")], &["3501"]);
+        check_deflated(&[frame(0xc1, b"\xff\xff\xff"), frame(0x81, b"late")], &["1007"]);
+        check_deflated(&[frame(0x41, &whole[..2]), frame(0x80, b"")], &["1007"]);
+        check_deflated(&[frame(0xc1, b"")], &["1007"]);
     }
 
     #[test]

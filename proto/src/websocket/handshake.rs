@@ -49,9 +49,17 @@ impl std::error::Error for HandshakeError {}
 const KEY_BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
-/// Checks a request for an upgrade. Where RFC 6455 is stricter than the reference (HTTP/1.0, other versions beside 13, a second
-/// key), this goes with the reference; it refuses a body, behind which nobody could tell frames from it.
-pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
+/// How closely a request for an upgrade is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// As RFC 6455 §4.2.1 has it.
+    Strict,
+    /// As the reference does: HTTP/1.0, other versions beside 13 and a second key pass.
+    Lax,
+}
+
+/// Checks a request for an upgrade. Even a lax one may have no body, behind which nobody could tell frames from it.
+pub fn accept(head: &Head<'_>, strictness: Strictness) -> Result<Accepted, HandshakeError> {
     let refuse = |reason| Err(HandshakeError { status: 400, reason });
     if head.version() == Version::Http2 {
         return accept_connect(head);
@@ -74,11 +82,28 @@ pub fn accept(head: &Head<'_>) -> Result<Accepted, HandshakeError> {
     if head.content_length().is_some_and(|length| length > 0) || head.chunked() {
         return refuse("body in an upgrade request");
     }
+    if strictness == Strictness::Strict
+        && let Some(reason) = fault(head)
+    {
+        return refuse(reason);
+    }
     Ok(Accepted {
         accept_key: derive_accept_key(key),
         subprotocols: subprotocols(head),
         deflate: negotiate(head.headers("sec-websocket-extensions")),
     })
+}
+
+/// What RFC 6455 forbids and the reference forgives.
+fn fault(head: &Head<'_>) -> Option<&'static str> {
+    if head.version() == Version::Http10 {
+        return Some("HTTP/1.0");
+    }
+    if head.headers("sec-websocket-key").count() > 1 {
+        return Some("more than one key");
+    }
+    let mut versions = head.headers("sec-websocket-version");
+    (versions.next() != Some(b"13") || versions.next().is_some()).then_some("other versions beside 13")
 }
 
 /// The same for an extended CONNECT: the stream itself says what the other headers do.
@@ -204,10 +229,15 @@ mod tests {
     /// Replaces a part of a good request. `None` when it is refused.
     #[track_caller]
     fn check(from: &str, to: &str, want: Option<&[&str]>) {
+        check_with(Strictness::Strict, from, to, want);
+    }
+
+    #[track_caller]
+    fn check_with(strictness: Strictness, from: &str, to: &str, want: Option<&[&str]>) {
         assert!(REQUEST.contains(from));
         let request = REQUEST.replace(from, to);
         let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
-        let got = accept(&head);
+        let got = accept(&head, strictness);
         match want {
             Some(subprotocols) => {
                 let accept_key = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
@@ -236,15 +266,22 @@ mod tests {
 
     /// T01, T03
     #[test]
-    fn what_the_reference_forgives_is_forgiven() {
-        check("HTTP/1.1", "HTTP/1.0", Some(&[]));
-        check("Version: 13", "Version: 8, 13", Some(&[]));
-        check("Version: 13\r\n", "Version: 8\r\nSec-WebSocket-Version: 13\r\n", Some(&[]));
-        check("\r\n\r\n", "\r\nSec-WebSocket-Key: x\r\n\r\n", Some(&[]));
+    fn what_the_reference_forgives_is_forgiven_by_a_lax_handshake_alone() {
+        for (from, to) in [
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("Version: 13", "Version: 8, 13"),
+            ("Version: 13\r\n", "Version: 8\r\nSec-WebSocket-Version: 13\r\n"),
+            ("Version: 13\r\n", "Version: 13\r\nSec-WebSocket-Version: 13\r\n"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Key: x\r\n\r\n"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"),
+        ] {
+            check_with(Strictness::Lax, from, to, Some(&[]));
+            check_with(Strictness::Strict, from, to, None);
+        }
         check("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n", Some(&[]));
         let request = REQUEST.replace("bSBub25jZQ==", "bSBub25jZX==");
         let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
-        assert!(accept(&head).is_ok());
+        assert!(accept(&head, Strictness::Strict).is_ok());
     }
 
     /// T05
@@ -254,7 +291,7 @@ mod tests {
         for (lines, want) in [(lines, true), ("\r\n\r\n", false)] {
             let request = REQUEST.replace("\r\n\r\n", lines);
             let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
-            assert_eq!(accept(&head).unwrap().deflate.is_some(), want);
+            assert_eq!(accept(&head, Strictness::Strict).unwrap().deflate.is_some(), want);
         }
     }
 
@@ -262,7 +299,7 @@ mod tests {
     fn only_get_is_upgraded() {
         let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
-        assert_eq!(accept(&head).map_err(|error| error.status), Err(405));
+        assert_eq!(accept(&head, Strictness::Strict).map_err(|error| error.status), Err(405));
     }
 
     #[test]
@@ -284,7 +321,8 @@ mod tests {
             ("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n"),
             ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ] {
-            check(from, to, None);
+            check_with(Strictness::Lax, from, to, None);
+            check_with(Strictness::Strict, from, to, None);
         }
     }
 
@@ -294,7 +332,10 @@ mod tests {
         let lines = lines.iter().map(|(name, value)| (*name, value.as_bytes()));
         let head = Head::of_stream(request, lines, &Limits::default()).unwrap();
         let want = want.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        assert_eq!(accept(&head).map(|accepted| accepted.subprotocols).map_err(|error| error.status), want);
+        assert_eq!(
+            accept(&head, Strictness::Strict).map(|accepted| accepted.subprotocols).map_err(|error| error.status),
+            want
+        );
     }
 
     /// T07
@@ -317,7 +358,7 @@ mod tests {
         write_request(&mut request, "localhost:8000", "/connection/websocket?a=b", key, Some("centrifuge-json"));
         let (head, head_len) = parse_head(&request, &Limits::default()).unwrap().unwrap();
         assert_eq!((head_len, head.path()), (request.len(), "/connection/websocket"));
-        let accepted = accept(&head).unwrap();
+        let accepted = accept(&head, Strictness::Strict).unwrap();
         let mut response = Vec::new();
         write_response(&mut response, &accepted.accept_key, Some("centrifuge-json"), None);
         let response_len = response.len();
@@ -338,7 +379,7 @@ mod tests {
         write_request(&mut request, "localhost", "/", [7; 16], None);
         offer_deflate(&mut request);
         let (head, _) = parse_head(&request, &Limits::default()).unwrap().unwrap();
-        let accepted = accept(&head).unwrap();
+        let accepted = accept(&head, Strictness::Strict).unwrap();
         write_response(&mut response, &accepted.accept_key, None, accepted.deflate);
         let upgraded = check_response(&response, [7; 16], &Limits::default()).unwrap().unwrap();
         assert!(upgraded.deflate);

@@ -12,8 +12,8 @@ pub use deflate::{Deflater, Inflater};
 pub use extension::{Deflate, negotiate};
 pub use frame::Decoder;
 pub use handshake::{
-    Accepted, HandshakeError, Upgraded, accept, check_response, offer_deflate, write_connected, write_refusal,
-    write_request, write_response,
+    Accepted, HandshakeError, Strictness, Upgraded, accept, check_response, offer_deflate, write_connected,
+    write_refusal, write_request, write_response,
 };
 pub use header::{
     Opcode, encode_close, encode_deflated_header, encode_frame, encode_header, encode_masked_close, encode_masked_frame,
@@ -62,7 +62,7 @@ pub enum ProtocolError {
     TooBig,
     /// A message over the limit once it is inflated: 1009.
     TooBigInflated,
-    /// A message that cannot be inflated: 3501. Source: the reference, for which it is a broken command.
+    /// A message that cannot be inflated: 1007. The reference takes it for a broken command, 3501.
     Deflate,
 }
 
@@ -72,9 +72,8 @@ impl ProtocolError {
     pub fn close_code(self) -> u16 {
         match self {
             Self::Framing(_) => 1002,
-            Self::InvalidUtf8 => 1007,
+            Self::InvalidUtf8 | Self::Deflate => 1007,
             Self::TooBig | Self::TooBigInflated => 1009,
-            Self::Deflate => 3501,
         }
     }
 }
@@ -86,7 +85,7 @@ impl fmt::Display for ProtocolError {
             Self::InvalidUtf8 => "text is not UTF-8",
             Self::TooBig => "message over the size limit",
             Self::TooBigInflated => "message too big after decompression",
-            Self::Deflate => "bad request",
+            Self::Deflate => "message cannot be inflated",
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringcast_proto::websocket::Strictness;
 
 use crate::balance::BalanceOptions;
 use crate::listen::Listen;
@@ -181,8 +182,12 @@ pub struct WebSocketOptions {
     /// for clients is in `DeflateOptions` of the state. Default false.
     pub compression: bool,
     /// Key `websocket.decompressed_message_size_limit`: bytes of one incoming message once it is inflated; more closes with
-    /// 1009. 0, the default, for ten times `message_size_limit`.
+    /// 1009. 0, the default, for ten times `message_size_limit`, but no more than that limit and 4 times the deflated bytes; the
+    /// reference has no such proportion, and a number here has none either.
     pub decompressed_message_size_limit: usize,
+    /// Key `websocket.lax_handshake`, ours: upgrades over HTTP/1.0, with other versions beside 13 or with a second key pass, as in
+    /// the reference. Holds for `uni_websocket` and `sockjs`, too. Default false: 400.
+    pub lax_handshake: bool,
     /// Key `websocket.write_timeout`: how long a client may take no byte of what is sent to it. Default 1 s.
     pub write_timeout: Duration,
 }
@@ -194,12 +199,18 @@ impl Default for WebSocketOptions {
             message_size_limit: 65536,
             compression: false,
             decompressed_message_size_limit: 0,
+            lax_handshake: false,
             write_timeout: Duration::from_secs(1),
         }
     }
 }
 
 impl WebSocketOptions {
+    /// How closely upgrades are looked at.
+    pub(crate) fn strictness(&self) -> Strictness {
+        if self.lax_handshake { Strictness::Lax } else { Strictness::Strict }
+    }
+
     /// What an incoming message may have once it is inflated.
     pub(crate) fn decompressed_bytes_max(&self) -> usize {
         match self.decompressed_message_size_limit {

@@ -16,7 +16,8 @@ keys! {
         Moot  write_buffer_size:               Int,      "",                      "Bytes, 0 = default";
         Works write_timeout:                   Duration, "1000ms",                "Limit of one write";
         Works message_size_limit:              Int,      "65536",                 "Largest incoming message";
-        Works decompressed_message_size_limit: Int,      "",                      "After inflate, 0 = 10 × limit";
+        Works decompressed_message_size_limit: Int,      "",                      "After inflate, 0 = 10 × limit, at most limit + 4 × deflated";
+        Works lax_handshake:                   Bool,     "",                      "Upgrade what RFC 6455 forbids and Centrifugo forgives, on every WebSocket endpoint, a key of ringcast";
     }
 }
 

@@ -93,7 +93,7 @@ fn accept<'s>(
     }
     let origin = reply.head.header("Origin");
     let is_allowed = site.origins.allow(origin);
-    let accepted = match websocket::accept(reply.head) {
+    let accepted = match websocket::accept(reply.head, site.options.websocket.strictness()) {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::debug!(reason = error.reason, "bad WebSocket upgrade");
@@ -124,6 +124,9 @@ fn accept<'s>(
     let mut decoder = Decoder::new(Role::Server, options.message_size_limit);
     if let Some(deflate) = deflate {
         decoder = decoder.with_deflate(options.decompressed_bytes_max());
+        if options.decompressed_message_size_limit == 0 {
+            decoder = decoder.with_proportion();
+        }
         // Frames of SockJS stay as they are, so that all its clients share them.
         if deflate.inflates_ours() && transport.framing == Framing::WebSocket {
             transport.framing = Framing::WebSocketDeflated;
@@ -173,7 +176,7 @@ mod tests {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
         let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
-        let (subprotocol, encoding) = choose(&websocket::accept(&head).unwrap(), &head);
+        let (subprotocol, encoding) = choose(&websocket::accept(&head, websocket::Strictness::Strict).unwrap(), &head);
         assert_eq!((subprotocol, encoding, pings(&head)), want, "{request}");
     }
 
