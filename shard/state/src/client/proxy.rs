@@ -71,7 +71,7 @@ impl Shard {
             user: client.user.clone(),
         };
         let deadline = now.at + self.options.proxy.give_up_after;
-        self.proxies.ask(proxy, asker, event, asked, deadline);
+        self.proxies.ask((self.options.proxy.list, proxy), asker, event, asked, deadline);
         Served::Later
     }
 

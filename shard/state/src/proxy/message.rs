@@ -1,6 +1,6 @@
 //! What a backend is asked, and what it may answer. Source: behaviour §9.
 
-use super::ProxyId;
+use super::{ProxyId, ProxyListId};
 use crate::{ClientId, RequestId, TransportKind};
 use bytes::Bytes;
 use ringcast_proto::client::Encoding;
@@ -14,7 +14,7 @@ pub struct ProxyQuestion {
     /// Where the answer is awaited.
     pub request: RequestId,
     /// Which backend.
-    pub proxy: ProxyId,
+    pub proxy: (ProxyListId, ProxyId),
     /// On whose behalf.
     pub asker: ProxyAsker,
     /// What the client wants.

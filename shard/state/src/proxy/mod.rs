@@ -6,5 +6,5 @@ mod options;
 mod queue;
 
 pub use message::{ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer};
-pub use options::{ProxyId, ProxyOptions, RpcOptions};
+pub use options::{ProxyId, ProxyListId, ProxyOptions, RpcOptions};
 pub(crate) use queue::{Asked, Proxies, Subject};

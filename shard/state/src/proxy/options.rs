@@ -8,9 +8,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProxyId(pub u16);
 
+/// A list that the control plane keeps. Questions that are on their way when another takes its place still mean the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyListId(pub u32);
+
 /// What is asked of backends, besides what the namespaces of channels say.
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
+    /// Which list the places are in: every reload makes another.
+    pub list: ProxyListId,
     /// Config group `rpc`.
     pub rpc: RpcOptions,
     /// After this a question without an answer has failed. Longer than the `timeout` of every proxy, so that it is the last
@@ -20,7 +26,7 @@ pub struct ProxyOptions {
 
 impl Default for ProxyOptions {
     fn default() -> Self {
-        Self { rpc: RpcOptions::default(), give_up_after: Duration::from_secs(2) }
+        Self { list: ProxyListId(0), rpc: RpcOptions::default(), give_up_after: Duration::from_secs(2) }
     }
 }
 

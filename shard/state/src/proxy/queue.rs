@@ -1,6 +1,6 @@
 //! Questions on their way to the control plane, and who waits for the answers.
 
-use super::{ProxyAsker, ProxyEvent, ProxyId, ProxyQuestion};
+use super::{ProxyAsker, ProxyEvent, ProxyId, ProxyListId, ProxyQuestion};
 use crate::client::Serving;
 use crate::pending::Pending;
 use crate::sparse::GiveBack;
@@ -41,7 +41,14 @@ impl Proxies {
         Self { waiting: Pending::new(), questions: VecDeque::new() }
     }
 
-    pub(crate) fn ask(&mut self, proxy: ProxyId, asker: ProxyAsker, event: ProxyEvent, asked: Asked, deadline: Time) {
+    pub(crate) fn ask(
+        &mut self,
+        proxy: (ProxyListId, ProxyId),
+        asker: ProxyAsker,
+        event: ProxyEvent,
+        asked: Asked,
+        deadline: Time,
+    ) {
         let request = self.waiting.insert(asked, deadline);
         self.questions.push_back(ProxyQuestion { request, proxy, asker, event });
     }
