@@ -277,6 +277,9 @@ fn reload(
     if !had_tls.eq(certificates.iter().map(Option::is_some)) {
         warn!("http_server: a port gets or loses TLS only at a restart");
     }
+    if runtime.forwarded_headers != lower::runtime(&loaded.settings).forwarded_headers {
+        warn!("proxies: other http_headers or grpc_metadata reach the backends only after a restart");
+    }
     log_token_warnings(loaded.settings.view());
     log_notices(&loaded.notices);
     jwks.forget();

@@ -80,6 +80,7 @@ pub fn http3(settings: &Settings) -> Result<Option<Http3Options>, String> {
         }),
         allowed_origins: owned(client.texts("allowed_origins")),
         user_id_http_header: client.text("user_id_http_header").to_ascii_lowercase(),
+        forwarded_headers: proxies::forwarded(root, "http_headers"),
     }))
 }
 
@@ -90,7 +91,11 @@ pub fn grpc(settings: &Settings) -> Result<Option<GrpcOptions>, String> {
     let api = api.bool("enabled").then(|| grpc_api(api)).transpose()?;
     let uni = uni.bool("enabled").then(|| grpc_port(uni, "uni_grpc")).transpose()?;
     let allowed_origins = owned(root.object("client").texts("allowed_origins"));
-    let uni = uni.map(|port| UniGrpcOptions { port, allowed_origins });
+    let uni = uni.map(|port| UniGrpcOptions {
+        port,
+        allowed_origins,
+        forwarded_metadata: proxies::forwarded(root, "grpc_metadata"),
+    });
     Ok((api.is_some() || uni.is_some()).then_some(GrpcOptions { api, uni }))
 }
 
@@ -196,6 +201,7 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         connection_limit: client.count("connection_limit"),
         connection_rate_limit: client.count("connection_rate_limit"),
         user_id_http_header: client.text("user_id_http_header").to_owned(),
+        forwarded_headers: proxies::forwarded(root, "http_headers"),
         assets: assets(root),
         ..ringcast_runtime::Options::default()
     }

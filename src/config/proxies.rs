@@ -1,12 +1,14 @@
 //! Proxies: the list that the control plane keeps, and the places in it that the shards name. Source: config §4.3, behaviour §9.
 
 use super::settings::{Settings, View};
-use crate::control::proxy::{BackendOptions, GrpcBackend, HttpBackend, StatusTransform};
+use crate::control::proxy::{BackendOptions, Forwarding, GrpcBackend, HttpBackend, StatusTransform};
 use crate::tls::ClientTls;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ringcast_proto::proxy::{Disconnect, Error};
+use ringcast_runtime::ForwardedHeaders;
 use ringcast_state::proxy::{ProxyId, ProxyListId, ProxyOptions, RpcOptions};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the name `default` stands for, for each event. Those of `proxies` follow in the list.
@@ -45,8 +47,7 @@ pub fn asked(root: View<'_>) -> ProxyOptions {
     let rpc = root.object("rpc");
     let of = |options: View<'_>| options.bool("proxy_enabled").then(|| id(root, "rpc", options.text("proxy_name")));
     let namespaces = rpc.list("namespaces").map(|options| (options.text("name").to_owned(), of(options)));
-    let timeouts = DEFAULTS.iter().map(|(_, path)| descend(root, path)).chain(root.list("proxies"));
-    let longest = timeouts.map(|proxy| proxy.duration("timeout")).max().unwrap_or_default();
+    let longest = all(root).map(|proxy| proxy.duration("timeout")).max().unwrap_or_default();
     ProxyOptions {
         list: ProxyListId(0),
         rpc: RpcOptions {
@@ -54,8 +55,29 @@ pub fn asked(root: View<'_>) -> ProxyOptions {
             namespaces: namespaces.collect(),
             namespace_boundary: rpc.text("namespace_boundary").to_owned(),
         },
+        emulated_headers: names(root, "emulated_headers"),
+        include_connection_meta: all(root).any(|proxy| proxy.bool("include_connection_meta")),
         give_up_after: longest + GIVE_UP_MARGIN,
     }
+}
+
+/// Headers or metadata of clients' requests that some proxy forwards, by the key that names them.
+pub fn forwarded(root: View<'_>, key: &str) -> ForwardedHeaders {
+    ForwardedHeaders(names(root, key))
+}
+
+fn names(root: View<'_>, key: &str) -> BTreeSet<String> {
+    all(root).flat_map(|proxy| lower(proxy, key)).collect()
+}
+
+fn lower(proxy: View<'_>, key: &str) -> BTreeSet<String> {
+    proxy.texts(key).map(str::to_ascii_lowercase).collect()
+}
+
+/// Every proxy that has somebody to ask.
+fn all(root: View<'_>) -> impl Iterator<Item = View<'_>> {
+    let all = DEFAULTS.iter().map(move |(_, path)| descend(root, path)).chain(root.list("proxies"));
+    all.filter(|proxy| !proxy.text("endpoint").is_empty())
 }
 
 /// The proxy of an event in channels with these options, if it is enabled.
@@ -109,6 +131,12 @@ fn backend(name: &str, proxy: View<'_>, path: &str) -> Result<BackendOptions, St
         name: name.to_owned(),
         timeout: proxy.duration("timeout"),
         binary_encoding: proxy.bool("binary_encoding"),
+        include_connection_meta: proxy.bool("include_connection_meta"),
+        forwarding: Forwarding {
+            http_headers: lower(proxy, "http_headers"),
+            grpc_metadata: lower(proxy, "grpc_metadata"),
+            emulated_headers: lower(proxy, "emulated_headers"),
+        },
         http: is_http.then(|| http_backend(endpoint, http, path)).transpose()?,
         grpc: (!is_http).then(|| grpc_backend(endpoint, grpc, path)).transpose()?,
     })
@@ -129,17 +157,18 @@ fn http_backend(endpoint: &str, http: View<'_>, path: &str) -> Result<HttpBacken
 fn grpc_backend(endpoint: &str, grpc: View<'_>, path: &str) -> Result<GrpcBackend, String> {
     let mut static_metadata = HeaderMap::new();
     add_headers(&mut static_metadata, &grpc.values()["static_metadata"], &format!("{path}.grpc.static_metadata"))?;
-    let credentials_key = grpc.text("credentials_key");
-    if !credentials_key.is_empty() {
-        let (name, value) = header(credentials_key, grpc.text("credentials_value"))
-            .ok_or_else(|| format!("{path}.grpc.credentials_key is {credentials_key}, {HEADER_WANTED}"))?;
-        static_metadata.insert(name, value);
-    }
+    let credentials = match grpc.text("credentials_key") {
+        "" => None,
+        key => Some(
+            header(key, grpc.text("credentials_value"))
+                .ok_or_else(|| format!("{path}.grpc.credentials_key is {key}, {HEADER_WANTED}"))?,
+        ),
+    };
     let tls = tls(grpc, &format!("{path}.grpc.tls"))?;
     let host = endpoint.strip_prefix("grpc://").unwrap_or(endpoint).trim_end_matches('/');
     let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoint = uri(&format!("{scheme}://{host}"), path, endpoint)?;
-    Ok(GrpcBackend { endpoint, tls, static_metadata, compression: grpc.bool("compression") })
+    Ok(GrpcBackend { endpoint, tls, static_metadata, credentials, compression: grpc.bool("compression") })
 }
 
 fn uri(address: &str, path: &str, endpoint: &str) -> Result<Uri, String> {

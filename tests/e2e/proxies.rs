@@ -1,6 +1,7 @@
 //! Proxies: the real binary asks backends over HTTP and GRPC, good ones and bad ones.
 
 mod backend;
+mod clients;
 mod grpc_backend;
 mod script;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::balance::BalanceOptions;
+use crate::http::forwarded::ForwardedHeaders;
 use crate::listen::Listen;
 use crate::placement::PlacementOptions;
 use crate::tls::TlsOptions;
@@ -59,6 +60,8 @@ pub struct Options {
     /// Key `client.user_id_http_header`: request header with the user id, set by a trusted reverse proxy. Empty, the
     /// default, for none.
     pub user_id_http_header: String,
+    /// Keys `http_headers` of the proxies: headers of clients' requests that backends may hear of.
+    pub forwarded_headers: ForwardedHeaders,
     /// Static files, for the development mode.
     pub assets: Vec<Asset>,
     /// Sizes of each shard's ring.
@@ -89,6 +92,7 @@ impl Default for Options {
             connection_limit: 0,
             connection_rate_limit: 0,
             user_id_http_header: String::new(),
+            forwarded_headers: ForwardedHeaders::default(),
             assets: Vec::new(),
             uring: UringOptions::default(),
         }

@@ -4,11 +4,13 @@
 mod answers;
 mod backend;
 mod client;
+mod forward;
 mod grpc;
 mod http;
 mod question;
 
 pub use backend::{BackendOptions, GrpcBackend, HttpBackend, StatusTransform};
+pub use forward::Forwarding;
 
 use answers::AnswerDesk;
 use backend::Backend;
@@ -138,7 +140,7 @@ fn ask(shard: ShardId, question: ProxyQuestion, backend: Option<Arc<Backend>>, a
     let Some(place) = backend.take_place() else { return answers.add(shard, request, ProxyAnswer::Failed) };
     let answers = answers.clone();
     tokio::spawn(async move {
-        let reply: Option<ProxyReply> = backend.ask(question::encode(question)).await;
+        let reply: Option<ProxyReply> = backend.ask(question).await;
         drop(place);
         answers.add(shard, request, reply.map_or(ProxyAnswer::Failed, question::answer));
     });

@@ -6,7 +6,7 @@ use ringcast_proto::proxy::{self as wire, ProxyReply, ProxyRequest, ProxyResult}
 use ringcast_state::proxy::{ProxyAnswer, ProxyEvent, ProxyQuestion, PublishAnswer};
 
 /// The message for the backend.
-pub fn encode(question: ProxyQuestion) -> ProxyRequest {
+pub fn encode(question: ProxyQuestion, include_meta: bool) -> ProxyRequest {
     let asker = question.asker;
     let (client, transport) = (asker.client.to_string(), asker.transport.as_str().to_owned());
     let protocol = match asker.encoding {
@@ -14,15 +14,25 @@ pub fn encode(question: ProxyQuestion) -> ProxyRequest {
         Encoding::Protobuf => "protobuf",
     };
     let (protocol, user) = (protocol.to_owned(), (*asker.user).to_owned());
+    let meta = asker.background.filter(|_| include_meta).map(|background| background.meta.clone()).unwrap_or_default();
     match question.event {
         ProxyEvent::Publish { channel, data } => {
             let channel = (*channel).to_owned();
             let rest = wire::PublishRequest::default();
-            ProxyRequest::Publish(wire::PublishRequest { client, transport, protocol, user, channel, data, ..rest })
+            ProxyRequest::Publish(wire::PublishRequest {
+                client,
+                transport,
+                protocol,
+                user,
+                channel,
+                data,
+                meta,
+                ..rest
+            })
         }
         ProxyEvent::Rpc { method, data } => {
             let rest = wire::RpcRequest::default();
-            ProxyRequest::Rpc(wire::RpcRequest { client, transport, protocol, user, method, data, ..rest })
+            ProxyRequest::Rpc(wire::RpcRequest { client, transport, protocol, user, method, data, meta, ..rest })
         }
     }
 }

@@ -64,6 +64,8 @@ struct Credentials {
     user: String,
     expire_at: Option<i64>,
     info: Bytes,
+    /// For backends; empty for none.
+    meta: Bytes,
     subs: BTreeMap<String, Grant>,
     /// Only the transport says so: such a client gets no server-side subscriptions.
     is_vouched: bool,
@@ -75,13 +77,12 @@ impl Shard {
         now: Now,
         connection: ConnectionId,
         serving: Serving,
-        request: ConnectRequest,
+        mut request: ConnectRequest,
         proof: Proof,
     ) -> Outcome {
-        let is_fresh = self.clients.get(connection).is_some_and(|client| matches!(client.phase, Phase::Fresh));
-        if !is_fresh {
-            return Err(Disconnect::BAD_REQUEST.into());
-        }
+        let fresh = self.clients.get_mut(connection).filter(|client| matches!(client.phase, Phase::Fresh));
+        let Some(client) = fresh else { return Err(Disconnect::BAD_REQUEST.into()) };
+        client.keep_emulated(std::mem::take(&mut request.headers), &self.options.proxy);
         let mut credentials = self.credentials(now, connection, &request, proof)?;
         if !credentials.is_vouched {
             self.add_personal(&mut credentials)?;
@@ -100,6 +101,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
         client.user = Arc::clone(&user);
         client.info = credentials.info;
+        client.keep_meta(credentials.meta, &self.options.proxy);
         client.program = Program { is_named: !request.name.is_empty(), is_versioned: !request.version.is_empty() };
         client.close_at = close_at;
         let kind = client.shape.kind;
@@ -162,8 +164,8 @@ impl Shard {
                 Some(user) => user,
                 None => return Err(Disconnect::BAD_REQUEST.into()),
             };
-            let (info, subs) = (Bytes::new(), BTreeMap::new());
-            return Ok(Credentials { user: user.to_owned(), expire_at: None, info, subs, is_vouched: !is_open });
+            let (info, meta, subs) = (Bytes::new(), Bytes::new(), BTreeMap::new());
+            return Ok(Credentials { user: user.to_owned(), expire_at: None, info, meta, subs, is_vouched: !is_open });
         }
         let token = verify_connection(&request.token, &self.options.token, options.proof(proof), now.unix());
         let token = token.map_err(|error| match error {
@@ -176,7 +178,8 @@ impl Shard {
         }
         let subs = self.token_subs(&token)?;
         let expire_at = token.expire_at.filter(|_| !options.insecure);
-        Ok(Credentials { user: token.user, expire_at, info: token.info, subs, is_vouched: false })
+        let (user, info, meta) = (token.user, token.info, token.meta);
+        Ok(Credentials { user, expire_at, info, meta, subs, is_vouched: false })
     }
 
     /// Adds the channel that is the user's own.

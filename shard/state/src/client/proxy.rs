@@ -69,6 +69,7 @@ impl Shard {
             transport: client.shape.kind,
             encoding: client.encoding,
             user: client.user.clone(),
+            background: client.background.clone(),
         };
         let deadline = now.at + self.options.proxy.give_up_after;
         self.proxies.ask((self.options.proxy.list, proxy), asker, event, asked, deadline);

@@ -46,6 +46,7 @@ impl Shard {
         let renew_at = now.at + self.options.client.presence_update_interval;
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
         client.refresh(close_at, renew_at, &token.info);
+        client.keep_meta(token.meta, &self.options.proxy);
         // Client id and version are in the schema; the reference leaves them out.
         let result = RefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..RefreshResult::default() };
         self.arm(connection);

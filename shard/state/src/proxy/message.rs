@@ -1,6 +1,6 @@
 //! What a backend is asked, and what it may answer. Source: behaviour §9.
 
-use super::{ProxyId, ProxyListId};
+use super::{Background, ProxyId, ProxyListId};
 use crate::{ClientId, RequestId, TransportKind};
 use bytes::Bytes;
 use ringcast_proto::client::Encoding;
@@ -32,6 +32,8 @@ pub struct ProxyAsker {
     pub encoding: Encoding,
     /// Its user; empty for an anonymous one.
     pub user: Arc<str>,
+    /// What it brought with it.
+    pub background: Option<Arc<Background>>,
 }
 
 /// What a client wants. Payloads are as they came; how they travel (`binary_encoding`) is up to whoever asks the backend.

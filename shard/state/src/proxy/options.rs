@@ -1,7 +1,7 @@
 //! Which backend is asked about what.
 
 use ringcast_proto::codes::ReplyError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A backend: its place in the list that the control plane keeps.
@@ -19,6 +19,10 @@ pub struct ProxyOptions {
     pub list: ProxyListId,
     /// Config group `rpc`.
     pub rpc: RpcOptions,
+    /// Keys `emulated_headers` of all proxies, in lower case: headers of connect commands that are kept.
+    pub emulated_headers: BTreeSet<String>,
+    /// Key `include_connection_meta` of some proxy: the meta of connections is kept.
+    pub include_connection_meta: bool,
     /// After this a question without an answer has failed. Longer than the `timeout` of every proxy, so that it is the last
     /// resort. Default 2 s.
     pub give_up_after: Duration,
@@ -26,7 +30,13 @@ pub struct ProxyOptions {
 
 impl Default for ProxyOptions {
     fn default() -> Self {
-        Self { list: ProxyListId(0), rpc: RpcOptions::default(), give_up_after: Duration::from_secs(2) }
+        Self {
+            list: ProxyListId(0),
+            rpc: RpcOptions::default(),
+            emulated_headers: BTreeSet::new(),
+            include_connection_meta: false,
+            give_up_after: Duration::from_secs(2),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use ringcast_state::options::ClientOptions;
 use ringcast_state::proxy::{ProxyAnswer, ProxyId, ProxyOptions, ProxyQuestion, RpcOptions};
 use ringcast_state::{
     Action, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    TransportKind, Visitor,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl House {
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         };
         self.shard.handle_open(self.now, connection, transport);
