@@ -88,7 +88,7 @@ mod tests {
             ..Background::default()
         };
         let asker = ProxyAsker {
-            client: ClientId::default(),
+            client: ClientId(1),
             transport,
             encoding: Encoding::Json,
             user: "".into(),
