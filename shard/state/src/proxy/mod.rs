@@ -5,6 +5,9 @@ mod message;
 mod options;
 mod queue;
 
-pub use message::{ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer};
+pub use crate::message::Overrides;
+pub use message::{
+    ConnectAnswer, ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer, RefreshAnswer, SubscribeAnswer,
+};
 pub use options::{ProxyId, ProxyOptions, RpcOptions};
-pub(crate) use queue::{Asked, Proxies, Subject};
+pub(crate) use queue::{Asked, Matter, Proxies, Subject};

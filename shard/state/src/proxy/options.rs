@@ -11,6 +11,11 @@ pub struct ProxyId(pub u16);
 /// What is asked of backends, besides what the namespaces of channels say.
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
+    /// Group `client.proxy.connect`: asked who a client without a token is. `None` unless `enabled`.
+    pub connect: Option<ProxyId>,
+    /// Group `client.proxy.refresh`: asked whether a connection goes on whose time is over; clients do not refresh it then.
+    /// `None` unless `enabled`.
+    pub refresh: Option<ProxyId>,
     /// Config group `rpc`.
     pub rpc: RpcOptions,
     /// After this a question without an answer has failed. Longer than the `timeout` of every proxy, so that it is the last
@@ -20,7 +25,7 @@ pub struct ProxyOptions {
 
 impl Default for ProxyOptions {
     fn default() -> Self {
-        Self { rpc: RpcOptions::default(), give_up_after: Duration::from_secs(2) }
+        Self { connect: None, refresh: None, rpc: RpcOptions::default(), give_up_after: Duration::from_secs(2) }
     }
 }
 
