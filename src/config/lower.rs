@@ -477,6 +477,8 @@ fn channel_options(root: View<'_>, options: View<'_>) -> ChannelOptions {
         allow_history_for_subscriber: options.bool("allow_history_for_subscriber"),
         allow_history_for_client: options.bool("allow_history_for_client"),
         allow_user_limited_channels: options.bool("allow_user_limited_channels"),
+        subscribe_proxy: proxies::of_channel(root, options, "subscribe"),
+        sub_refresh_proxy: proxies::of_channel(root, options, "sub_refresh"),
         publish_proxy: proxies::of_channel(root, options, "publish"),
         channel_regex: regex(options.text("channel_regex")),
         publication_data_format: data_format(options),

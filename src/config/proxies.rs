@@ -12,10 +12,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the name `default` stands for, for each event. Those of `proxies` follow in the list.
-const DEFAULTS: [(&str, &[&str]); 2] = [("publish", &["channel", "proxy", "publish"]), ("rpc", &["rpc", "proxy"])];
+const DEFAULTS: [(&str, &[&str]); 6] = [
+    ("connect", &["client", "proxy", "connect"]),
+    ("refresh", &["client", "proxy", "refresh"]),
+    ("subscribe", &["channel", "proxy", "subscribe"]),
+    ("sub_refresh", &["channel", "proxy", "sub_refresh"]),
+    ("publish", &["channel", "proxy", "publish"]),
+    ("rpc", &["rpc", "proxy"]),
+];
 
 /// Events that channel options name a proxy for.
-const CHANNEL_EVENTS: [&str; 1] = ["publish"];
+const CHANNEL_EVENTS: [&str; 3] = ["subscribe", "sub_refresh", "publish"];
 
 /// Name of the proxies that are configured in place.
 const DEFAULT: &str = "default";
@@ -47,9 +54,13 @@ pub fn asked(root: View<'_>) -> ProxyOptions {
     let rpc = root.object("rpc");
     let of = |options: View<'_>| options.bool("proxy_enabled").then(|| id(root, "rpc", options.text("proxy_name")));
     let namespaces = rpc.list("namespaces").map(|options| (options.text("name").to_owned(), of(options)));
+    let client = root.object("client").object("proxy");
+    let of_client = |event| client.object(event).bool("enabled").then(|| id(root, event, DEFAULT));
     let longest = all(root).map(|proxy| proxy.duration("timeout")).max().unwrap_or_default();
     ProxyOptions {
         list: ProxyListId(0),
+        connect: of_client("connect"),
+        refresh: of_client("refresh"),
         rpc: RpcOptions {
             without_namespace: of(rpc.object("without_namespace")),
             namespaces: namespaces.collect(),

@@ -2,6 +2,7 @@
 
 mod backend;
 mod clients;
+mod decisions;
 mod grpc_backend;
 mod script;
 

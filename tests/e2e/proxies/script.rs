@@ -2,6 +2,7 @@
 
 use super::backend::read_request;
 use super::grpc_backend::{Answer, frames, unframe};
+use crate::server::PATIENCE;
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,6 +18,7 @@ use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 
 /// What the backend was asked.
@@ -69,6 +71,19 @@ impl Script {
     /// What it answers to an event from now on; without it an empty result.
     pub fn answer(&self, event: &str, answer: Value) {
         lock(&self.shared.answers).insert(event.to_owned(), answer);
+    }
+
+    /// Waits for a question about an event; what was asked before it is forgotten.
+    #[track_caller]
+    pub fn wait_for_asked(&self, event: &str) -> Asked {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(asked) = self.take_asked().into_iter().find(|asked| asked.event == event) {
+                return asked;
+            }
+            assert!(Instant::now() < end, "nobody asked about {event}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Takes what was asked since the last call.

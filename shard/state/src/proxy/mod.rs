@@ -6,7 +6,10 @@ mod message;
 mod options;
 mod queue;
 
+pub use crate::message::Overrides;
 pub use background::Background;
-pub use message::{ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer};
+pub use message::{
+    ConnectAnswer, ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer, RefreshAnswer, SubscribeAnswer,
+};
 pub use options::{ProxyId, ProxyListId, ProxyOptions, RpcOptions};
-pub(crate) use queue::{Asked, Proxies, Subject};
+pub(crate) use queue::{Asked, Matter, Proxies, Subject};

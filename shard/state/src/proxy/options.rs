@@ -17,6 +17,11 @@ pub struct ProxyListId(pub u32);
 pub struct ProxyOptions {
     /// Which list the places are in: every reload makes another.
     pub list: ProxyListId,
+    /// Group `client.proxy.connect`: asked who a client without a token is. `None` unless `enabled`.
+    pub connect: Option<ProxyId>,
+    /// Group `client.proxy.refresh`: asked whether a connection goes on whose time is over; clients do not refresh it then.
+    /// `None` unless `enabled`.
+    pub refresh: Option<ProxyId>,
     /// Config group `rpc`.
     pub rpc: RpcOptions,
     /// Keys `emulated_headers` of all proxies, in lower case: headers of connect commands that are kept.
@@ -32,6 +37,8 @@ impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
             list: ProxyListId(0),
+            connect: None,
+            refresh: None,
             rpc: RpcOptions::default(),
             emulated_headers: BTreeSet::new(),
             include_connection_meta: false,
