@@ -183,18 +183,18 @@ fn a_reload_changes_proxies_and_disconnects_nobody() {
     let mut config = config(free_port());
     let server = Server::start_with(2, &config);
     let mut client = Client::connect(server.address());
-    assert_eq!(rpc(&mut client, "a:m", json!(1))["error"]["code"], 108);
+    assert_eq!(rpc(&mut client, "one:m", json!(1))["error"]["code"], 108);
     assert!(server.threads().iter().all(|(name, _)| !name.starts_with("proxy")), "no threads without need");
-    let proxy = |name: &str| json!({"name": name, "endpoint": if name == "a" { one.url("/") } else { two.url("/") }});
+    let proxy = |name: &str| json!({"name": name, "endpoint": if name == "one" { one.url("/") } else { two.url("/") }});
     let namespace = |name: &str| json!({"name": name, "proxy_enabled": true, "proxy_name": name});
-    config["rpc"] = json!({"namespaces": [namespace("a"), namespace("b")]});
-    for (times, order) in [["a", "b"], ["b", "a"]].into_iter().enumerate() {
+    config["rpc"] = json!({"namespaces": [namespace("one"), namespace("two")]});
+    for (times, order) in [["one", "two"], ["two", "one"]].into_iter().enumerate() {
         config["proxies"] = order.map(proxy).into_iter().collect();
         fs::write(server.config_path(), config.to_string()).expect("the file is ours");
         server.signal(Signal::HUP);
         let reloaded = |log: &str| log.matches("configuration successfully reloaded").count() > times;
         server.wait_for_log(PATIENCE, |log| reloaded(log).then_some(()));
-        assert_eq!(rpc(&mut client, "a:m", json!(1))["rpc"]["data"], "one");
-        assert_eq!(rpc(&mut client, "b:m", json!(1))["rpc"]["data"], "two");
+        assert_eq!(rpc(&mut client, "one:m", json!(1))["rpc"]["data"], "one");
+        assert_eq!(rpc(&mut client, "two:m", json!(1))["rpc"]["data"], "two");
     }
 }
