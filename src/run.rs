@@ -131,7 +131,7 @@ fn serve(
         start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
     }
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
-    let proxy = proxy::Proxy::start(&backends, pool.backend_line())
+    let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
     start_pages(&mut pool, program.prometheus, dropped_lines)
         .map_err(|error| Fatal::new("error starting metrics", error))?;
@@ -146,7 +146,7 @@ fn serve(
     let mut service = Service::of_process();
     service.ready();
     wait_for_stop(&signals, &pool, &mut service, || {
-        reload(request, (&pool, &jwks, &proxy, &ports), &mut tls, &runtime, node.clone());
+        reload(request, (&pool, &jwks, &mut proxy, &ports), &mut tls, &runtime, node.clone());
     });
     info!("shutting down ...");
     service.stopping();
@@ -242,7 +242,7 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, 
 /// clients, tokens, channels and certificates. A bad configuration changes nothing.
 fn reload(
     request: &RunRequest,
-    (pool, jwks, proxy, ports): (&Pool, &Jwks, &proxy::Proxy, &Ports),
+    (pool, jwks, proxy, ports): (&Pool, &Jwks, &mut proxy::Proxy, &Ports),
     tls: &mut tls::Listeners,
     runtime: &Options,
     node: NodeOptions,
@@ -277,14 +277,21 @@ fn reload(
     if !had_tls.eq(certificates.iter().map(Option::is_some)) {
         warn!("http_server: a port gets or loses TLS only at a restart");
     }
+    if runtime.forwarded_headers != lower::runtime(&loaded.settings).forwarded_headers {
+        warn!("proxies: other http_headers or grpc_metadata reach the backends only after a restart");
+    }
     log_token_warnings(loaded.settings.view());
     log_notices(&loaded.notices);
     jwks.forget();
-    proxy.set_options(&backends);
+    let mut state = lower::state(&loaded.settings, node);
+    match proxy.set_options(backends) {
+        Ok(list) => state.proxy.list = list,
+        Err(error) => error!("error starting proxies: {error}"),
+    }
     pool.set_tls(certificates);
     ports.reload(&loaded.settings);
     // Who reads the line below may rely on it.
-    if !pool.set_options(lower::state(&loaded.settings, node), RELOAD_PATIENCE) {
+    if !pool.set_options(state, RELOAD_PATIENCE) {
         warn!("a shard is slow to take the new configuration: it does so when its work lets it");
     }
     info!("configuration successfully reloaded");

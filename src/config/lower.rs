@@ -81,6 +81,7 @@ pub fn http3(settings: &Settings) -> Result<Option<Http3Options>, String> {
         }),
         allowed_origins: owned(client.texts("allowed_origins")),
         user_id_http_header: client.text("user_id_http_header").to_ascii_lowercase(),
+        forwarded_headers: proxies::forwarded(root, "http_headers"),
     }))
 }
 
@@ -91,7 +92,11 @@ pub fn grpc(settings: &Settings) -> Result<Option<GrpcOptions>, String> {
     let api = api.bool("enabled").then(|| grpc_api(api)).transpose()?;
     let uni = uni.bool("enabled").then(|| grpc_port(uni, "uni_grpc")).transpose()?;
     let allowed_origins = owned(root.object("client").texts("allowed_origins"));
-    let uni = uni.map(|port| UniGrpcOptions { port, allowed_origins });
+    let uni = uni.map(|port| UniGrpcOptions {
+        port,
+        allowed_origins,
+        forwarded_metadata: proxies::forwarded(root, "grpc_metadata"),
+    });
     Ok((api.is_some() || uni.is_some()).then_some(GrpcOptions { api, uni }))
 }
 
@@ -200,6 +205,7 @@ pub fn runtime(settings: &Settings) -> ringcast_runtime::Options {
         connection_limit: client.count("connection_limit"),
         connection_rate_limit: client.count("connection_rate_limit"),
         user_id_http_header: client.text("user_id_http_header").to_owned(),
+        forwarded_headers: proxies::forwarded(root, "http_headers"),
         assets: assets(root),
         swagger: swagger(root),
         ..ringcast_runtime::Options::default()
@@ -489,6 +495,8 @@ fn channel_options(root: View<'_>, options: View<'_>) -> ChannelOptions {
         allow_history_for_subscriber: options.bool("allow_history_for_subscriber"),
         allow_history_for_client: options.bool("allow_history_for_client"),
         allow_user_limited_channels: options.bool("allow_user_limited_channels"),
+        subscribe_proxy: proxies::of_channel(root, options, "subscribe"),
+        sub_refresh_proxy: proxies::of_channel(root, options, "sub_refresh"),
         publish_proxy: proxies::of_channel(root, options, "publish"),
         channel_regex: regex(options.text("channel_regex")),
         publication_data_format: data_format(options),

@@ -1,19 +1,33 @@
 //! Proxies: the list that the control plane keeps, and the places in it that the shards name. Source: config §4.3, behaviour §9.
 
 use super::settings::{Settings, View};
-use crate::control::proxy::{BackendOptions, GrpcBackend, HttpBackend, StatusTransform};
+use crate::control::proxy::{BackendOptions, Forwarding, GrpcBackend, HttpBackend, StatusTransform};
 use crate::tls::ClientTls;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ringcast_proto::proxy::{Disconnect, Error};
-use ringcast_state::proxy::{ProxyId, ProxyOptions, RpcOptions};
+use ringcast_runtime::ForwardedHeaders;
+use ringcast_state::proxy::{ProxyId, ProxyListId, ProxyOptions, RpcOptions};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the name `default` stands for, for each event. Those of `proxies` follow in the list.
-const DEFAULTS: [(&str, &[&str]); 2] = [("publish", &["channel", "proxy", "publish"]), ("rpc", &["rpc", "proxy"])];
+const DEFAULTS: [(&str, &[&str]); 6] = [
+    ("connect", &["client", "proxy", "connect"]),
+    ("refresh", &["client", "proxy", "refresh"]),
+    ("subscribe", &["channel", "proxy", "subscribe"]),
+    ("sub_refresh", &["channel", "proxy", "sub_refresh"]),
+    ("publish", &["channel", "proxy", "publish"]),
+    ("rpc", &["rpc", "proxy"]),
+];
+
+/// Events that channel options name a proxy for.
+const CHANNEL_EVENTS: [&str; 3] = ["subscribe", "sub_refresh", "publish"];
 
 /// Name of the proxies that are configured in place.
 const DEFAULT: &str = "default";
+
+const HEADER_WANTED: &str = "expected the name of a header with a value in visible ASCII";
 
 /// What the shards need on top of the time limit of a backend: their own is the last resort.
 const GIVE_UP_MARGIN: Duration = Duration::from_secs(1);
@@ -26,13 +40,13 @@ pub fn list(settings: &Settings) -> Result<Vec<Option<BackendOptions>>, String> 
         let name = proxy.text("name");
         (name, format!("proxies.[{index}]"), proxy)
     });
-    defaults
-        .chain(named)
-        .map(|(name, path, proxy)| {
-            let is_set = !proxy.text("endpoint").is_empty();
-            is_set.then(|| backend(name, proxy, &path)).transpose()
-        })
-        .collect()
+    let list = defaults.chain(named).map(|(name, path, proxy)| {
+        let is_set = !proxy.text("endpoint").is_empty();
+        is_set.then(|| backend(name, proxy, &path)).transpose()
+    });
+    let list = list.collect::<Result<Vec<_>, _>>()?;
+    check(root, &list)?;
+    Ok(list)
 }
 
 /// Whom the shards ask about what is not said by a channel.
@@ -40,16 +54,41 @@ pub fn asked(root: View<'_>) -> ProxyOptions {
     let rpc = root.object("rpc");
     let of = |options: View<'_>| options.bool("proxy_enabled").then(|| id(root, "rpc", options.text("proxy_name")));
     let namespaces = rpc.list("namespaces").map(|options| (options.text("name").to_owned(), of(options)));
-    let timeouts = DEFAULTS.iter().map(|(_, path)| descend(root, path)).chain(root.list("proxies"));
-    let longest = timeouts.map(|proxy| proxy.duration("timeout")).max().unwrap_or_default();
+    let client = root.object("client").object("proxy");
+    let of_client = |event| client.object(event).bool("enabled").then(|| id(root, event, DEFAULT));
+    let longest = all(root).map(|proxy| proxy.duration("timeout")).max().unwrap_or_default();
     ProxyOptions {
+        list: ProxyListId(0),
+        connect: of_client("connect"),
+        refresh: of_client("refresh"),
         rpc: RpcOptions {
             without_namespace: of(rpc.object("without_namespace")),
             namespaces: namespaces.collect(),
             namespace_boundary: rpc.text("namespace_boundary").to_owned(),
         },
+        emulated_headers: names(root, "emulated_headers"),
+        include_connection_meta: all(root).any(|proxy| proxy.bool("include_connection_meta")),
         give_up_after: longest + GIVE_UP_MARGIN,
     }
+}
+
+/// Headers or metadata of clients' requests that some proxy forwards, by the key that names them.
+pub fn forwarded(root: View<'_>, key: &str) -> ForwardedHeaders {
+    ForwardedHeaders(names(root, key))
+}
+
+fn names(root: View<'_>, key: &str) -> BTreeSet<String> {
+    all(root).flat_map(|proxy| lower(proxy, key)).collect()
+}
+
+fn lower(proxy: View<'_>, key: &str) -> BTreeSet<String> {
+    proxy.texts(key).map(str::to_ascii_lowercase).collect()
+}
+
+/// Every proxy that has somebody to ask.
+fn all(root: View<'_>) -> impl Iterator<Item = View<'_>> {
+    let all = DEFAULTS.iter().map(move |(_, path)| descend(root, path)).chain(root.list("proxies"));
+    all.filter(|proxy| !proxy.text("endpoint").is_empty())
 }
 
 /// The proxy of an event in channels with these options, if it is enabled.
@@ -59,15 +98,37 @@ pub fn of_channel(root: View<'_>, options: View<'_>, event: &str) -> Option<Prox
         .then(|| id(root, event, options.text(&format!("{event}_proxy_name"))))
 }
 
+/// The place of a name; beyond the list where there is no such proxy, which [`list`] refuses.
 fn id(root: View<'_>, event: &str, name: &str) -> ProxyId {
     let place = match name {
-        DEFAULT => DEFAULTS.iter().position(|(known, _)| *known == event).expect("an event that is in the table"),
+        DEFAULT => DEFAULTS.iter().position(|(known, _)| *known == event),
         name => {
-            let index = root.list("proxies").position(|proxy| proxy.text("name") == name).expect("validated");
-            DEFAULTS.len() + index
+            let index = root.list("proxies").position(|proxy| proxy.text("name") == name);
+            index.map(|index| DEFAULTS.len() + index)
         }
     };
-    ProxyId(u16::try_from(place).unwrap_or(u16::MAX))
+    ProxyId(place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX))
+}
+
+/// Whoever is enabled has somebody to ask: an empty name is nobody's, and the default needs an endpoint.
+fn check(root: View<'_>, list: &[Option<BackendOptions>]) -> Result<(), String> {
+    let ProxyOptions { rpc, .. } = asked(root);
+    let channel = root.object("channel");
+    let without_namespace = ("channel.without_namespace".to_owned(), channel.object("without_namespace"));
+    let namespaces = channel.list("namespaces").map(|options| (format!("namespace {}", options.text("name")), options));
+    let of_channels = [without_namespace].into_iter().chain(namespaces).flat_map(|(place, options)| {
+        let of = |event| of_channel(root, options, event).map(|id| (format!("{place}: {event}_proxy_name"), id));
+        CHANNEL_EVENTS.map(of).into_iter().flatten()
+    });
+    let of_rpc = rpc.namespaces.iter().map(|(name, id)| (format!("rpc namespace {name}: proxy_name"), *id));
+    let of_rpc = of_rpc.chain([("rpc.without_namespace.proxy_name".to_owned(), rpc.without_namespace)]);
+    let of_rpc = of_rpc.filter_map(|(place, id)| Some((place, id?)));
+    for (place, id) in of_channels.chain(of_rpc) {
+        if !list.get(usize::from(id.0)).is_some_and(Option::is_some) {
+            return Err(format!("{place} names a proxy without an endpoint, expected the name of one of proxies"));
+        }
+    }
+    Ok(())
 }
 
 fn descend<'a>(root: View<'a>, path: &[&str]) -> View<'a> {
@@ -81,6 +142,12 @@ fn backend(name: &str, proxy: View<'_>, path: &str) -> Result<BackendOptions, St
         name: name.to_owned(),
         timeout: proxy.duration("timeout"),
         binary_encoding: proxy.bool("binary_encoding"),
+        include_connection_meta: proxy.bool("include_connection_meta"),
+        forwarding: Forwarding {
+            http_headers: lower(proxy, "http_headers"),
+            grpc_metadata: lower(proxy, "grpc_metadata"),
+            emulated_headers: lower(proxy, "emulated_headers"),
+        },
         http: is_http.then(|| http_backend(endpoint, http, path)).transpose()?,
         grpc: (!is_http).then(|| grpc_backend(endpoint, grpc, path)).transpose()?,
     })
@@ -101,17 +168,18 @@ fn http_backend(endpoint: &str, http: View<'_>, path: &str) -> Result<HttpBacken
 fn grpc_backend(endpoint: &str, grpc: View<'_>, path: &str) -> Result<GrpcBackend, String> {
     let mut static_metadata = HeaderMap::new();
     add_headers(&mut static_metadata, &grpc.values()["static_metadata"], &format!("{path}.grpc.static_metadata"))?;
-    let credentials_key = grpc.text("credentials_key");
-    if !credentials_key.is_empty() {
-        let (name, value) = header(credentials_key, grpc.text("credentials_value"))
-            .ok_or_else(|| format!("{path}.grpc.credentials_key is {credentials_key}, expected a name of metadata and a value that a header can hold"))?;
-        static_metadata.insert(name, value);
-    }
+    let credentials = match grpc.text("credentials_key") {
+        "" => None,
+        key => Some(
+            header(key, grpc.text("credentials_value"))
+                .ok_or_else(|| format!("{path}.grpc.credentials_key is {key}, {HEADER_WANTED}"))?,
+        ),
+    };
     let tls = tls(grpc, &format!("{path}.grpc.tls"))?;
     let host = endpoint.strip_prefix("grpc://").unwrap_or(endpoint).trim_end_matches('/');
     let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoint = uri(&format!("{scheme}://{host}"), path, endpoint)?;
-    Ok(GrpcBackend { endpoint, tls, static_metadata, compression: grpc.bool("compression") })
+    Ok(GrpcBackend { endpoint, tls, static_metadata, credentials, compression: grpc.bool("compression") })
 }
 
 fn uri(address: &str, path: &str, endpoint: &str) -> Result<Uri, String> {
@@ -137,9 +205,8 @@ fn tls(object: View<'_>, path: &str) -> Result<Option<ClientTls>, String> {
 fn add_headers(headers: &mut HeaderMap, values: &Value, path: &str) -> Result<(), String> {
     for (name, value) in values.as_object().into_iter().flatten() {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let (name, value) = header(name, &text).ok_or_else(|| {
-            format!("{path}.{name} cannot be sent, expected a header name with a value in visible ASCII")
-        })?;
+        let (name, value) =
+            header(name, &text).ok_or_else(|| format!("{path}.{name} cannot be sent, {HEADER_WANTED}"))?;
         headers.insert(name, value);
     }
     Ok(())

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::http::HeaderValue;
 use tungstenite::{Error, Message, WebSocket};
 
 use crate::server::{PATIENCE, SECRET};
@@ -39,11 +40,19 @@ impl Client {
 
     /// The same at another path.
     pub fn open_at(address: SocketAddr, path: &str) -> Client {
+        Client::open_with(address, path, &[])
+    }
+
+    /// The same with more header lines.
+    pub fn open_with(address: SocketAddr, path: &str, lines: &[(&'static str, &'static str)]) -> Client {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout above zero");
         stream.set_nodelay(true).expect("a TCP socket");
-        let request = format!("ws://{address}{path}").into_client_request().expect("a valid address");
+        let mut request = format!("ws://{address}{path}").into_client_request().expect("a valid address");
+        for (name, value) in lines {
+            request.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
         let (socket, _) = tungstenite::client::client(request, stream).expect("the server upgrades");
         Client {
             socket,

@@ -1,8 +1,14 @@
 //! Proxies: the real binary asks backends over HTTP and GRPC, good ones and bad ones.
 
 mod backend;
+mod clients;
+mod decisions;
 mod grpc_backend;
+mod script;
 
+use std::fs;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::bystander::Bystander;
@@ -62,7 +68,10 @@ fn a_backend_over_http_serves_methods_and_decides_about_publications() {
     assert_eq!(rpc(&mut client, "named:sum", json!([1]))["rpc"]["data"], json!({"n": 1}));
     assert_eq!(rpc(&mut client, "off:sum", json!(1))["error"]["code"], 108);
     assert_eq!(rpc(&mut client, "unknown:sum", json!(1))["error"]["code"], 104);
-    assert_eq!(backend.connections(), 1, "a connection is kept for the next request of its thread");
+    for _ in 0..20 {
+        rpc(&mut client, "sum", json!([1]));
+    }
+    assert!(backend.connections() <= 8, "one for each of two proxies and four threads at most");
 
     client.subscribe("asked:a");
     let reply = client.call("publish", json!({"channel": "asked:a", "data": "mine"}));
@@ -163,5 +172,29 @@ fn a_backend_over_grpc_serves_methods_and_decides_about_publications() {
         let reply = client.call("publish", json!({"channel": "asked:a", "data": "mine"}));
         assert!(reply.get("publish").is_some(), "{reply}");
         assert_eq!(client.publication()["tags"], json!({"by": "backend"}));
+    }
+}
+
+/// X03, L10: a server without proxies gets some, and then others in another order.
+#[test]
+fn a_reload_changes_proxies_and_disconnects_nobody() {
+    let backend = |name: &str| Backend::start(Behaviour::Answer(200, json!({"result": {"data": name}}).to_string()));
+    let (one, two) = (backend("one"), backend("two"));
+    let mut config = config(free_port());
+    let server = Server::start_with(2, &config);
+    let mut client = Client::connect(server.address());
+    assert_eq!(rpc(&mut client, "one:m", json!(1))["error"]["code"], 108);
+    assert!(server.threads().iter().all(|(name, _)| !name.starts_with("proxy")), "no threads without need");
+    let proxy = |name: &str| json!({"name": name, "endpoint": if name == "one" { one.url("/") } else { two.url("/") }});
+    let namespace = |name: &str| json!({"name": name, "proxy_enabled": true, "proxy_name": name});
+    config["rpc"] = json!({"namespaces": [namespace("one"), namespace("two")]});
+    for (times, order) in [["one", "two"], ["two", "one"]].into_iter().enumerate() {
+        config["proxies"] = order.map(proxy).into_iter().collect();
+        fs::write(server.config_path(), config.to_string()).expect("the file is ours");
+        server.signal(Signal::HUP);
+        let reloaded = |log: &str| log.matches("configuration successfully reloaded").count() > times;
+        server.wait_for_log(PATIENCE, |log| reloaded(log).then_some(()));
+        assert_eq!(rpc(&mut client, "one:m", json!(1))["rpc"]["data"], "one");
+        assert_eq!(rpc(&mut client, "two:m", json!(1))["rpc"]["data"], "two");
     }
 }

@@ -32,6 +32,7 @@ pub use backend::{Answers, BackendLine, Questions};
 pub use broker::{BrokerDriver, BrokerLine};
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
+pub use http::forwarded::ForwardedHeaders;
 pub use http::origin::AllowedOrigins;
 pub use listen::Listen;
 pub use options::Options;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ringcast_proto::websocket::Strictness;
 
 use crate::balance::BalanceOptions;
+use crate::http::forwarded::ForwardedHeaders;
 use crate::listen::Listen;
 use crate::placement::PlacementOptions;
 use crate::tls::TlsOptions;
@@ -62,6 +63,8 @@ pub struct Options {
     /// Key `client.user_id_http_header`: request header with the user id, set by a trusted reverse proxy. Empty, the
     /// default, for none.
     pub user_id_http_header: String,
+    /// Keys `http_headers` of the proxies: headers of clients' requests that backends may hear of.
+    pub forwarded_headers: ForwardedHeaders,
     /// Static files, for the development mode.
     pub assets: Vec<Asset>,
     /// Pages that describe the server API.
@@ -94,6 +97,7 @@ impl Default for Options {
             connection_limit: 0,
             connection_rate_limit: 0,
             user_id_http_header: String::new(),
+            forwarded_headers: ForwardedHeaders::default(),
             assets: Vec::new(),
             swagger: SwaggerOptions::default(),
             uring: UringOptions::default(),

@@ -48,5 +48,5 @@ pub use options::Options;
 pub use outbox::Outbox;
 pub use shard::{Action, ApiAnswer, ApiCallId, Seeds, Shard};
 pub use time::{Now, Time};
-pub use transport::{Farewell, Framing, Pings, Transport, TransportKind};
+pub use transport::{Farewell, Framing, Headers, Pings, Transport, TransportKind, Visitor};
 pub use variant::{Form, Variant};

@@ -375,7 +375,7 @@ pub struct ServerSubscribe {
 }
 
 /// Options of one subscription that replace those of its namespace where set.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the channel option of the same name")]
 pub struct Overrides {
     pub presence: Option<bool>,

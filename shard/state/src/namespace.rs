@@ -123,6 +123,11 @@ pub struct ChannelOptions {
     pub allow_history_for_subscriber: bool,
     pub allow_history_for_client: bool,
     pub allow_user_limited_channels: bool,
+    /// Keys `subscribe_proxy_enabled` and `subscribe_proxy_name`: the backend that decides who subscribes without a token.
+    pub subscribe_proxy: Option<ProxyId>,
+    /// Keys `sub_refresh_proxy_enabled` and `sub_refresh_proxy_name`: the backend that decides whether a subscription goes on whose
+    /// time is over; clients do not refresh it then.
+    pub sub_refresh_proxy: Option<ProxyId>,
     /// Keys `publish_proxy_enabled` and `publish_proxy_name`: the backend that decides about publications of clients.
     pub publish_proxy: Option<ProxyId>,
     /// Matched against the name behind the namespace.
@@ -249,6 +254,8 @@ impl ChannelOptions {
         allow_history_for_subscriber: false,
         allow_history_for_client: false,
         allow_user_limited_channels: false,
+        subscribe_proxy: None,
+        sub_refresh_proxy: None,
         publish_proxy: None,
         channel_regex: None,
         publication_data_format: None,

@@ -14,7 +14,7 @@ use crate::metrics::{ApiProtocol, Metrics, Snapshot, Unwritten};
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
-use crate::proxy::Proxies;
+use crate::proxy::{Background, Proxies};
 use crate::random::Random;
 use crate::session::Sessions;
 use crate::sparse::GiveBack;
@@ -213,9 +213,13 @@ impl Shard {
             farewell: transport.farewell,
             phase: Phase::Fresh,
             program: Default::default(),
-            user: transport.user.map_or_else(|| "".into(), Into::into),
+            user: transport.visitor.user.map_or_else(|| "".into(), Into::into),
             user_place: None,
             info: Bytes::new(),
+            background: transport
+                .visitor
+                .headers
+                .map(|headers| Background { headers: Some(headers), ..Background::default() }.into()),
             queue: SendQueue::default(),
             turn: Turn::default(),
             subscriptions: Default::default(),

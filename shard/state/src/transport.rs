@@ -3,6 +3,7 @@
 use ringcast_proto::client::Encoding;
 use ringcast_proto::sockjs;
 use ringcast_proto::websocket::{Opcode, encode_header};
+use std::sync::Arc;
 
 /// What a transport brings with it when a connection opens.
 #[derive(Clone, Debug)]
@@ -15,10 +16,27 @@ pub struct Transport {
     pub kind: TransportKind,
     /// How silence is noticed.
     pub pings: Pings,
-    /// User id that a reverse proxy vouches for (`client.user_id_http_header`).
-    pub user: Option<String>,
+    /// Who its request says that it is.
+    pub visitor: Visitor,
     /// How a unidirectional connection learns of its end.
     pub farewell: Farewell,
+}
+
+/// What the request that opened a connection tells of the client.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// User id that a reverse proxy vouches for (`client.user_id_http_header`).
+    pub user: Option<String>,
+    /// Headers that some backend may hear of; none for none.
+    pub headers: Option<Arc<Headers>>,
+}
+
+/// Header lines: names in lower case, and values.
+pub type Headers = Vec<(String, Vec<u8>)>;
+
+impl Visitor {
+    /// Nothing is known.
+    pub const UNKNOWN: Visitor = Visitor { user: None, headers: None };
 }
 
 /// How a unidirectional connection learns of its end; the others have replies.

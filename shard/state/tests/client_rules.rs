@@ -11,7 +11,7 @@ use ringcast_state::namespace::{ChannelConfig, ChannelOptions, DataFormat};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
     Action, ApiCallId, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time,
-    Transport, TransportKind,
+    Transport, TransportKind, Visitor,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Talk {
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
-            user: user.map(Into::into),
+            visitor: Visitor { user: user.map(Into::into), headers: None },
             farewell: Farewell::Push,
         };
         shard.handle_open(now, CONNECTION, transport);

@@ -10,7 +10,7 @@ use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
     Action, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, RequestId, Seeds, Shard, ShardId, Time,
-    Transport, TransportKind,
+    Transport, TransportKind, Visitor,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl House {
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         };
         self.shard.handle_open(self.now, connection, transport);

@@ -7,7 +7,7 @@ use ringcast_proto::client::{EmulationRequest, Encoding};
 use ringcast_state::options::NodeOptions;
 use ringcast_state::{
     Action, ApiCallId, ConnectionId, EmulationError, Farewell, Frames, Framing, Message, Now, Options, Pings, Seeds,
-    Shard, ShardId, Time, Transport, TransportKind,
+    Shard, ShardId, Time, Transport, TransportKind, Visitor,
 };
 
 const NOW: Now = Now { at: Time(1), unix_ms: 1_700_000_000_000 };
@@ -27,7 +27,14 @@ fn shard_pinging(shards: u16, ping_interval: Duration) -> Shard {
 }
 
 fn open(shard: &mut Shard, slot: u32, kind: TransportKind, framing: Framing, farewell: Farewell, first: &str) {
-    let transport = Transport { encoding: Encoding::Json, framing, kind, pings: Pings::Messages, user: None, farewell };
+    let transport = Transport {
+        encoding: Encoding::Json,
+        framing,
+        kind,
+        pings: Pings::Messages,
+        visitor: Visitor::UNKNOWN,
+        farewell,
+    };
     shard.handle_open(NOW, connection(slot), transport);
     shard.handle_frame(NOW, connection(slot), first.as_bytes());
 }
@@ -205,7 +212,7 @@ fn native_pings_replace_those_of_the_protocol() {
         framing: Framing::WebSocket,
         kind: TransportKind::WebSocket,
         pings: Pings::Frames,
-        user: None,
+        visitor: Visitor::UNKNOWN,
         farewell: Farewell::Push,
     };
     shard.handle_open(NOW, connection(0), transport);
@@ -239,7 +246,7 @@ fn pings_shorter_apart_than_a_native_pong_may_take_keep_their_interval() {
         framing: Framing::WebSocket,
         kind: TransportKind::UniWebSocket,
         pings: Pings::Both,
-        user: None,
+        visitor: Visitor::UNKNOWN,
         farewell: Farewell::Push,
     };
     shard.handle_open(NOW, connection(0), transport);

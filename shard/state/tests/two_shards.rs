@@ -9,7 +9,7 @@ use ringcast_state::message::{Subscribed, UserAct, UserCommand};
 use ringcast_state::options::TokenOptions;
 use ringcast_state::{
     Action, ApiCallId, ConnectionId, Farewell, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time,
-    Transport, TransportKind,
+    Transport, TransportKind, Visitor,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn connect(shard: &mut Shard, connection: ConnectionId, user: &str) {
         framing: Framing::WebSocket,
         kind: TransportKind::WebSocket,
         pings: Pings::Messages,
-        user: None,
+        visitor: Visitor::UNKNOWN,
         farewell: Farewell::Push,
     };
     shard.handle_open(NOW, connection, transport);

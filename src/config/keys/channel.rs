@@ -61,12 +61,12 @@ keys! {
         Works allow_user_limited_channels:          Bool,                                                    "",        "`#` user lists";
         Works channel_regex:                        Text,                                                    "",        "Pattern for the part after the namespace";
         Works publication_data_format:              Text,                                                    "",        "\"\", json, json_object, binary";
-        Later subscribe_proxy_enabled:              Bool,                                                    "",        "Ask backend";
-        Later subscribe_proxy_name:                 Text,                                                    "default", "Proxy";
+        Works subscribe_proxy_enabled:              Bool,                                                    "",        "Ask backend";
+        Works subscribe_proxy_name:                 Text,                                                    "default", "Proxy";
         Works publish_proxy_enabled:                Bool,                                                    "",        "Ask backend";
         Works publish_proxy_name:                   Text,                                                    "default", "Proxy";
-        Later sub_refresh_proxy_enabled:            Bool,                                                    "",        "Ask backend";
-        Later sub_refresh_proxy_name:               Text,                                                    "default", "Proxy";
+        Works sub_refresh_proxy_enabled:            Bool,                                                    "",        "Ask backend";
+        Works sub_refresh_proxy_name:               Text,                                                    "default", "Proxy";
         Later subscribe_stream_proxy_enabled:       Bool,                                                    "",        "Stream from backend";
         Later subscribe_stream_proxy_name:          Text,                                                    "default", "Proxy";
         Later subscribe_stream_proxy_bidirectional: Bool,                                                    "",        "Client publishes go into the stream";
@@ -131,9 +131,9 @@ keys! {
 keys! {
     /// `channel.proxy`
     CHANNEL_PROXY {
-        Later subscribe:           Object(&[PROXY]), "", "Default proxy object";
+        Works subscribe:           Object(&[PROXY]), "", "Default proxy object";
         Works publish:             Object(&[PROXY]), "", "Default proxy object";
-        Later sub_refresh:         Object(&[PROXY]), "", "Default proxy object";
+        Works sub_refresh:         Object(&[PROXY]), "", "Default proxy object";
         Later subscribe_stream:    Object(&[PROXY]), "", "Default proxy object (GRPC only)";
         Later map_publish:         Object(&[PROXY]), "", "Default proxy object";
         Later map_remove:          Object(&[PROXY]), "", "Default proxy object";

@@ -33,7 +33,7 @@ keys! {
         Works insecure_skip_token_signature_verify:      Bool,                                            "",        "Accept any signature";
         Works user_id_http_header:                       Text,                                            "",        "Trusted header carrying the user id";
         Works insecure:                                  Bool,                                            "",        "No auth, all permissions";
-        Later proxy:                                     Object(&[CLIENT_PROXY]),                         "",        "Backend asked about connections";
+        Works proxy:                                     Object(&[CLIENT_PROXY]),                         "",        "Backend asked about connections";
         Works subscribe_to_user_personal_channel:        Object(&[PERSONAL_CHANNEL]),                     "",        "Subscribe users to their own channel at connect";
         Works connect_code_to_unidirectional_disconnect: Object(&[UNI_DISCONNECT]),                       "",        "Other disconnect codes for unidirectional clients";
     }

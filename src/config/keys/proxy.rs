@@ -9,11 +9,11 @@ keys! {
     PROXY {
         Works endpoint:                Text,                                  "",   "`http(s)://…` or `grpc://host:port`; \"\" refused";
         Works timeout:                 Duration,                              "1s", "Request limit";
-        Later http_headers:            Texts,                                 "",   "Transport headers to forward";
-        Later grpc_metadata:           Texts,                                 "",   "Incoming metadata to forward";
-        Later emulated_headers:        Texts,                                 "",   "Client-sent headers to forward";
+        Works http_headers:            Texts,                                 "",   "Transport headers to forward";
+        Works grpc_metadata:           Texts,                                 "",   "Incoming metadata to forward";
+        Works emulated_headers:        Texts,                                 "",   "Client-sent headers to forward";
         Works binary_encoding:         Bool,                                  "",   "B64 fields instead of JSON";
-        Later include_connection_meta: Bool,                                  "",   "Add meta to request";
+        Works include_connection_meta: Bool,                                  "",   "Add meta to request";
         Works http:                    Object(&[PROXY_HTTP, PRO_PROXY_HTTP]), "",   "HTTP part";
         Works grpc:                    Object(&[PROXY_GRPC]),                 "",   "GRPC part";
     }

@@ -5,8 +5,8 @@ use super::message::{Request, read, refuse, response};
 use super::port::PortOptions;
 use super::stream::stream;
 use ringcast_proto::client::{Encoding, decode_connect_request};
-use ringcast_runtime::{AllowedOrigins, CarryLine};
-use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
+use ringcast_runtime::{AllowedOrigins, CarryLine, ForwardedHeaders};
+use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind, Visitor};
 use tonic::Status;
 use tonic::body::Body;
 use tracing::info;
@@ -19,12 +19,15 @@ pub struct UniGrpcOptions {
     pub port: PortOptions,
     /// Key `client.allowed_origins`: pages from elsewhere are refused.
     pub allowed_origins: Vec<String>,
+    /// Keys `grpc_metadata` of the proxies.
+    pub forwarded_metadata: ForwardedHeaders,
 }
 
 /// The service.
 pub struct Uni {
     message_size_limit: usize,
     origins: AllowedOrigins,
+    forwarded_metadata: ForwardedHeaders,
     budget: Budget,
     line: CarryLine,
 }
@@ -33,7 +36,8 @@ impl Uni {
     /// Opens its clients over `line`.
     pub fn new(options: &UniGrpcOptions, budget: Budget, line: CarryLine) -> Self {
         let origins = AllowedOrigins::new(&options.allowed_origins);
-        Self { message_size_limit: options.port.message_size_limit(), origins, budget, line }
+        let forwarded_metadata = options.forwarded_metadata.clone();
+        Self { message_size_limit: options.port.message_size_limit(), origins, forwarded_metadata, budget, line }
     }
 
     /// Answers a request.
@@ -54,12 +58,15 @@ impl Uni {
             info!(%origin, "request Origin is not authorized");
             return Err(Status::permission_denied("request Origin is not authorized"));
         }
+        let lines = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let visitor = Visitor { user: None, headers: self.forwarded_metadata.pick(lines) };
+        let transport = Transport { visitor, ..TRANSPORT };
         let mut share = self.budget.share()?;
         let message = read(request, self.message_size_limit, &mut share).await?;
         if decode_connect_request(Encoding::Protobuf, &message).is_err() {
             return Err(Status::internal("the request cannot be decoded"));
         }
-        let stream = stream(|outlet| self.line.open(TRANSPORT, Some(message.into()), outlet));
+        let stream = stream(|outlet| self.line.open(transport, Some(message.into()), outlet));
         Ok(response(stream))
     }
 }
@@ -69,6 +76,6 @@ const TRANSPORT: Transport = Transport {
     framing: Framing::Grpc,
     kind: TransportKind::UniGrpc,
     pings: Pings::Fixed,
-    user: None,
+    visitor: Visitor::UNKNOWN,
     farewell: Farewell::Push,
 };

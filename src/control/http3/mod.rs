@@ -19,7 +19,7 @@ use super::webtransport::{self, WebTransportOptions};
 use crate::tls::Certificate;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use ringcast_runtime::{AllowedOrigins, CarryLine};
+use ringcast_runtime::{AllowedOrigins, CarryLine, ForwardedHeaders};
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
@@ -89,6 +89,8 @@ pub struct Http3Options {
     pub allowed_origins: Vec<String>,
     /// Key `client.user_id_http_header`, in lower case; empty for none.
     pub user_id_http_header: String,
+    /// Keys `http_headers` of the proxies.
+    pub forwarded_headers: ForwardedHeaders,
 }
 
 /// The running thread.

@@ -48,6 +48,11 @@ impl Request {
         self.headers.iter().find(|field| field.name == name).map(|field| field.value.as_slice())
     }
 
+    /// All header lines, names in lower case.
+    pub fn header_lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|field| (&*field.name, &*field.value))
+    }
+
     /// `:path` without the query.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)

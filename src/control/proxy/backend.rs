@@ -1,11 +1,13 @@
 //! One backend: its options, the requests that it is busy with, and what an operator hears of its failures.
 
 use super::client::Client;
-use super::{grpc, http};
+use super::forward::Forwarding;
+use super::{grpc, http, question};
 use crate::tls::ClientTls;
-use ::http::{HeaderMap, Uri};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ringcast_proto::DecodeError;
 use ringcast_proto::proxy::{Disconnect, Error, ProxyReply, ProxyRequest};
+use ringcast_state::proxy::ProxyQuestion;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +31,10 @@ pub struct BackendOptions {
     pub timeout: Duration,
     /// Key `binary_encoding`: payloads travel in base64. Default false.
     pub binary_encoding: bool,
+    /// Key `include_connection_meta`: the request holds the meta of the connection. Default false.
+    pub include_connection_meta: bool,
+    /// Headers that go along.
+    pub forwarding: Forwarding,
     /// Where `endpoint` begins with `http://` or `https://`.
     pub http: Option<HttpBackend>,
     /// Any other `endpoint`.
@@ -55,8 +61,10 @@ pub struct GrpcBackend {
     pub endpoint: Uri,
     /// Group `grpc.tls`; none is cleartext.
     pub tls: Option<ClientTls>,
-    /// Key `grpc.static_metadata`, and the credentials.
+    /// Key `grpc.static_metadata`.
     pub static_metadata: HeaderMap,
+    /// Keys `grpc.credentials_key` and `grpc.credentials_value`.
+    pub credentials: Option<(HeaderName, HeaderValue)>,
     /// Key `grpc.compression`: requests are sent with gzip. Default false.
     pub compression: bool,
 }
@@ -145,20 +153,22 @@ impl Backend {
     }
 
     /// What the backend says; none, and a warning, where it says nothing of use.
-    pub async fn ask(&self, mut request: ProxyRequest) -> Option<ProxyReply> {
+    pub async fn ask(&self, question: ProxyQuestion) -> Option<ProxyReply> {
+        let forwarded = self.options.forwarding.headers(&question.asker);
+        let mut request = question::encode(question, self.options.include_connection_meta);
         request.finish(self.options.binary_encoding);
         let limit = self.options.timeout;
-        let reply = match timeout(limit, self.exchange(&request)).await {
+        let reply = match timeout(limit, self.exchange(&request, &forwarded)).await {
             Ok(reply) => reply,
             Err(_) => Err(BackendError::Timeout(limit)),
         };
         reply.inspect_err(|error| self.failed(error)).ok()
     }
 
-    async fn exchange(&self, request: &ProxyRequest) -> Result<ProxyReply, BackendError> {
+    async fn exchange(&self, request: &ProxyRequest, forwarded: &HeaderMap) -> Result<ProxyReply, BackendError> {
         match (&self.options.http, &self.options.grpc) {
-            (Some(options), _) => http::ask(&self.client, options, request).await,
-            (None, Some(options)) => grpc::ask(&self.client, options, request).await,
+            (Some(options), _) => http::ask(&self.client, options, request, forwarded).await,
+            (None, Some(options)) => grpc::ask(&self.client, options, request, forwarded).await,
             (None, None) => unreachable!("a backend speaks one of them"),
         }
     }

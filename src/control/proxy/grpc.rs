@@ -2,6 +2,7 @@
 
 use super::backend::{BackendError, GrpcBackend};
 use super::client::{Client, RESPONSE_BYTES_MAX, read};
+use super::forward::replace;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{GzEncoder, MultiGzDecoder};
@@ -19,11 +20,16 @@ const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 
 /// What the backend says.
-pub async fn ask(client: &Client, options: &GrpcBackend, request: &ProxyRequest) -> Result<ProxyReply, BackendError> {
+pub async fn ask(
+    client: &Client,
+    options: &GrpcBackend,
+    request: &ProxyRequest,
+    forwarded: &HeaderMap,
+) -> Result<ProxyReply, BackendError> {
     let mut call = Request::new(Full::new(frame(request, options.compression)?));
     *call.method_mut() = Method::POST;
     *call.uri_mut() = address(&options.endpoint, request.event().grpc_path());
-    *call.headers_mut() = headers(options);
+    *call.headers_mut() = headers(options, forwarded);
     let response = client.send(call).await?;
     if response.status() != StatusCode::OK {
         return Err(BackendError::Status(response.status().as_u16()));
@@ -42,8 +48,13 @@ fn address(endpoint: &Uri, path: &'static str) -> Uri {
     Uri::from_parts(parts).expect("an address with another path")
 }
 
-fn headers(options: &GrpcBackend) -> HeaderMap {
+fn headers(options: &GrpcBackend, forwarded: &HeaderMap) -> HeaderMap {
     let mut headers = options.static_metadata.clone();
+    replace(&mut headers, forwarded);
+    // Ours, whatever a client says.
+    if let Some((name, value)) = &options.credentials {
+        headers.insert(name.clone(), value.clone());
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));

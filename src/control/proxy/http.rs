@@ -2,18 +2,25 @@
 
 use super::backend::{BackendError, HttpBackend};
 use super::client::{Client, read};
-use http::{Method, Request, StatusCode};
+use super::forward::replace;
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use ringcast_proto::proxy::{ProxyReply, ProxyRequest, decode_json_reply};
 
 /// What the backend says.
-pub async fn ask(client: &Client, options: &HttpBackend, request: &ProxyRequest) -> Result<ProxyReply, BackendError> {
+pub async fn ask(
+    client: &Client,
+    options: &HttpBackend,
+    request: &ProxyRequest,
+    forwarded: &HeaderMap,
+) -> Result<ProxyReply, BackendError> {
     let mut body = Vec::new();
     request.encode_json(&mut body).map_err(|_| BackendError::PayloadIsNotJson)?;
     let mut call = Request::new(Full::new(body.into()));
     *call.method_mut() = Method::POST;
     *call.uri_mut() = options.endpoint.clone();
     *call.headers_mut() = options.static_headers.clone();
+    replace(call.headers_mut(), forwarded);
     let response = client.send(call).await?;
     if response.status() != StatusCode::OK {
         return transform(options, response.status().as_u16());

@@ -4,18 +4,20 @@
 mod answers;
 mod backend;
 mod client;
+mod forward;
 mod grpc;
 mod http;
 mod question;
 
 pub use backend::{BackendOptions, GrpcBackend, HttpBackend, StatusTransform};
+pub use forward::Forwarding;
 
 use answers::AnswerDesk;
 use backend::Backend;
 use ringcast_proto::proxy::ProxyReply;
 use ringcast_runtime::{BackendLine, Questions};
 use ringcast_state::ShardId;
-use ringcast_state::proxy::{ProxyAnswer, ProxyQuestion};
+use ringcast_state::proxy::{ProxyAnswer, ProxyId, ProxyListId, ProxyQuestion};
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
@@ -32,25 +34,66 @@ const BATCHES_MAX: usize = 16;
 /// By the ids that the shards name.
 type Backends = Vec<Option<Arc<Backend>>>;
 
-/// The running threads; they end with the shards.
+/// What a thread asks: the list that counts, and the one before it, which questions on their way may mean. Older ones, which a reload
+/// right after another leaves behind, fail.
+struct Lists {
+    id: ProxyListId,
+    now: Backends,
+    before: Backends,
+}
+
+impl Lists {
+    fn find(&self, (list, proxy): (ProxyListId, ProxyId)) -> Option<Arc<Backend>> {
+        let list = if list == self.id {
+            &self.now
+        } else if list.0.checked_add(1) == Some(self.id.0) {
+            &self.before
+        } else {
+            return None;
+        };
+        list.get(usize::from(proxy.0)).cloned().flatten()
+    }
+}
+
+/// Asks. Its threads start with the first proxy that is configured, and end with the shards.
 pub struct Proxy {
-    backends: Vec<Arc<RwLock<Backends>>>,
+    line: Arc<BackendLine>,
+    threads: Vec<Arc<RwLock<Lists>>>,
+    id: ProxyListId,
 }
 
 impl Proxy {
     /// Answers the shards from now on.
-    pub fn start(options: &[Option<BackendOptions>], line: BackendLine) -> io::Result<Self> {
-        let line = Arc::new(line);
-        let threads = thread::available_parallelism()?.get().min(THREADS_MAX);
-        let backends = (0..threads).map(|number| start_thread(number, options, line.clone()));
-        Ok(Self { backends: backends.collect::<io::Result<_>>()? })
+    pub fn start(options: Vec<Option<BackendOptions>>, line: BackendLine) -> io::Result<Self> {
+        let mut proxy = Self { line: Arc::new(line), threads: Vec::new(), id: ProxyListId(0) };
+        proxy.start_threads(&options)?;
+        Ok(proxy)
     }
 
-    /// Asks other backends from now on. What is asked already comes to its end.
-    pub fn set_options(&self, options: &[Option<BackendOptions>]) {
-        for backends in &self.backends {
-            *backends.write().unwrap_or_else(PoisonError::into_inner) = open(options);
+    /// Asks other backends from now on: the list that is returned. What is asked already comes to its end.
+    pub fn set_options(&mut self, options: Vec<Option<BackendOptions>>) -> io::Result<ProxyListId> {
+        self.id = ProxyListId(self.id.0.wrapping_add(1));
+        if self.threads.is_empty() {
+            self.start_threads(&options)?;
         }
+        for lists in &self.threads {
+            let mut lists = lists.write().unwrap_or_else(PoisonError::into_inner);
+            let before = std::mem::replace(&mut lists.now, open(&options));
+            *lists = Lists { id: self.id, now: std::mem::take(&mut lists.now), before };
+        }
+        Ok(self.id)
+    }
+
+    fn start_threads(&mut self, options: &[Option<BackendOptions>]) -> io::Result<()> {
+        if options.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let count = thread::available_parallelism()?.get().min(THREADS_MAX);
+        for number in 0..count {
+            let lists = Lists { id: self.id, now: open(options), before: Vec::new() };
+            self.threads.push(start_thread(number, lists, self.line.clone())?);
+        }
+        Ok(())
     }
 }
 
@@ -58,12 +101,8 @@ fn open(options: &[Option<BackendOptions>]) -> Backends {
     options.iter().map(|options| options.clone().map(|options| Arc::new(Backend::new(options)))).collect()
 }
 
-fn start_thread(
-    number: usize,
-    options: &[Option<BackendOptions>],
-    line: Arc<BackendLine>,
-) -> io::Result<Arc<RwLock<Backends>>> {
-    let backends = Arc::new(RwLock::new(open(options)));
+fn start_thread(number: usize, lists: Lists, line: Arc<BackendLine>) -> io::Result<Arc<RwLock<Lists>>> {
+    let lists = Arc::new(RwLock::new(lists));
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
     let questions = line.questions().clone();
     // Waits where tokio cannot.
@@ -75,20 +114,18 @@ fn start_thread(
         }
     })?;
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let asked = backends.clone();
+    let asked = lists.clone();
     thread::Builder::new()
         .name(format!("proxy-{number}"))
         .spawn(move || runtime.block_on(run(batches, asked, line)))?;
-    Ok(backends)
+    Ok(lists)
 }
 
-async fn run(mut batches: Receiver<Questions>, backends: Arc<RwLock<Backends>>, line: Arc<BackendLine>) {
+async fn run(mut batches: Receiver<Questions>, lists: Arc<RwLock<Lists>>, line: Arc<BackendLine>) {
     let answers = Arc::new(AnswerDesk::new(line));
     while let Some((shard, questions)) = batches.recv().await {
         for question in questions {
-            let known = backends.read().unwrap_or_else(PoisonError::into_inner);
-            let backend = known.get(usize::from(question.proxy.0)).cloned().flatten();
-            drop(known);
+            let backend = lists.read().unwrap_or_else(PoisonError::into_inner).find(question.proxy);
             ask(shard, question, backend, &answers);
         }
     }
@@ -103,7 +140,7 @@ fn ask(shard: ShardId, question: ProxyQuestion, backend: Option<Arc<Backend>>, a
     let Some(place) = backend.take_place() else { return answers.add(shard, request, ProxyAnswer::Failed) };
     let answers = answers.clone();
     tokio::spawn(async move {
-        let reply: Option<ProxyReply> = backend.ask(question::encode(question)).await;
+        let reply: Option<ProxyReply> = backend.ask(question).await;
         drop(place);
         answers.add(shard, request, reply.map_or(ProxyAnswer::Failed, question::answer));
     });

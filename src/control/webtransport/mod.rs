@@ -9,7 +9,7 @@ use quinn::{RecvStream, SendStream};
 use ringcast_proto::client::Encoding;
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::http::Query;
-use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
+use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind, Visitor};
 use session::{Conversation, End};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -88,12 +88,13 @@ fn transport(request: &Request, site: &Site) -> Transport {
     let is_protobuf = Query::new(request.query()).get("cf_protocol").is_some_and(|value| value == "protobuf");
     let header = &site.options.user_id_http_header;
     let user = request.header(header).and_then(|user| str::from_utf8(user).ok());
+    let user = user.filter(|user| !user.is_empty()).map(str::to_owned);
     Transport {
         encoding: if is_protobuf { Encoding::Protobuf } else { Encoding::Json },
         framing: Framing::Lines,
         kind: TransportKind::WebTransport,
         pings: Pings::Messages,
-        user: user.filter(|user| !user.is_empty()).map(str::to_owned),
+        visitor: Visitor { user, headers: site.options.forwarded_headers.pick(request.header_lines()) },
         farewell: Farewell::Push,
     }
 }

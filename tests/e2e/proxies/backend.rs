@@ -93,7 +93,8 @@ fn serve(mut socket: TcpStream, shared: &Mutex<Shared>) {
     }
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+/// Head and body of the next request; none at the end.
+pub fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();

@@ -52,19 +52,12 @@ impl GrpcBackend {
     }
 }
 
-type Answer = Response<StreamBody<tokio_stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>>;
+/// What a method gives back.
+pub type Answer = Response<StreamBody<tokio_stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>>;
 
 async fn serve(request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.expect("a whole request").to_bytes();
-    let message = match body[0] {
-        0 => body[5..].to_vec(),
-        _ => {
-            let mut inflated = Vec::new();
-            MultiGzDecoder::new(&body[5..]).read_to_end(&mut inflated).expect("gzip");
-            inflated
-        }
-    };
+    let message = unframe(&body.collect().await.expect("a whole request").to_bytes());
     let method = head.uri.path().strip_prefix("/centrifugal.centrifugo.proxy.CentrifugoProxy/").expect("the service");
     let answer = match method {
         "RPC" => rpc(RpcRequest::decode(&*message).expect("a request"), &head.headers).await,
@@ -98,7 +91,18 @@ fn publish(request: &PublishRequest) -> Vec<u8> {
     PublishResponse { result, ..Default::default() }.encode_to_vec()
 }
 
-fn frames(message: Option<Vec<u8>>) -> Answer {
+/// The message of a request.
+pub fn unframe(body: &[u8]) -> Vec<u8> {
+    if body[0] == 0 {
+        return body[5..].to_vec();
+    }
+    let mut inflated = Vec::new();
+    MultiGzDecoder::new(&body[5..]).read_to_end(&mut inflated).expect("gzip");
+    inflated
+}
+
+/// A response with a message, or with a status that is not OK.
+pub fn frames(message: Option<Vec<u8>>) -> Answer {
     let mut trailers = HeaderMap::new();
     let status = if message.is_some() { "0" } else { "13" };
     trailers.insert("grpc-status", status.parse().expect("a value"));

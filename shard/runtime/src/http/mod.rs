@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod exchange;
+pub(crate) mod forwarded;
 pub(crate) mod http2;
 pub(crate) mod origin;
 pub(crate) mod reply;

@@ -14,7 +14,7 @@ mod sessions;
 use std::sync::Arc;
 
 use ringcast_proto::sockjs::Form;
-use ringcast_state::{ApiCallId, ShardId};
+use ringcast_state::{ApiCallId, ShardId, Visitor};
 
 use crate::pool::{Control, Line};
 
@@ -37,8 +37,8 @@ pub(crate) enum Ask {
     Receive {
         /// What they are put into.
         form: Form,
-        /// User that a reverse proxy vouches for.
-        user: Option<String>,
+        /// Who asks.
+        visitor: Visitor,
     },
     /// Messages of the client, one a line.
     Send(Vec<u8>),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringcast_proto::client::Encoding;
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::sockjs::{self, Form};
-use ringcast_state::{Farewell, Framing, Pings, Time, Transport, TransportKind};
+use ringcast_state::{Farewell, Framing, Pings, Time, Transport, TransportKind, Visitor};
 
 use super::session::{Advance, INTERRUPTED, Output, Session};
 use super::{Address, Ask, Desk, Name, Parcel, Told};
@@ -45,8 +45,8 @@ impl Sessions {
     pub fn handle(&mut self, connections: &mut Connections, io: &mut Io<'_>, parcel: Parcel) {
         match parcel {
             Parcel::Told(call, told) => connections.handle_told(io, call, told),
-            Parcel::Ask(name, from, Ask::Receive { form, user }) => {
-                self.receive(connections, io, &name, from, form, user);
+            Parcel::Ask(name, from, Ask::Receive { form, visitor }) => {
+                self.receive(connections, io, &name, from, form, visitor);
             }
             Parcel::Ask(name, from, Ask::Send(lines)) => self.send(connections, io, &name, from, &lines),
             Parcel::Written(name, from) => {
@@ -63,9 +63,9 @@ impl Sessions {
         name: &Name,
         from: Address,
         form: Form,
-        user: Option<String>,
+        visitor: Visitor,
     ) {
-        if !self.by_name.contains_key(name) && !self.open(connections, io, name, user) {
+        if !self.by_name.contains_key(name) && !self.open(connections, io, name, visitor) {
             return self.desk.answer(from, Told::Status(503));
         }
         let desk = self.desk.clone();
@@ -77,7 +77,7 @@ impl Sessions {
         });
     }
 
-    fn open(&mut self, connections: &mut Connections, io: &mut Io<'_>, name: &Name, user: Option<String>) -> bool {
+    fn open(&mut self, connections: &mut Connections, io: &mut Io<'_>, name: &Name, visitor: Visitor) -> bool {
         if self.by_name.len() >= SESSIONS_MAX || !connections.admit(io) {
             return false;
         }
@@ -86,7 +86,7 @@ impl Sessions {
             framing: Framing::Lines,
             kind: TransportKind::SockJs,
             pings: Pings::Messages,
-            user,
+            visitor,
             farewell: Farewell::Push,
         };
         let output = Rc::new(RefCell::default());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringcast_proto::client::Encoding;
 use ringcast_proto::codes::Disconnect;
-use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
+use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind, Visitor};
 
 use super::{CONNECT, PATIENCE, Server, options, state};
 use crate::{Ended, Link, Outlet};
@@ -55,7 +55,7 @@ impl Client {
             framing: Framing::Lines,
             kind,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         };
         let line = server.pool.as_ref().unwrap().carry_line();

@@ -7,7 +7,7 @@ use ringcast_proto::http::{self, Query, Version};
 use ringcast_proto::sockjs::{self, Call, Form, InvalidCallback, decode_messages};
 use ringcast_state::Framing;
 
-use super::websocket::{upgrade_sockjs, user};
+use super::websocket::{upgrade_sockjs, visitor};
 use crate::http::Site;
 use crate::http::body::Purpose;
 use crate::http::exchange::{Begun, Gate, Step};
@@ -214,7 +214,7 @@ fn receive(site: &Site, session: Name, call: Call, cors: Cors, reply: &mut Reply
         is_chunked: head.version() == Version::Http11,
         attachment: None,
     };
-    let ask = Ask::Receive { form, user: user(site, head) };
+    let ask = Ask::Receive { form, visitor: visitor(site, head) };
     Begun::Session(session, ask, Box::new(waiting))
 }
 

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use ringcast_proto::client::{Encoding, decode_connect_request};
 use ringcast_proto::codes::Disconnect;
 use ringcast_proto::http::{self, Head, Version};
-use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
+use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind, Visitor};
 
-use super::websocket::user;
+use super::websocket::visitor;
 use crate::http::Site;
 use crate::http::body::Purpose;
 use crate::http::exchange::{Begun, Gate, Step};
@@ -25,7 +25,7 @@ pub struct StreamRequest {
     encoding: Encoding,
     /// The response is sent in chunks, as HTTP/1.1 wants; that of HTTP/1.0 ends with the connection.
     is_chunked: bool,
-    user: Option<String>,
+    visitor: Visitor,
     cors: Cors,
 }
 
@@ -100,7 +100,7 @@ pub fn begin(site: &Site, kind: TransportKind, reply: &mut Reply<'_, '_>, gate: 
         kind,
         encoding: if is_protobuf { Encoding::Protobuf } else { Encoding::Json },
         is_chunked: head.version() == Version::Http11,
-        user: user(site, head),
+        visitor: visitor(site, head),
         cors,
     };
     if head.method() == "POST" {
@@ -141,7 +141,7 @@ fn first_of_query(kind: TransportKind, head: &Head<'_>) -> Option<Vec<u8>> {
 
 /// Lets a client in whose request is whole, or tells the status that refuses it.
 pub fn open(site: &Site, request: StreamRequest, first: &[u8], gate: Gate<'_>) -> Result<Box<Opening>, (u16, Cors)> {
-    let StreamRequest { kind, encoding, is_chunked, user, cors } = request;
+    let StreamRequest { kind, encoding, is_chunked, visitor, cors } = request;
     if kind.is_unidirectional()
         && let Err(error) = decode_connect_request(encoding, first)
     {
@@ -157,7 +157,7 @@ pub fn open(site: &Site, request: StreamRequest, first: &[u8], gate: Gate<'_>) -
         framing: framing(kind, is_chunked),
         kind,
         pings: Pings::Messages,
-        user,
+        visitor,
         farewell: if maps_codes { Farewell::Status } else { Farewell::Push },
     };
     let head = response_head(kind, encoding, is_chunked, &cors);

@@ -3,7 +3,7 @@
 use ringcast_proto::client::Encoding;
 use ringcast_proto::http::{Head, Version};
 use ringcast_proto::websocket::{self, Accepted, Decoder, Role};
-use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
+use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind, Visitor};
 
 use crate::http::Site;
 use crate::http::exchange::{Gate, Step};
@@ -35,7 +35,7 @@ pub fn upgrade(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> Step<'
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: pings(head),
-            user: user(site, head),
+            visitor: visitor(site, head),
             farewell: Farewell::Push,
         };
         (subprotocol, &site.options.websocket, transport)
@@ -51,7 +51,7 @@ pub fn upgrade_sockjs(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>, fr
             framing,
             kind: TransportKind::SockJs,
             pings: Pings::Messages,
-            user: user(site, head),
+            visitor: visitor(site, head),
             farewell: Farewell::Push,
         };
         (None, &site.options.websocket, transport)
@@ -67,7 +67,7 @@ pub fn upgrade_uni(site: &Site, reply: &mut Reply<'_, '_>, gate: Gate<'_>) -> St
             framing: Framing::WebSocket,
             kind: TransportKind::UniWebSocket,
             pings: Pings::Both,
-            user: user(site, head),
+            visitor: visitor(site, head),
             farewell: if options.disable_disconnect_push { Farewell::None } else { Farewell::Push },
         };
         (None, &options.websocket, transport)
@@ -141,8 +141,13 @@ fn pings(head: &Head<'_>) -> Pings {
     if native { Pings::Frames } else { Pings::Messages }
 }
 
+/// What a request tells of the client.
+pub fn visitor(site: &Site, head: &Head<'_>) -> Visitor {
+    Visitor { user: user(site, head), headers: site.options.forwarded_headers.pick(head.header_lines()) }
+}
+
 /// The user that the reverse proxy vouches for.
-pub fn user(site: &Site, head: &Head<'_>) -> Option<String> {
+fn user(site: &Site, head: &Head<'_>) -> Option<String> {
     let name = Some(&site.options.user_id_http_header).filter(|name| !name.is_empty())?;
     let value = std::str::from_utf8(head.header(name)?).ok()?;
     Some(value.to_owned()).filter(|user| !user.is_empty())

@@ -52,7 +52,7 @@ impl Shard {
             data,
             expire_at: request.expire_at,
             recover_since: since.map(|since| Position { offset: since.offset, epoch: (&*since.epoch).into() }),
-            overrides: request.r#override.as_ref().map_or_else(Overrides::default, overrides),
+            overrides: request.r#override.as_ref().map(Overrides::from).unwrap_or_default(),
         });
         let target = Target { user: &request.user, client: &request.client, session: &request.session };
         self.act(now, origin, ApiResult::Subscribe, target, act);
@@ -169,13 +169,15 @@ impl Acting {
     }
 }
 
-fn overrides(wanted: &SubscribeOptionOverride) -> Overrides {
-    let value = |flag: &Option<BoolValue>| flag.as_ref().map(|flag| flag.value);
-    Overrides {
-        presence: value(&wanted.presence),
-        join_leave: value(&wanted.join_leave),
-        force_recovery: value(&wanted.force_recovery),
-        force_positioning: value(&wanted.force_positioning),
-        force_push_join_leave: value(&wanted.force_push_join_leave),
+impl From<&SubscribeOptionOverride> for Overrides {
+    fn from(wanted: &SubscribeOptionOverride) -> Self {
+        let value = |flag: &Option<BoolValue>| flag.as_ref().map(|flag| flag.value);
+        Self {
+            presence: value(&wanted.presence),
+            join_leave: value(&wanted.join_leave),
+            force_recovery: value(&wanted.force_recovery),
+            force_positioning: value(&wanted.force_positioning),
+            force_push_join_leave: value(&wanted.force_push_join_leave),
+        }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Claims<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     pub(super) subs: BTreeMap<String, Option<Object<Sub<'a>>>>,
     pub(super) expire_at: Option<i64>,
+    #[serde(borrow)]
+    meta: Option<&'a RawValue>,
     #[serde(borrow, deserialize_with = "present")]
     info: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
@@ -128,6 +130,11 @@ fn payload(json: Option<&RawValue>, base64: &str) -> Option<Bytes> {
 }
 
 impl Claims<'_> {
+    /// Data of the connection that clients do not see; empty for none.
+    pub(super) fn meta(&self) -> Bytes {
+        self.meta.map_or_else(Bytes::new, |meta| Bytes::copy_from_slice(meta.get().as_bytes()))
+    }
+
     pub(super) fn info(&self) -> Option<Bytes> {
         payload(self.info, &self.b64info)
     }

@@ -33,6 +33,8 @@ pub(crate) struct ConnectionToken {
     pub(crate) expire_at: Option<i64>,
     /// Connection info that others see.
     pub(crate) info: Bytes,
+    /// Data of the connection that clients do not see; empty for none.
+    pub(crate) meta: Bytes,
     /// Server-side subscriptions.
     pub(crate) subs: Vec<TokenSub>,
 }
@@ -84,7 +86,7 @@ pub(crate) fn verify_connection(
             subs = claims.channels.iter().flatten().map(|channel| TokenSub::plain(channel)).collect();
         }
         let info = claims.info().ok_or(TokenError::BrokenInfo)?;
-        Ok(ConnectionToken { user, expire_at: claims.expire_at(), info, subs })
+        Ok(ConnectionToken { user, expire_at: claims.expire_at(), info, meta: claims.meta(), subs })
     })
 }
 

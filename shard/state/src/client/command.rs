@@ -1,5 +1,6 @@
 //! Commands of a connection: which are legal now, and in which order they are served. Source: protocol §4.
 
+use super::subscribe::Basis;
 use super::{Client, Phase, Refusal};
 use crate::auth::Proof;
 use crate::metrics::{FrameType, micros};
@@ -148,8 +149,14 @@ impl Shard {
         began_at: Time,
     ) {
         let serving = Serving { id: command.id, frame: FrameType::of_command(&command), began_at };
+        let outcome = self.dispatch(now, connection, command, serving, proof);
+        self.conclude(now, connection, serving, outcome);
+    }
+
+    /// Does what follows from how a command went. Those behind it are up to the caller.
+    pub(super) fn conclude(&mut self, now: Now, connection: ConnectionId, serving: Serving, outcome: Outcome) {
         let mut is_counted = !matches!(serving.frame, FrameType::ClientPong | FrameType::Unknown);
-        match self.dispatch(now, connection, command, serving, proof) {
+        match outcome {
             Ok(Served::Later) => return,
             Ok(Served::Done) => {}
             Ok(Served::Ignored) => is_counted = false,
@@ -199,7 +206,9 @@ impl Shard {
         match command.request {
             None | Some(Request::Ping) => Err(Disconnect::BAD_REQUEST.into()),
             Some(Request::Connect(request)) => self.connect(now, connection, serving, *request, proof),
-            Some(Request::Subscribe(request)) => self.subscribe(now, connection, serving, *request, proof),
+            Some(Request::Subscribe(request)) => {
+                self.subscribe(now, connection, serving, *request, Basis::Proof(proof))
+            }
             Some(Request::Unsubscribe(request)) => {
                 self.unsubscribe(connection, &request.channel)?;
                 self.write_result(connection, id, ReplyResult::Unsubscribe);

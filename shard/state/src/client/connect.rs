@@ -2,13 +2,13 @@
 
 use super::command::{Outcome, Served, Serving};
 use super::keep_alive::{KeepAlive, first_ping};
-use super::refresh::close_at;
 use super::subscribe::{Wish, grants_delta};
 use super::timer::FIXED_PING_INTERVAL;
 use super::{Grant, Phase, Refusal, SubscribeReply};
 use crate::auth::{ConnectionToken, Proof, TokenError, verify_connection};
 use crate::message::{Message, Overrides, UserConnect};
 use crate::metrics::{FrameType, Program};
+use crate::proxy::{ConnectAnswer, SubscribeAnswer};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, Pings};
 use bytes::Bytes;
@@ -64,9 +64,23 @@ struct Credentials {
     user: String,
     expire_at: Option<i64>,
     info: Bytes,
+    /// For backends; empty for none.
+    meta: Bytes,
     subs: BTreeMap<String, Grant>,
-    /// Only the transport says so: such a client gets no server-side subscriptions.
-    is_vouched: bool,
+    /// Payload of the reply.
+    data: Bytes,
+    source: Source,
+}
+
+/// Who says so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A token, or nobody: the client may wish for server-side subscriptions.
+    Own,
+    /// Only the transport: such a client gets no server-side subscriptions.
+    Transport,
+    /// The backend: server-side subscriptions are those that it names, and the personal one.
+    Backend,
 }
 
 impl Shard {
@@ -75,15 +89,50 @@ impl Shard {
         now: Now,
         connection: ConnectionId,
         serving: Serving,
-        request: ConnectRequest,
+        mut request: ConnectRequest,
         proof: Proof,
     ) -> Outcome {
-        let is_fresh = self.clients.get(connection).is_some_and(|client| matches!(client.phase, Phase::Fresh));
-        if !is_fresh {
+        let fresh = self.clients.get_mut(connection).filter(|client| matches!(client.phase, Phase::Fresh));
+        let Some(client) = fresh else { return Err(Disconnect::BAD_REQUEST.into()) };
+        client.keep_emulated(std::mem::take(&mut request.headers), &self.options.proxy);
+        if request.token.is_empty()
+            && let Some(proxy) = self.options.proxy.connect
+        {
+            return Ok(self.ask_to_connect(now, proxy, connection, serving, request));
+        }
+        let credentials = self.credentials(now, connection, &request, proof)?;
+        self.let_in(now, connection, serving, &request, credentials)
+    }
+
+    /// The backend has said who connects, or that it does not know.
+    pub(super) fn connect_as_told(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        serving: Serving,
+        request: &ConnectRequest,
+        answer: Option<ConnectAnswer>,
+    ) -> Outcome {
+        // With `client.concurrency` another connect command may have come meanwhile.
+        if !self.clients.get(connection).is_some_and(|client| matches!(client.phase, Phase::Fresh)) {
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        let mut credentials = self.credentials(now, connection, &request, proof)?;
-        if !credentials.is_vouched {
+        let credentials = match answer {
+            Some(answer) => self.told_credentials(answer)?,
+            None => self.credentials(now, connection, request, Proof::Open)?,
+        };
+        self.let_in(now, connection, serving, request, credentials)
+    }
+
+    fn let_in(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        serving: Serving,
+        request: &ConnectRequest,
+        mut credentials: Credentials,
+    ) -> Outcome {
+        if credentials.source != Source::Transport {
             self.add_personal(&mut credentials)?;
             self.add_wanted(&mut credentials, &request.subs)?;
         }
@@ -96,10 +145,12 @@ impl Shard {
         let subs = server_subs(credentials.subs, &request.subs);
         let user: Arc<str> = credentials.user.into();
 
-        let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
+        let close_at = self.connection_end(now, ttl);
+        let refreshes = self.options.proxy.refresh.is_none();
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
         client.user = Arc::clone(&user);
         client.info = credentials.info;
+        client.keep_meta(credentials.meta, &self.options.proxy);
         client.program = Program { is_named: !request.name.is_empty(), is_versioned: !request.version.is_empty() };
         client.close_at = close_at;
         let kind = client.shape.kind;
@@ -115,8 +166,9 @@ impl Shard {
         let result = ConnectResult {
             client: client.id.to_string(),
             version: self.options.node.version.clone(),
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or(0),
+            expires: ttl.is_some() && refreshes,
+            ttl: ttl.filter(|_| refreshes).unwrap_or(0),
+            data: credentials.data,
             ping: ping_interval.as_secs() as u32,
             pong: !kind.is_unidirectional() && !ping_interval.is_zero() && !self.options.client.pong_timeout.is_zero(),
             session,
@@ -162,8 +214,10 @@ impl Shard {
                 Some(user) => user,
                 None => return Err(Disconnect::BAD_REQUEST.into()),
             };
-            let (info, subs) = (Bytes::new(), BTreeMap::new());
-            return Ok(Credentials { user: user.to_owned(), expire_at: None, info, subs, is_vouched: !is_open });
+            let (info, meta, subs) = (Bytes::new(), Bytes::new(), BTreeMap::new());
+            let source = if is_open { Source::Own } else { Source::Transport };
+            let data = Bytes::new();
+            return Ok(Credentials { user: user.to_owned(), expire_at: None, info, meta, subs, data, source });
         }
         let token = verify_connection(&request.token, &self.options.token, options.proof(proof), now.unix());
         let token = token.map_err(|error| match error {
@@ -176,7 +230,24 @@ impl Shard {
         }
         let subs = self.token_subs(&token)?;
         let expire_at = token.expire_at.filter(|_| !options.insecure);
-        Ok(Credentials { user: token.user, expire_at, info: token.info, subs, is_vouched: false })
+        let (user, info, meta) = (token.user, token.info, token.meta);
+        Ok(Credentials { user, expire_at, info, meta, subs, data: Bytes::new(), source: Source::Own })
+    }
+
+    /// Whom the backend lets in.
+    fn told_credentials(&self, answer: ConnectAnswer) -> Result<Credentials, Refusal> {
+        let plain = answer.channels.iter().map(|channel| (channel.clone(), SubscribeAnswer::default()));
+        let mut subs = BTreeMap::new();
+        for (channel, terms) in plain.chain(answer.subs) {
+            let (_, options) = self.options.channel.resolve(&channel).ok_or(ReplyError::UNKNOWN_CHANNEL)?;
+            let cache_recover = terms.cache_recover;
+            let mut grant = Grant { expire_at: None, ..Grant::told(options, terms) };
+            grant.auto_cache_recover = cache_recover && grant.recoverable && grant.cache;
+            subs.insert(channel, grant);
+        }
+        let expire_at = Some(answer.expire_at).filter(|at| *at > 0);
+        let ConnectAnswer { user, info, data, meta, .. } = answer;
+        Ok(Credentials { user, expire_at, info, meta, subs, data, source: Source::Backend })
     }
 
     /// Adds the channel that is the user's own.
@@ -214,11 +285,16 @@ impl Shard {
         credentials: &mut Credentials,
         wanted: &BTreeMap<String, SubscribeRequest>,
     ) -> Result<(), Refusal> {
+        let may_wish = credentials.source == Source::Own;
         for (channel, hint) in wanted.iter().filter(|(channel, _)| !channel.is_empty()) {
+            if !may_wish && !credentials.subs.contains_key(channel) {
+                continue;
+            }
             let (_, options) = self.options.channel.resolve(channel).ok_or(Disconnect::BAD_REQUEST)?;
             let is_for_nobody =
                 credentials.user.is_empty() && self.options.channel.limited_to(channel, options).is_some();
-            let is_open = self.options.channel.resolve_for_client(channel).is_ok()
+            let is_open = may_wish
+                && self.options.channel.resolve_for_client(channel).is_ok()
                 && !self.options.channel.is_private(channel)
                 && (self.options.client.insecure || !is_for_nobody)
                 && self.may_subscribe(&credentials.user, channel, options);

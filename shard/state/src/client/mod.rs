@@ -33,6 +33,7 @@ pub(crate) use write::Scratch;
 
 use crate::frame::{Frame, SendQueue};
 use crate::metrics::Program;
+use crate::proxy::Background;
 use crate::transport::{Farewell, Shape};
 use crate::{ClientId, ConnectionId, Pings, Time};
 use backlog::Backlog;
@@ -63,6 +64,8 @@ pub(crate) struct Client {
     pub(crate) user_place: Option<u32>,
     /// Connection info that others see.
     pub(crate) info: Bytes,
+    /// For backends.
+    pub(crate) background: Option<Arc<Background>>,
     pub(crate) queue: SendQueue,
     pub(crate) turn: Turn,
     pub(crate) subscriptions: Subscriptions,

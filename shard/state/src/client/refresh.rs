@@ -1,15 +1,21 @@
-//! New tokens for a connection or a subscription that would expire. Source: protocol §4.
+//! New time for a connection or a subscription that would expire: of a token, or of a backend. Source: protocol §4, behaviour §9.
 
 use super::command::{Outcome, Served};
 use super::connect::time_to_live;
+use super::subscription::Detail;
 use super::{Client, Grant, Refusal};
 use crate::auth::{Proof, TokenError, verify_connection};
+use crate::hub::HubIndex;
+use crate::proxy::{Asked, Matter, ProxyAnswer, ProxyEvent, RefreshAnswer};
 use crate::shard::Shard;
-use crate::{ConnectionId, Now, Time};
+use crate::{ConnectionId, Now, RequestId, Time};
 use ringcast_proto::client::{RefreshResult, ReplyResult, SubRefreshRequest, SubRefreshResult};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Seconds that something goes on while its backend fails.
+const FAILURE_TTL: i64 = 60;
 
 impl Shard {
     pub(super) fn refresh(
@@ -20,7 +26,8 @@ impl Shard {
         token: &str,
         proof: Proof,
     ) -> Outcome {
-        if token.is_empty() {
+        // Where a backend is asked it is not up to the client.
+        if token.is_empty() || self.options.proxy.refresh.is_some() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
         let token = verify_connection(token, &self.options.token, self.options.client.proof(proof), now.unix());
@@ -42,10 +49,11 @@ impl Shard {
             return Err(ReplyError::EXPIRED.into());
         }
         let ttl = time_to_live(token.expire_at, now)?;
-        let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
+        let close_at = self.connection_end(now, ttl);
         let renew_at = now.at + self.options.client.presence_update_interval;
         let Some(client) = self.clients.get_mut(connection) else { return Ok(Served::Done) };
         client.refresh(close_at, renew_at, &token.info);
+        client.keep_meta(token.meta, &self.options.proxy);
         // Client id and version are in the schema; the reference leaves them out.
         let result = RefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..RefreshResult::default() };
         self.arm(connection);
@@ -77,8 +85,9 @@ impl Shard {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
         let subscription = self.hub.find(channel).and_then(|index| client.subscriptions.get(index));
-        if subscription.is_some_and(|subscription| subscription.is_server_side) {
-            // The server made it, and has to keep it.
+        let is_kept = self.options.channel.resolve_known(channel).1.sub_refresh_proxy.is_some();
+        if is_kept || subscription.is_some_and(|subscription| subscription.is_server_side) {
+            // The server made it, or asks a backend about it, and has to keep it.
             return Err(Disconnect::BAD_REQUEST.into());
         }
         if request.token.is_empty() {
@@ -106,6 +115,101 @@ impl Shard {
         let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0), ..SubRefreshResult::default() };
         self.write_result(connection, id, ReplyResult::SubRefresh(result));
         Ok(Served::Done)
+    }
+}
+
+impl Shard {
+    /// When the time of a connection is over: clients get a delay of grace to refresh it, a backend is asked at once.
+    pub(super) fn connection_end(&self, now: Now, ttl: Option<u32>) -> Option<Time> {
+        let is_asked = self.options.proxy.refresh.is_some();
+        close_at(now, ttl, if is_asked { Duration::ZERO } else { self.options.client.expired_close_delay })
+    }
+
+    /// The time of a connection is over.
+    pub(super) fn end_or_refresh(&mut self, now: Now, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        if !client.is_live() {
+            return self.close(connection, Disconnect::STALE);
+        }
+        let Some(proxy) = self.options.proxy.refresh else { return self.close(connection, Disconnect::EXPIRED) };
+        client.close_at = None;
+        self.ask_backend(now, proxy, ProxyEvent::Refresh, Asked { connection, matter: Matter::Refresh });
+    }
+
+    /// The backend has said whether a connection goes on.
+    pub(super) fn refresh_as_told(&mut self, now: Now, connection: ConnectionId, answer: ProxyAnswer) {
+        let answer = refresh_answer(now, answer);
+        let ttl = time_to_live(Some(answer.expire_at), now).ok().flatten().filter(|ttl| *ttl > 0);
+        // As in the reference, also without a new time.
+        if answer.expired || ttl.is_none() {
+            return self.close(connection, Disconnect::EXPIRED);
+        }
+        let close_at = self.connection_end(now, ttl);
+        let renew_at = now.at + self.options.client.presence_update_interval;
+        let Some(client) = self.clients.get_mut(connection) else { return };
+        client.refresh(close_at, renew_at, &answer.info);
+        client.keep_meta(answer.meta, &self.options.proxy);
+        self.arm(connection);
+    }
+
+    /// The time of a subscription is over.
+    pub(super) fn expire_or_refresh(&mut self, now: Now, connection: ConnectionId, index: HubIndex) {
+        let channel = self.hub.name(index).clone();
+        let Some(proxy) = self.options.channel.resolve_known(&channel).1.sub_refresh_proxy else {
+            return self.expire_subscription(connection, index);
+        };
+        let asked = Asked { connection, matter: Matter::SubRefresh(index) };
+        let request = self.ask_backend(now, proxy, ProxyEvent::SubRefresh { channel }, asked);
+        if let Some(detail) = self.subscription_detail(connection, index) {
+            (detail.expire_at, detail.refreshing) = (None, request);
+        }
+    }
+
+    /// The backend has said whether a subscription goes on; nothing comes of it when that was an earlier one.
+    pub(super) fn sub_refresh_as_told(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        (index, request): (HubIndex, RequestId),
+        answer: ProxyAnswer,
+    ) {
+        let answer = refresh_answer(now, answer);
+        let grace = self.options.client.expired_sub_close_delay;
+        let renew_at = now.at + self.options.client.presence_update_interval;
+        let Some(detail) = self.subscription_detail(connection, index) else { return };
+        if detail.refreshing != Some(request) {
+            return;
+        }
+        detail.refreshing = None;
+        let expire_at = Some(answer.expire_at).filter(|at| *at > 0);
+        let Some(ttl) = time_to_live(expire_at, now).ok().filter(|_| !answer.expired) else {
+            return self.expire_subscription(connection, index);
+        };
+        detail.expire_at = close_at(now, ttl, grace);
+        let is_new = !answer.info.is_empty();
+        if is_new {
+            detail.info = answer.info;
+        }
+        if let Some(client) = self.clients.get_mut(connection).filter(|_| is_new) {
+            client.renew_members(renew_at);
+        }
+        self.arm(connection);
+    }
+
+    fn subscription_detail(&mut self, connection: ConnectionId, index: HubIndex) -> Option<&mut Detail> {
+        self.clients.get_mut(connection)?.subscriptions.get_mut(index)?.detail.as_deref_mut()
+    }
+}
+
+/// What an answer comes to: a backend that fails gives a minute, one that refuses ends it. Source: behaviour §9.
+fn refresh_answer(now: Now, answer: ProxyAnswer) -> RefreshAnswer {
+    match answer {
+        ProxyAnswer::Refresh(answer) => answer,
+        ProxyAnswer::Error(_) | ProxyAnswer::Disconnect(_) => {
+            RefreshAnswer { expired: true, ..RefreshAnswer::default() }
+        }
+        // An answer to another question is none.
+        _ => RefreshAnswer { expire_at: now.unix() + FAILURE_TTL, ..RefreshAnswer::default() },
     }
 }
 

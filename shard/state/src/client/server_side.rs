@@ -1,7 +1,6 @@
 //! What the server API does to the connections of a user on this shard.
 
 use super::connect::{subscription_ttl, time_to_live};
-use super::refresh::close_at;
 use super::subscribe::Wish;
 use super::{Client, Grant, SubscribeReply};
 use crate::message::{Message, ServerSubscribe, UserAct, UserCommand};
@@ -116,7 +115,7 @@ impl Shard {
             return self.close(connection, Disconnect::EXPIRED);
         }
         let ttl = time_to_live(expire_at, now).ok().flatten();
-        let close_at = close_at(now, ttl, self.options.client.expired_close_delay);
+        let close_at = self.connection_end(now, ttl);
         let renew_at = now.at + self.options.client.presence_update_interval;
         let Some(client) = self.clients.get_mut(connection) else { return };
         client.refresh(close_at, renew_at, info);

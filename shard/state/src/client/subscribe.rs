@@ -11,6 +11,7 @@ use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
 use crate::metrics::FrameType;
 use crate::namespace::{ChannelOptions, DeltaType, SubscriptionType};
+use crate::proxy::{ProxyId, SubscribeAnswer};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, RequestId, ShardId, Variant};
 use bytes::Bytes;
@@ -77,6 +78,14 @@ impl Wish {
     }
 }
 
+/// What a subscribe command rests on.
+pub(super) enum Basis {
+    /// Its token, if it has one.
+    Proof(Proof),
+    /// The word of the backend.
+    Told(SubscribeAnswer),
+}
+
 /// A subscription whose home was asked.
 #[derive(Debug)]
 pub(crate) struct Subscribing {
@@ -91,19 +100,20 @@ pub(crate) struct Subscribing {
     push_join_leave: bool,
     recoverable: bool,
     delta: bool,
-    /// Seconds, when the client has to refresh.
+    /// Seconds, when the client has to refresh it.
     ttl: Option<u32>,
     data: Bytes,
 }
 
 impl Shard {
+    /// `basis`: as far as it is known; a backend that is to be asked is asked once everything else allows it.
     pub(super) fn subscribe(
         &mut self,
         now: Now,
         connection: ConnectionId,
         serving: Serving,
         request: SubscribeRequest,
-        proof: Proof,
+        basis: Basis,
     ) -> Outcome {
         let channel = &*request.channel;
         let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
@@ -126,7 +136,12 @@ impl Shard {
         if client.subscriptions.len() >= self.options.client.channel_limit {
             return Err(ReplyError::LIMIT_EXCEEDED.into());
         }
-        let grant = self.grant(now, connection, &request, proof)?;
+        if matches!(basis, Basis::Proof(_))
+            && let Some(proxy) = self.subscribe_proxy(&request)
+        {
+            return Ok(self.ask_to_subscribe(now, proxy, connection, serving, request));
+        }
+        let grant = self.grant(now, connection, &request, basis)?;
         // The reference takes such a number for a stream's up to here, and then trips over it.
         if request.r#type > SHARED_POLL {
             return Err(Disconnect::SERVER_ERROR.into());
@@ -136,13 +151,23 @@ impl Shard {
         Ok(Served::Later)
     }
 
+    /// The backend that is to be asked about a subscribe command; none where something else decides, or refuses it.
+    fn subscribe_proxy(&self, request: &SubscribeRequest) -> Option<ProxyId> {
+        let channel = &*request.channel;
+        let options = self.options.channel.resolve_for_client(channel).ok()?;
+        let is_stream = !MAPS.contains(&request.r#type) && options.subscription_type == SubscriptionType::Stream;
+        let is_open = request.token.is_empty() && !self.options.channel.is_private(channel);
+        let is_limited = self.options.channel.limited_to(channel, options).is_some();
+        options.subscribe_proxy.filter(|_| is_stream && is_open && !is_limited)
+    }
+
     /// Whether, and on which terms, the client may subscribe.
     fn grant(
         &self,
         now: Now,
         connection: ConnectionId,
         request: &SubscribeRequest,
-        proof: Proof,
+        basis: Basis,
     ) -> Result<Grant, Refusal> {
         let channel = &*request.channel;
         let options = self.options.channel.resolve_for_client(channel)?;
@@ -154,7 +179,12 @@ impl Shard {
         if self.options.channel.is_private(channel) && request.token.is_empty() {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
-        let mut grant = if !request.token.is_empty() {
+        let is_told = matches!(basis, Basis::Told(_));
+        let mut grant = if let Basis::Told(answer) = basis {
+            Grant::told(options, answer)
+        } else if let Basis::Proof(proof) = basis
+            && !request.token.is_empty()
+        {
             let token = self.subscription_token(now, connection, channel, &request.token, proof)?;
             let mut grant = Grant::new(options, token.overrides);
             (grant.info, grant.data, grant.expire_at) = (token.info, token.data, token.expire_at);
@@ -164,9 +194,12 @@ impl Shard {
         } else {
             return Err(ReplyError::PERMISSION_DENIED.into());
         };
+        // As the reference: what a backend does not grant, nobody may wish for.
         let reads_history = self.may_read_history(&client.user, true, options);
-        grant.positioned |= request.positioned && (options.allow_positioning || reads_history);
-        grant.recoverable |= request.recoverable && (options.allow_recovery || reads_history);
+        if !is_told {
+            grant.positioned |= request.positioned && (options.allow_positioning || reads_history);
+            grant.recoverable |= request.recoverable && (options.allow_recovery || reads_history);
+        }
         grant.delta = grants_delta(&request.delta, options);
         // An expiry in the past is an error of the command; in the future it is told to the client.
         subscription_ttl(grant.expire_at, now)?;
@@ -177,7 +210,7 @@ impl Shard {
             grant.filter = Some(validate(filter).map_err(|_| ReplyError::BAD_REQUEST)?);
         }
         let sees_presence = self.may_read_presence(&client.user, true, options);
-        grant.push_join_leave |= request.join_leave && options.join_leave && sees_presence;
+        grant.push_join_leave |= !is_told && request.join_leave && options.join_leave && sees_presence;
         grant.auto_cache_recover = options.auto_cache_recover && grant.recoverable && grant.cache;
         Ok(grant)
     }
@@ -243,7 +276,7 @@ impl Shard {
             push_join_leave: grant.push_join_leave,
             recoverable: grant.recoverable,
             delta: grant.delta,
-            ttl,
+            ttl: ttl.filter(|_| !grant.server_refresh),
             data: grant.data.clone(),
         };
         let request = self.ask(now, Waiting::Subscribe(Box::new(subscribing)));
@@ -261,7 +294,8 @@ impl Shard {
         let grace = self.options.client.expired_sub_close_delay;
         let detail = has_detail.then(|| {
             let expire_at = close_at(now, ttl, grace);
-            Box::new(Detail { member: member.clone(), info: grant.info.clone(), filter, expire_at, renew_at: None })
+            let (member, info) = (member.clone(), grant.info.clone());
+            Box::new(Detail { member, info, filter, expire_at, ..Detail::default() })
         });
         let state = State::Subscribing(request);
         let variant = Variant::new(client.encoding, grant.delta);

@@ -4,6 +4,7 @@ use crate::filters::FilterId;
 use crate::hub::HubIndex;
 use crate::message::{Member, Overrides};
 use crate::namespace::{ChannelOptions, RecoveryMode};
+use crate::proxy::SubscribeAnswer;
 use crate::{RequestId, Time, Variant};
 use bytes::Bytes;
 use ringcast_proto::filter::Filter;
@@ -44,6 +45,8 @@ pub(crate) struct Detail {
     pub(crate) filter: Option<FilterId>,
     /// When it is ended unless refreshed, the delay of grace included.
     pub(crate) expire_at: Option<Time>,
+    /// The backend was asked whether it goes on; `expire_at` is not set until it answers.
+    pub(crate) refreshing: Option<RequestId>,
     /// When presence shows what `member` says since a refresh.
     pub(crate) renew_at: Option<Time>,
 }
@@ -142,6 +145,8 @@ pub(crate) struct Grant {
     pub(crate) data: Bytes,
     /// Unix seconds.
     pub(crate) expire_at: Option<i64>,
+    /// A backend is asked whether it goes on when its time is over, and the client is not told the time.
+    pub(crate) server_refresh: bool,
     /// Publications as deltas.
     pub(crate) delta: bool,
     /// Which publications the client wants.
@@ -159,9 +164,20 @@ impl Grant {
             push_join_leave: overrides.force_push_join_leave.unwrap_or(options.force_push_join_leave),
             positioned: overrides.force_positioning.unwrap_or(options.force_positioning),
             recoverable,
+            server_refresh: options.sub_refresh_proxy.is_some(),
             cache,
             auto_cache_recover: options.auto_cache_recover && recoverable && cache,
             ..Grant::default()
+        }
+    }
+
+    /// The terms of the namespace, but for what a backend says.
+    pub(crate) fn told(options: &ChannelOptions, answer: SubscribeAnswer) -> Self {
+        Grant {
+            info: answer.info,
+            data: answer.data,
+            expire_at: Some(answer.expire_at).filter(|at| *at > 0),
+            ..Grant::new(options, answer.overrides)
         }
     }
 }

@@ -118,9 +118,9 @@ impl Shard {
         }
         client.timer_at = None;
         if client.close_at.is_some_and(|close_at| close_at <= now.at) {
-            let why = if client.is_live() { Disconnect::EXPIRED } else { Disconnect::STALE };
-            return self.close(connection, why);
+            self.end_or_refresh(now, connection);
         }
+        let Some(client) = self.clients.get_mut(connection).filter(|client| !client.is_closed()) else { return };
         let options = client.keep_alive_options(&self.options.client);
         match client.keep_alive.handle_timeout(now.at, &options) {
             None => {}
@@ -128,7 +128,7 @@ impl Shard {
             Some(Due::SendPing) => self.ping(connection),
         }
         for index in self.expired_subscriptions(now, connection) {
-            self.expire_subscription(connection, index);
+            self.expire_or_refresh(now, connection, index);
         }
         self.renew_presence(now, connection);
         self.arm(connection);

@@ -1,11 +1,13 @@
 //! Questions on their way to the control plane, and who waits for the answers.
 
-use super::{ProxyAsker, ProxyEvent, ProxyId, ProxyQuestion};
+use super::{ProxyAsker, ProxyEvent, ProxyId, ProxyListId, ProxyQuestion};
 use crate::client::Serving;
+use crate::hub::HubIndex;
 use crate::pending::Pending;
 use crate::sparse::GiveBack;
 use crate::{ConnectionId, RequestId, Time};
 use bytes::Bytes;
+use ringcast_proto::client::{ConnectRequest, SubscribeRequest};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -13,13 +15,27 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) connection: ConnectionId,
-    pub(crate) serving: Serving,
-    pub(crate) subject: Subject,
+    pub(crate) matter: Matter,
 }
 
-/// What the backend was asked about.
+/// Why the backend was asked.
+#[derive(Debug)]
+pub(crate) enum Matter {
+    /// A command.
+    Command(Serving, Subject),
+    /// The time of the connection is over.
+    Refresh,
+    /// The time of a subscription is over. The hub may have given its index to another channel; the subscription names the request.
+    SubRefresh(HubIndex),
+}
+
+/// Which command.
 #[derive(Debug)]
 pub(crate) enum Subject {
+    /// To connect.
+    Connect(Box<ConnectRequest>),
+    /// To subscribe.
+    Subscribe(Box<SubscribeRequest>),
     /// A publish command: where, and the data unless the backend has other.
     Publish { channel: Arc<str>, data: Bytes },
     /// An RPC command.
@@ -28,7 +44,7 @@ pub(crate) enum Subject {
 
 /// Questions to backends.
 ///
-/// Bound: `client.concurrency` of each connection, at least one; each lives for `ProxyOptions::give_up_after` at most. Those that
+/// Bound: `client.concurrency` of each connection, at least one, and one for itself and for each subscription; each lives for `ProxyOptions::give_up_after` at most. Those that
 /// were given up before they were taken out are never asked.
 #[derive(Debug)]
 pub(crate) struct Proxies {
@@ -41,9 +57,17 @@ impl Proxies {
         Self { waiting: Pending::new(), questions: VecDeque::new() }
     }
 
-    pub(crate) fn ask(&mut self, proxy: ProxyId, asker: ProxyAsker, event: ProxyEvent, asked: Asked, deadline: Time) {
+    pub(crate) fn ask(
+        &mut self,
+        proxy: (ProxyListId, ProxyId),
+        asker: ProxyAsker,
+        event: ProxyEvent,
+        asked: Asked,
+        deadline: Time,
+    ) -> RequestId {
         let request = self.waiting.insert(asked, deadline);
         self.questions.push_back(ProxyQuestion { request, proxy, asker, event });
+        request
     }
 
     /// The oldest question that somebody still waits for.
@@ -62,8 +86,8 @@ impl Proxies {
         self.waiting.take(request)
     }
 
-    pub(crate) fn take_overdue(&mut self, now: Time) -> Option<Asked> {
-        self.waiting.take_overdue(now).map(|(_, asked)| asked)
+    pub(crate) fn take_overdue(&mut self, now: Time) -> Option<(RequestId, Asked)> {
+        self.waiting.take_overdue(now)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Time> {

@@ -5,7 +5,9 @@ use ringcast_proto::client::Encoding;
 use ringcast_proto::websocket::{Decoder, Event, Inflater, Role};
 use ringcast_state::metrics::FrameType;
 use ringcast_state::options::DeflateOptions;
-use ringcast_state::{ConnectionId, Farewell, Frame, Frames, Framing, Options, Pings, Transport, TransportKind};
+use ringcast_state::{
+    ConnectionId, Farewell, Frame, Frames, Framing, Options, Pings, Transport, TransportKind, Visitor,
+};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -32,7 +34,7 @@ impl Setting {
                 framing: Framing::WebSocketDeflated,
                 kind: TransportKind::WebSocket,
                 pings: Pings::Messages,
-                user: None,
+                visitor: Visitor::UNKNOWN,
                 farewell: Farewell::Push,
             };
             room.shard.handle_open(room.now, connection(slot), transport);

@@ -6,7 +6,7 @@ use ringcast_proto::client::Encoding;
 use ringcast_state::namespace::ChannelOptions;
 use ringcast_state::{
     ApiCallId, ConnectionId, Farewell, Frames, Framing, Now, Pings, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    TransportKind, Visitor,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Pair {
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         };
         pair.near.handle_open(now, CONNECTION, transport);

@@ -13,7 +13,7 @@ use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
 use ringcast_state::options::{ClientOptions, TokenOptions};
 use ringcast_state::{
     Action, ApiCallId, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time,
-    Transport, TransportKind,
+    Transport, TransportKind, Visitor,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl Room {
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         };
         self.names.push(name.to_owned());

@@ -7,7 +7,7 @@ use ringcast_state::options::ClientOptions;
 use ringcast_state::proxy::{ProxyAnswer, ProxyId, ProxyOptions, ProxyQuestion, RpcOptions};
 use ringcast_state::{
     Action, ConnectionId, Farewell, Frames, Framing, Now, Options, Pings, Seeds, Shard, ShardId, Time, Transport,
-    TransportKind,
+    TransportKind, Visitor,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,6 +18,11 @@ pub const BOB: ConnectionId = ConnectionId { slot: 1, generation: 0 };
 
 /// Longer than a backend is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Nobody is pinged, for nobody here answers.
+pub fn quiet() -> ClientOptions {
+    ClientOptions { ping_interval: Duration::ZERO, ..ClientOptions::default() }
+}
 
 /// Backend 1 serves RPC, backend 2 decides about publications into `news`; everyone may listen there.
 pub fn options() -> Options {
@@ -30,7 +35,7 @@ pub fn options() -> Options {
     let namespaces = [("news".to_owned(), news), ("none".to_owned(), ChannelOptions::default())].into();
     let rpc = RpcOptions { without_namespace: Some(ProxyId(1)), ..RpcOptions::default() };
     Options {
-        client: ClientOptions { allow_anonymous_connect_without_token: true, ..ClientOptions::default() },
+        client: ClientOptions { allow_anonymous_connect_without_token: true, ..quiet() },
         channel: ChannelConfig { namespaces, ..ChannelConfig::default() },
         proxy: ProxyOptions { rpc, ..ProxyOptions::default() },
         ..Options::default()
@@ -45,25 +50,34 @@ pub struct House {
 impl House {
     /// With one client, [`ANN`].
     pub fn connected(options: Options) -> Self {
-        let now = Now { at: Time(1), unix_ms: 1_700_000_000_000 };
-        let seeds = Seeds { home: 1, shard: [7; 32] };
-        let mut house = Self { shard: Shard::new(ShardId(0), 1, Arc::new(options), seeds, now), now };
+        let mut house = Self::empty(options);
         house.connect(ANN);
         house
     }
 
+    pub fn empty(options: Options) -> Self {
+        let now = Now { at: Time(1), unix_ms: 1_700_000_000_000 };
+        let seeds = Seeds { home: 1, shard: [7; 32] };
+        Self { shard: Shard::new(ShardId(0), 1, Arc::new(options), seeds, now), now }
+    }
+
     pub fn connect(&mut self, connection: ConnectionId) {
+        self.open(connection, TransportKind::WebSocket);
+        self.say(connection, r#"{"id":1,"connect":{}}"#);
+        assert!(self.heard(connection).contains("connect"));
+    }
+
+    /// A client that has said nothing yet.
+    pub fn open(&mut self, connection: ConnectionId, kind: TransportKind) {
         let transport = Transport {
             encoding: Encoding::Json,
             framing: Framing::WebSocket,
-            kind: TransportKind::WebSocket,
+            kind,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         };
         self.shard.handle_open(self.now, connection, transport);
-        self.say(connection, r#"{"id":1,"connect":{}}"#);
-        assert!(self.heard(connection).contains("connect"));
     }
 
     pub fn say(&mut self, connection: ConnectionId, frame: &str) {

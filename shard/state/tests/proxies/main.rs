@@ -1,6 +1,8 @@
 //! Commands that a backend decides about. One shard; the test plays the backends, and decides what they answer and when.
 
+mod connections;
 mod house;
+mod subscriptions;
 
 use bytes::Bytes;
 use house::{ANN, BOB, House, PATIENCE, options};
