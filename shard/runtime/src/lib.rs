@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod balance;
+mod broker;
 mod call;
 mod carry;
 mod clock;
@@ -26,6 +27,7 @@ mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
 
+pub use broker::{BrokerDriver, BrokerLine};
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
 pub use http::origin::AllowedOrigins;

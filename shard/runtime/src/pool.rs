@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use glommio::{LocalExecutorBuilder, Placement};
 use ringcast_state::auth::{KeyAnswer, KeyQuestion};
+use ringcast_state::broker::BrokerNews;
 use ringcast_state::metrics::ApiProtocol;
 use ringcast_state::{Compass, Message, RequestId, Seeds, ShardId};
 
 use crate::balance::{Balance, Loads};
+use crate::broker::{BrokerDesk, BrokerLine};
 use crate::call::{CallLine, Handover};
 use crate::carry::{Carry, CarryLine};
 use crate::clock::Clock;
@@ -61,6 +63,8 @@ pub(crate) enum Control {
     Snapshot(SnapshotSender),
     /// What came of a request for a page.
     Page(Box<Delivery>),
+    /// What the broker says, in this order.
+    Broker(Vec<BrokerNews>),
     /// Calls of the server API that the control plane makes.
     Calls(Handover),
     /// About a connection that the control plane carries.
@@ -101,6 +105,7 @@ pub(crate) struct Setup {
     pub slow_checks: Sender<SlowCheck>,
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pub pages: Sender<PageQuestion>,
+    pub broker: BrokerDesk,
     pub counters: Arc<Counters>,
     /// One per `Options::listeners`.
     pub sockets: Vec<ShardSocket>,
@@ -118,6 +123,7 @@ pub struct Pool {
     pages: Option<Receiver<PageQuestion>>,
     line: Line,
     compass: Compass,
+    broker: BrokerDesk,
 }
 
 /// Talks to the shards from any thread.
@@ -172,7 +178,8 @@ impl Pool {
         let (slow_checks, checks) = signatures::channel(shards);
         let (question, questions) = bounded(QUESTIONS_MAX);
         let (page, pages) = page::channel();
-        let ways = Ways { slow_checks, questions: question, pages: page };
+        let broker = BrokerDesk::default();
+        let ways = Ways { slow_checks, questions: question, pages: page, broker: broker.clone() };
         let (setups, line, loads) = setups.finish(bound.sockets, &ways);
         signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
         let mut pool = Self {
@@ -184,6 +191,7 @@ impl Pool {
             pages: Some(pages),
             line,
             compass,
+            broker,
         };
         let (report, reports) = bounded(shards);
         for (setup, cpu) in setups.into_iter().zip(places.shards) {
@@ -252,6 +260,11 @@ impl Pool {
     /// Where the shards ask for pages; once only. Without it they answer such requests with 503.
     pub fn take_page_line(&mut self) -> Option<PageLine> {
         Some(PageLine::new(self.pages.take()?, self.line.clone()))
+    }
+
+    /// Where the driver of the broker meets the shards; of use with `Options::has_broker` of the state machines.
+    pub fn broker_line(&self) -> BrokerLine {
+        BrokerLine::new(self.line.clone(), self.compass.clone(), self.broker.clone())
     }
 
     /// Where the control plane makes calls of the server API.
@@ -379,6 +392,7 @@ struct Ways {
     slow_checks: Sender<SlowCheck>,
     questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pages: Sender<PageQuestion>,
+    broker: BrokerDesk,
 }
 
 /// What all shards get a share of.
@@ -432,6 +446,7 @@ impl Setups {
             slow_checks: ways.slow_checks.clone(),
             questions: ways.questions.clone(),
             pages: ways.pages.clone(),
+            broker: ways.broker.clone(),
             counters: self.counters.clone(),
             sockets,
         };

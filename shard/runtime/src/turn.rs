@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use ringcast_proto::codes::Disconnect;
 use ringcast_state::auth::KeyQuestion;
+use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerNews};
 use ringcast_state::{Message, Now, Shard, ShardId};
 
 use crate::accept::Acceptor;
 use crate::balance::Balance;
+use crate::broker::BrokerDesk;
 use crate::call::Calls;
 use crate::carry::Carried;
 use crate::clock::Clock;
@@ -59,6 +61,7 @@ pub(crate) struct ShardLoop {
     endpoint: Endpoint<Message>,
     control: Receiver<Control>,
     checks: Checks,
+    broker: BrokerDesk,
     questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     /// There was no room for it.
     held_question: Option<Arc<KeyQuestion>>,
@@ -110,6 +113,7 @@ impl ShardLoop {
             endpoint: setup.endpoint,
             control: setup.control,
             checks: Checks::new(setup.id, setup.slow_checks),
+            broker: setup.broker,
             questions: setup.questions,
             held_question: None,
             clock: setup.clock,
@@ -146,6 +150,7 @@ impl ShardLoop {
         done += self.connections.resume_streams();
         self.flush(now);
         self.send_messages();
+        done += self.ask_broker(now);
         let pings = self.state.take_pings();
         if pings >= PONGS_MIN {
             self.pongs = Some((pings, instant + PONGS_WAIT));
@@ -186,6 +191,7 @@ impl ShardLoop {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
                     self.connections.handle_page(&mut io, &page);
                 }
+                Control::Broker(news) => self.state.handle_broker(now, news),
                 Control::Calls(handover) => self.calls.handle(now, &mut self.state, handover),
                 Control::Carry(number, carry) => {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
@@ -220,6 +226,22 @@ impl ShardLoop {
                 return;
             }
         }
+    }
+
+    /// One batch a turn. Before there is a driver, nothing can be asked.
+    fn ask_broker(&mut self, now: Now) -> usize {
+        let requests = self.state.take_broker_requests();
+        if requests.is_empty() {
+            return 0;
+        }
+        let Some(driver) = self.broker.driver() else {
+            let failed = BrokerAnswer::Failed(BrokerError::Unavailable);
+            let news = requests.into_iter().map(|asked| BrokerNews::Answer(asked.request, failed.clone()));
+            self.state.handle_broker(now, news.collect());
+            return 1;
+        };
+        driver.take(self.id, requests);
+        0
     }
 
     fn snapshot(&self) -> ShardSnapshot {

@@ -38,6 +38,13 @@ pub enum Message {
 
     /// From the home: answer to `Subscribe`; deliveries of this subscription follow it.
     Subscribed(Box<Subscribed>),
+    /// From the home: the other answer to `Subscribe`, where a broker orders channels and does not.
+    SubscribeFailed {
+        /// The question.
+        request: RequestId,
+        /// Why.
+        error: ReplyError,
+    },
     /// From the home: answer to `Publish` and `HistoryRemove`.
     Published {
         /// The question.
@@ -74,6 +81,12 @@ pub enum Message {
         info: Arc<ClientInfo>,
         /// Join or leave.
         joined: bool,
+    },
+    /// From the home to a listening shard: publications of the broker were lost. Those who have a position must resubscribe and
+    /// recover.
+    PositionLost {
+        /// Channel.
+        channel: ChannelName,
     },
     /// Deliveries were dropped because the receiving shard did not keep up: its subscribers of the channel must
     /// resubscribe and recover.

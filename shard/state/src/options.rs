@@ -26,6 +26,8 @@ pub struct Options {
     pub rpc_ping_method: Option<String>,
     /// Bounds of what shards hold for each other.
     pub limits: Limits,
+    /// Key `engine.type` or `broker.type`: a broker orders channels, and not their home alone. Of a process, not to be reloaded.
+    pub has_broker: bool,
     /// This node, as `info` shows it.
     pub node: NodeOptions,
     /// Config group `websocket`.
@@ -255,6 +257,8 @@ pub struct Limits {
     /// Channels of a shard of which nothing is left but offset and epoch; one more, and the one that is so for the longest
     /// time is forgotten: who comes back to it is told that it cannot recover. 262,144, about 300 bytes each.
     pub idle_streams: usize,
+    /// Questions of a shard that its broker has not answered; one more fails at once. 16,384.
+    pub broker_requests_max: usize,
 }
 
 impl Default for Limits {
@@ -266,6 +270,7 @@ impl Default for Limits {
             backlog_max_size: 64 << 10,
             idempotency_ttl: Duration::from_secs(300),
             idle_streams: 1 << 18,
+            broker_requests_max: 1 << 14,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::api::{Acting, ApiOutcome, Calls, Gathering, Origin};
 use crate::auth::Proofs;
-use crate::channel::{Context, Homes};
+use crate::broker::{BrokerNews, BrokerRequest};
+use crate::channel::{Brokered, Context, Homes};
 use crate::client::{Batches, Client, Clients, Phase, PingFrames, Scratch, Serving, Subscribing, Turn};
 use crate::compass::Compass;
 use crate::filters::Filters;
@@ -89,7 +90,10 @@ pub struct Shard {
     pub(crate) options: Arc<Options>,
     pub(crate) clients: Clients,
     pub(crate) hub: Hub,
+    /// Empty where a broker orders channels.
     pub(crate) homes: Homes,
+    /// Where a broker orders channels.
+    pub(crate) brokered: Option<Box<Brokered>>,
     pub(crate) users: Users,
     pub(crate) filters: Filters,
     pub(crate) pending: Pending<Waiting>,
@@ -159,11 +163,13 @@ impl Shard {
         let (hub, homes) = (Hub::new(hash_seed()), Homes::new(hash_seed()));
         let (users, filters) = (Users::new(hash_seed()), Filters::new(hash_seed()));
         let proofs = Proofs::new(hash_seed());
+        let brokered = options.has_broker.then(|| Box::new(Brokered::new(hash_seed())));
         let sessions = random.secret();
         Shard {
             clients: Clients::default(),
             hub,
             homes,
+            brokered,
             users,
             filters,
             pending: Pending::new(),
@@ -285,19 +291,20 @@ impl Shard {
 
     fn dispatch_message(&mut self, now: Now, from: ShardId, message: Message) {
         match message {
-            Message::Subscribe(subscribe) => {
-                self.at_home(now, from, |homes, context| homes.subscribe(context, *subscribe))
-            }
-            Message::Unsubscribe(gone) => self.at_home(now, from, |homes, context| homes.unsubscribe(context, *gone)),
-            Message::Renew(renew) => self.homes.renew(*renew),
-            Message::Publish(publish) => self.at_home(now, from, |homes, context| homes.publish(context, *publish)),
-            Message::Presence(ask) => self.at_home(now, from, |homes, context| homes.presence(context, *ask)),
-            Message::History(ask) => self.at_home(now, from, |homes, context| homes.history(context, *ask)),
-            Message::HistoryRemove(ask) => {
-                self.at_home(now, from, |homes, context| homes.history_remove(context, *ask))
-            }
+            Message::Subscribe(_)
+            | Message::Unsubscribe(_)
+            | Message::Renew(_)
+            | Message::Publish(_)
+            | Message::Presence(_)
+            | Message::History(_)
+            | Message::HistoryRemove(_) => self.dispatch_to_home(now, from, message),
 
             Message::Subscribed(subscribed) => self.subscribed(now, *subscribed),
+            Message::SubscribeFailed { request, error } => {
+                if let Some(Waiting::Subscribe(subscribing)) = self.pending.take(request) {
+                    self.fail_subscribe(now, request, *subscribing, error);
+                }
+            }
             Message::Published { request, result } => match self.pending.take(request) {
                 Some(Waiting::Publish { connection, serving }) => self.published(now, connection, serving, result),
                 Some(Waiting::ApiPublish { origin }) => self.api_published(now, &origin, result),
@@ -321,6 +328,7 @@ impl Shard {
             },
             Message::Deliver { channel, publication } => self.deliver(now, &channel, publication),
             Message::Membership { channel, info, joined } => self.deliver_membership(&channel, &info, joined),
+            Message::PositionLost { channel } => self.lose_position(&channel),
             Message::Insufficient { channel } => self.deliver_insufficient(&channel),
 
             Message::Emulate { slot, session, data } => self.emulate(now, slot, session, &data),
@@ -343,18 +351,54 @@ impl Shard {
     }
 
     /// Lets the home side act on a message.
-    fn at_home(&mut self, now: Now, from: ShardId, act: impl FnOnce(&mut Homes, &mut Context<'_>)) {
-        let mut context = Context {
-            now,
-            options: &self.options,
-            post: &mut self.post,
-            random: &mut self.random,
-            wheel: &mut self.wheel,
-            metrics: &mut self.metrics,
-            delta_table: &mut self.delta_table,
-            from,
-        };
-        act(&mut self.homes, &mut context);
+    fn dispatch_to_home(&mut self, now: Now, from: ShardId, message: Message) {
+        let Shard { homes, brokered, options, post, random, wheel, metrics, delta_table, .. } = self;
+        let context = &mut Context { now, options, post, random, wheel, metrics, delta_table, from };
+        match (brokered, message) {
+            (None, Message::Subscribe(subscribe)) => homes.subscribe(context, *subscribe),
+            (None, Message::Unsubscribe(unsubscribe)) => homes.unsubscribe(context, *unsubscribe),
+            (None, Message::Renew(renew)) => homes.renew(*renew),
+            (None, Message::Publish(publish)) => homes.publish(context, *publish),
+            (None, Message::Presence(ask)) => homes.presence(context, *ask),
+            (None, Message::History(ask)) => homes.history(context, *ask),
+            (None, Message::HistoryRemove(ask)) => homes.history_remove(context, *ask),
+            (Some(brokered), Message::Subscribe(subscribe)) => brokered.subscribe(context, *subscribe),
+            (Some(brokered), Message::Unsubscribe(unsubscribe)) => brokered.unsubscribe(context, *unsubscribe),
+            (Some(brokered), Message::Renew(renew)) => brokered.renew(context, *renew),
+            (Some(brokered), Message::Publish(publish)) => brokered.publish(context, *publish),
+            (Some(brokered), Message::Presence(ask)) => brokered.presence(context, *ask),
+            (Some(brokered), Message::History(ask)) => brokered.history(context, *ask),
+            (Some(brokered), Message::HistoryRemove(ask)) => brokered.history_remove(context, *ask),
+            (_, message) => unreachable!("{message:?} is not for a home"),
+        }
+    }
+
+    /// Lets the home side act on something else than a message, where a broker orders channels.
+    fn with_broker(&mut self, now: Now, act: impl FnOnce(&mut Brokered, &mut Context<'_>)) {
+        let Shard { brokered, options, post, random, wheel, metrics, delta_table, .. } = self;
+        let Some(brokered) = brokered else { return };
+        let from = post.own();
+        act(brokered, &mut Context { now, options, post, random, wheel, metrics, delta_table, from });
+    }
+
+    /// News of the broker, in their order.
+    pub fn handle_broker(&mut self, now: Now, news: Vec<BrokerNews>) {
+        self.is_changing = true;
+        self.with_broker(now, |brokered, context| {
+            news.into_iter().for_each(|news| brokered.handle_news(context, news));
+        });
+        self.is_changing = false;
+        self.handle_local(now);
+    }
+
+    /// Questions for the broker, oldest first. Ask at the end of each turn.
+    pub fn take_broker_requests(&mut self) -> Vec<BrokerRequest> {
+        self.brokered.as_mut().map_or_else(Vec::new, |brokered| brokered.take_requests())
+    }
+
+    /// Channels with subscribers whose home is here.
+    pub(crate) fn active_channels(&self) -> usize {
+        self.homes.active() + self.brokered.as_ref().map_or(0, |brokered| brokered.active())
     }
 
     /// At a user's home: one more connection, within the limit or not, or in place of those before.
@@ -382,6 +426,7 @@ impl Shard {
         }
         fired.give_back();
         self.fired = fired;
+        self.with_broker(now, |brokered, context| brokered.handle_timeout(context));
         self.flush_due_batches(now.at);
         while let Some((request, waiting)) = self.pending.take_overdue(now.at) {
             self.time_out(now, request, waiting);
@@ -424,6 +469,7 @@ impl Shard {
             self.pending.next_timeout(),
             self.proofs.next_timeout(),
             self.batches.next_timeout(),
+            self.brokered.as_ref().and_then(|brokered| brokered.next_timeout()),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -540,7 +586,7 @@ impl Shard {
             metrics: self.metrics.clone(),
             users: self.users.count(),
             has_anonymous: !self.users.local("").is_empty(),
-            channels: self.homes.active(),
+            channels: self.active_channels(),
             outbox_bytes,
             shed,
         }

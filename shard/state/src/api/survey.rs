@@ -63,14 +63,15 @@ impl Shard {
             Survey::Channels { pattern } => {
                 let glob = Glob::new(pattern);
                 let is_wanted = |name: &str| glob.as_ref().is_some_and(|glob| glob.matches(name));
-                let active = self.homes.iter_active().filter(|(name, _)| is_wanted(name));
+                let brokered = self.brokered.iter().flat_map(|brokered| brokered.iter_active());
+                let active = self.homes.iter_active().chain(brokered).filter(|(name, _)| is_wanted(name));
                 SurveyAnswer::Channels(active.map(|(name, subscribers)| (name.clone(), subscribers)).collect())
             }
             Survey::Info => SurveyAnswer::Info {
                 num_clients: self.live_clients() as u32,
                 num_users: self.users.count() as u32,
                 has_anonymous: !self.users.local("").is_empty(),
-                num_channels: self.homes.active() as u32,
+                num_channels: self.active_channels() as u32,
                 num_subs: self.hub.live() as u32,
             },
         };

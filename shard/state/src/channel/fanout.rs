@@ -1,8 +1,10 @@
 //! Which shards listen to a channel, and sending to them: one message each, whatever the number of subscribers.
 
+use super::Publication;
 use crate::message::Message;
 use crate::post::Post;
 use crate::{ShardId, Variant};
+use ringcast_proto::delta;
 
 /// Shards with subscribers of one channel.
 #[derive(Debug, Default)]
@@ -52,8 +54,21 @@ impl Listeners {
     }
 
     /// Whether some subscriber reads this variant.
-    pub(crate) fn needs(&self, variant: Variant) -> bool {
+    fn needs(&self, variant: Variant) -> bool {
         self.0.iter().any(|listener| listener.counts[variant.index()] > 0)
+    }
+
+    /// Makes the forms present that subscribers read; the patch of `base`, too, for those who can use one.
+    pub(crate) fn encode(&self, publication: &mut Publication, base: Option<&[u8]>, table: &mut delta::Table) {
+        // Computed at most once, by the first variant that can use it.
+        let mut patch = None;
+        for variant in Variant::ALL.into_iter().filter(|variant| self.needs(*variant)) {
+            publication.encode(variant.whole());
+            if let Some(base) = base.filter(|_| variant.is_delta()) {
+                let patch = patch.get_or_insert_with(|| publication.patch(base, table));
+                publication.encode_patch(variant, patch.as_ref());
+            }
+        }
     }
 
     /// One message to each listening shard.

@@ -1,5 +1,6 @@
 //! The home side: channels whose order, history and members this shard decides.
 
+mod brokered;
 mod context;
 mod epoch;
 mod fanout;
@@ -17,6 +18,7 @@ pub use epoch::Epoch;
 pub use publication::{Encoded, Publication};
 pub use stream::Position;
 
+pub(crate) use brokered::Brokered;
 pub(crate) use context::Context;
 pub(crate) use fanout::Listeners;
 pub(crate) use stream::{Retention, Stream};

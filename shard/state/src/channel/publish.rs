@@ -2,7 +2,6 @@
 
 use super::publication::Publication;
 use super::{Context, Epoch, Homes, Position, Results, retention};
-use crate::Variant;
 use crate::message::{Message, Publish};
 use crate::metrics::{BrokerMessage, Suppressed, micros};
 use ringcast_proto::client as wire;
@@ -86,15 +85,7 @@ impl super::HomeChannel {
         mut publication: Publication,
         base: Option<&[u8]>,
     ) -> Arc<Publication> {
-        // Computed at most once, by the first variant that can use it.
-        let mut patch = None;
-        for variant in Variant::ALL.into_iter().filter(|variant| self.listeners.needs(*variant)) {
-            publication.encode(variant.whole());
-            if let Some(base) = base.filter(|_| variant.is_delta()) {
-                let patch = patch.get_or_insert_with(|| publication.patch(base, context.delta_table));
-                publication.encode_patch(variant, patch.as_ref());
-            }
-        }
+        self.listeners.encode(&mut publication, base, context.delta_table);
         self.is_base_lost = publication.offset == 0;
         let publication = Arc::new(publication);
         let deliver = || Message::Deliver { channel: self.name.clone(), publication: Arc::clone(&publication) };

@@ -54,6 +54,13 @@ impl Stream {
         }
     }
 
+    /// The end of a stream that is kept elsewhere: publications without a gap up to `top`.
+    pub(crate) fn of(top: Position, publications: VecDeque<Arc<Publication>>) -> Self {
+        let mut stream = Stream::new(top.epoch, Time(0), Duration::ZERO);
+        (stream.top, stream.publications) = (top.offset, publications);
+        stream
+    }
+
     pub(crate) fn position(&self) -> Position {
         Position { offset: self.top, epoch: self.epoch.clone() }
     }

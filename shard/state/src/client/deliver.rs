@@ -165,6 +165,13 @@ impl Shard {
         self.close_failed(round);
     }
 
+    /// Publications were lost before they came to the home.
+    pub(crate) fn lose_position(&mut self, channel: &str) {
+        if let Some(index) = self.hub.find(channel) {
+            self.end_insufficient(index, |subscriber| subscriber.positioned);
+        }
+    }
+
     /// Deliveries were lost on the way here: everybody must come again and recover.
     pub(crate) fn deliver_insufficient(&mut self, channel: &str) {
         if let Some(index) = self.hub.find(channel) {
