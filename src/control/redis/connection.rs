@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Shortest and longest wait between two attempts.
 const WAIT_MIN: Duration = Duration::from_millis(50);
@@ -158,7 +159,7 @@ fn is_unknown(error: &io::Error) -> bool {
     text.starts_with("NOPROTO") || text.to_ascii_lowercase().contains("unknown command")
 }
 
-async fn secure(tls: &Tls, address: &str, stream: TcpStream) -> io::Result<impl Duplex> {
+async fn secure(tls: &Tls, address: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;

@@ -90,3 +90,13 @@ pub struct Tls {
     /// Name in the certificate, if it is not the host of the address. Config key `tls.server_name`.
     pub server_name: Option<String>,
 }
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Fixed(Address::Tcp(address)) => write!(out, "Redis at {address}"),
+            Place::Fixed(Address::Unix(path)) => write!(out, "Redis at {}", path.display()),
+            Place::Sentinel(sentinels) => write!(out, "Redis master {} of {:?}", sentinels.master, sentinels.addresses),
+        }
+    }
+}
