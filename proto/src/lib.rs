@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 pub mod codes;
+pub mod control;
 pub mod delta;
 pub mod filter;
 #[doc(hidden)]

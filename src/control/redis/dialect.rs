@@ -89,8 +89,7 @@ impl Dialect {
     /// The keys that both scripts about an entry take.
     fn presence(&self, script: &Script, words: usize, channel: &str, writer: &mut CommandWriter<'_>) {
         call(writer, script, 4, words);
-        let kinds =
-            [Kind::PresenceExpire, Kind::PresenceData, Kind::PresenceUserExpire, Kind::PresenceUserClients];
+        let kinds = [Kind::PresenceExpire, Kind::PresenceData, Kind::PresenceUserExpire, Kind::PresenceUserClients];
         for kind in kinds {
             writer.word(self.keys.name(kind, channel));
         }

@@ -55,7 +55,11 @@ struct Inboxes {
 
 /// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
 /// tell it comes out of the receiver, in no order among several Redis. Fails when a Redis cannot be reached.
-pub fn start(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Redis>, UnboundedReceiver<Bytes>)> {
+pub fn start(
+    options: &RedisOptions,
+    node: &str,
+    line: BrokerLine,
+) -> io::Result<(Arc<Redis>, UnboundedReceiver<Bytes>)> {
     let (redis, control) = connect(options, node, Arc::new(line.clone()))?;
     line.serve(redis.clone());
     Ok((redis, control))

@@ -255,7 +255,8 @@ impl Talk<'_> {
 
     fn understand(&mut self, value: Value) -> io::Result<()> {
         match value {
-            Value::Push(parts) | Value::Array(parts) => match parts.first().and_then(Value::text).map(|kind| &kind[..]) {
+            Value::Push(parts) | Value::Array(parts) => match parts.first().and_then(Value::text).map(|kind| &kind[..])
+            {
                 Some(b"message") => self.message(&parts),
                 Some(b"subscribe" | b"unsubscribe") => return self.acknowledge(),
                 Some(b"pong") => self.pong(),

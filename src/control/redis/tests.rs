@@ -2,7 +2,9 @@
 
 use super::*;
 use ringcast_proto::client::{ClientInfo, Publication};
-use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerPublish, HistoryTerms, Suppression};
+use ringcast_state::broker::{
+    BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerPublish, HistoryTerms, Suppression,
+};
 use ringcast_state::{ClientId, RequestId};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -269,7 +271,10 @@ fn check_history(lists: bool, resp2: bool) {
     assert_eq!(epoch.len(), 8);
     for offset in 2..=4 {
         let data = offset.to_string();
-        assert_eq!(node.publish(BrokerPublish { use_delta: offset == 4, ..kept(&data) }), (offset, epoch.clone(), None));
+        assert_eq!(
+            node.publish(BrokerPublish { use_delta: offset == 4, ..kept(&data) }),
+            (offset, epoch.clone(), None)
+        );
     }
     node.hears(1, "1", None);
     node.hears(2, "2", None);
@@ -315,7 +320,11 @@ fn a_repeated_idempotency_key_publishes_nothing() {
     assert_eq!(node.publish(keyed(kept("2"))), (1, first.1, Some(Suppression::Idempotency)));
     assert_eq!(node.history(None, None, false), (1, vec![(1, "1".into())]));
     assert_eq!(server.cli(&["TTL", "centrifugo.result.ch.k"]), "300");
-    let other = |data| BrokerPublish { channel: "other".into(), idempotency_ttl: Duration::from_secs(9), ..keyed(publication(data)) };
+    let other = |data| BrokerPublish {
+        channel: "other".into(),
+        idempotency_ttl: Duration::from_secs(9),
+        ..keyed(publication(data))
+    };
     assert_eq!(node.publish(other("1")).2, None);
     assert_eq!(node.publish(other("2")).2, Some(Suppression::Idempotency));
     assert_eq!(server.cli(&["TTL", "centrifugo.result.other.k"]), "9");
@@ -426,7 +435,8 @@ fn flushed_scripts_are_loaded_again() {
 #[test]
 fn nodes_tell_all_nodes_or_one() {
     let server = Server::start("control");
-    let (here, mut there) = (Node::start(&options(&[&server.socket()]), "here"), Node::start(&options(&[&server.socket()]), "there"));
+    let (here, mut there) =
+        (Node::start(&options(&[&server.socket()]), "here"), Node::start(&options(&[&server.socket()]), "there"));
     let until = Instant::now() + PATIENCE;
     while server.cli(&["PUBSUB", "NUMSUB", "centrifugo.control"]) != "centrifugo.control\n2" {
         assert!(Instant::now() < until, "nodes do not listen");
