@@ -13,8 +13,10 @@ mod metrics;
 mod names;
 mod presence;
 mod recovery;
+#[expect(dead_code, reason = "some is of use to the tests of brokers only")]
 mod room;
 mod server_side;
+#[expect(dead_code, reason = "some is of use to the tests of brokers only")]
 #[path = "../broker/store.rs"]
 mod store;
 
