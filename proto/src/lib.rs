@@ -12,6 +12,7 @@ pub mod filter;
 pub mod fuzz;
 pub mod http;
 mod json;
+pub mod redis;
 pub mod sockjs;
 pub mod websocket;
 

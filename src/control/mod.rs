@@ -4,6 +4,7 @@ pub mod acme;
 pub mod grpc;
 pub mod http3;
 mod ports;
+pub mod redis;
 mod webtransport;
 
 pub use ports::Ports;

@@ -1,0 +1,156 @@
+//! Redis as the broker of several nodes: orders publications, keeps history and presence, and hands on what is published. Two
+//! connections to each Redis, one for PUB/SUB and one for everything else, all on one thread.
+//!
+//! A question is answered once. While a connection is down, what is asked over it is refused at once; one that does not answer
+//! within `io_timeout` counts as down. After a lost PUB/SUB connection all channels are subscribed again before the shards hear of it.
+
+mod answer;
+mod commands;
+mod connection;
+mod dialect;
+mod news;
+mod options;
+mod scripts;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+
+pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
+
+use bytes::Bytes;
+use commands::{Commands, Order};
+use connection::Connection;
+use dialect::Dialect;
+use news::{Listener, Question};
+use ringcast_proto::redis::{Keys, consistent_index};
+use ringcast_runtime::{BrokerDriver, BrokerLine};
+use ringcast_state::ShardId;
+use ringcast_state::broker::{BrokerAsk, BrokerRequest};
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use subscriptions::Subscriptions;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::info;
+
+/// The engine that is asked. Its thread ends when all that refer to it are gone.
+pub struct Redis {
+    shards: Vec<Inboxes>,
+    keys: Keys,
+    /// Which Redis carries the next control message.
+    round: AtomicUsize,
+}
+
+/// Where the two connections of one Redis take their orders.
+///
+/// Bound: the shards'; each has a bounded number of questions without an answer, and an order of control follows from a
+/// call of the server API.
+struct Inboxes {
+    commands: UnboundedSender<Order>,
+    subscriptions: UnboundedSender<Vec<Question>>,
+}
+
+/// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
+/// tell it comes out of the receiver, in no order among several Redis. Fails when a Redis cannot be reached.
+pub fn start(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Redis>, UnboundedReceiver<Bytes>)> {
+    let (redis, control) = connect(options, node, Arc::new(line.clone()))?;
+    line.serve(redis.clone());
+    Ok((redis, control))
+}
+
+fn connect(
+    options: &RedisOptions,
+    node: &str,
+    listener: Arc<dyn Listener>,
+) -> io::Result<(Arc<Redis>, UnboundedReceiver<Bytes>)> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let (control, controlled) = unbounded_channel();
+    let keys = Dialect::new(options).keys;
+    let names = vec![keys.control(), keys.node(node)];
+    let mut shards = Vec::with_capacity(options.shards.len());
+    for endpoint in &options.shards {
+        let inboxes = open(options, endpoint, (names.clone(), control.clone()), &listener, &runtime);
+        shards.push(inboxes.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", endpoint.place)))?);
+    }
+    info!(shards = shards.len(), prefix = options.prefix, "connected to Redis");
+    thread::Builder::new().name("redis".into()).spawn(move || serve(runtime))?;
+    Ok((Arc::new(Redis { shards, keys, round: AtomicUsize::new(0) }), controlled))
+}
+
+/// Both connections to one Redis.
+fn open(
+    options: &RedisOptions,
+    endpoint: &Endpoint,
+    control: (Vec<String>, UnboundedSender<Bytes>),
+    listener: &Arc<dyn Listener>,
+    runtime: &Runtime,
+) -> io::Result<Inboxes> {
+    let (commands, orders) = unbounded_channel();
+    let (subscriptions, questions) = unbounded_channel();
+    let first = runtime.block_on(Commands::open(endpoint))?;
+    let second = runtime.block_on(Connection::open(endpoint))?;
+    let asking = Commands {
+        endpoint: endpoint.clone(),
+        dialect: Dialect::new(options),
+        listener: listener.clone(),
+        inbox: orders,
+    };
+    let hearing = Subscriptions {
+        endpoint: endpoint.clone(),
+        dialect: Dialect::new(options),
+        listener: listener.clone(),
+        inbox: questions,
+        control: Some(control),
+        channels: HashSet::new(),
+    };
+    runtime.spawn(asking.run(first));
+    runtime.spawn(hearing.run(second));
+    Ok(Inboxes { commands, subscriptions })
+}
+
+/// Runs the connections until both of all Redis have nobody to ask them.
+fn serve(runtime: Runtime) {
+    let metrics = runtime.metrics();
+    runtime.block_on(async {
+        while metrics.num_alive_tasks() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+}
+
+impl Redis {
+    fn shard_of(&self, channel: &str) -> usize {
+        if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
+    }
+
+    /// Tells all nodes, this one too, or the one that is named. Lost when Redis cannot be reached.
+    pub fn tell_nodes(&self, node: Option<&str>, message: Vec<u8>) {
+        let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
+        let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        // Fails only while the server stops.
+        let _ = self.shards[turn].commands.send(Order::Tell { channel, message });
+    }
+}
+
+impl BrokerDriver for Redis {
+    fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {
+        let mut parts: Vec<[Vec<Question>; 2]> = self.shards.iter().map(|_| Default::default()).collect();
+        for asked in requests {
+            let part = &mut parts[self.shard_of(asked.ask.channel())];
+            let is_about_hearing = matches!(asked.ask, BrokerAsk::Subscribe { .. } | BrokerAsk::Unsubscribe { .. });
+            part[usize::from(is_about_hearing)].push(Question { shard, asked });
+        }
+        for (inboxes, [questions, hearing]) in self.shards.iter().zip(parts) {
+            // Sending fails only while the server stops.
+            if !questions.is_empty() {
+                let _ = inboxes.commands.send(Order::Ask(questions));
+            }
+            if !hearing.is_empty() {
+                let _ = inboxes.subscriptions.send(hearing);
+            }
+        }
+    }
+}
