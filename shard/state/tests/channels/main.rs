@@ -13,5 +13,12 @@ mod metrics;
 mod names;
 mod presence;
 mod recovery;
+#[expect(dead_code, reason = "some is of use to the tests of brokers only")]
 mod room;
 mod server_side;
+#[expect(dead_code, reason = "some is of use to the tests of brokers only")]
+#[path = "../broker/store.rs"]
+mod store;
+
+/// The rooms of these tests have none.
+const HAS_BROKER: bool = false;

@@ -1,11 +1,13 @@
 //! One shard, users in it with a connection each, and the server API beside them.
 
+use crate::store::Store;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use regex::Regex;
 use ring::hmac;
 use ringcast_proto::client::Encoding;
 use ringcast_proto::websocket::{Decoder, Event, Role};
+use ringcast_state::broker::{BrokerNews, BrokerRequest};
 use ringcast_state::metrics::Snapshot;
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
 use ringcast_state::options::{ClientOptions, TokenOptions};
@@ -23,6 +25,10 @@ pub const UNIX: i64 = 1_700_000_000;
 pub struct Room {
     pub shard: Shard,
     pub now: Now,
+    /// Served at once, where channels have one.
+    pub store: Store,
+    /// Questions for it are not served.
+    pub is_deaf: bool,
     /// Names of the connections, by slot.
     names: Vec<String>,
     /// Their ids, once told.
@@ -42,6 +48,7 @@ pub fn options(namespaces: impl IntoIterator<Item = (&'static str, ChannelOption
         },
         token: TokenOptions { hmac_secret_key: "secret".into(), ..TokenOptions::default() },
         channel: ChannelConfig { namespaces, ..ChannelConfig::default() },
+        has_broker: crate::HAS_BROKER,
         ..Options::default()
     }
 }
@@ -78,7 +85,8 @@ impl Room {
         let now = Now { at: Time(1), unix_ms: UNIX as u64 * 1000 };
         let seeds = Seeds { home: 1, shard: [7; 32] };
         let shard = Shard::new(ShardId(0), 1, Arc::new(options), seeds, now);
-        Room { shard, now, names: Vec::new(), ids: Vec::new(), heard: Vec::new() }
+        let store = Store::default();
+        Room { shard, now, store, is_deaf: false, names: Vec::new(), ids: Vec::new(), heard: Vec::new() }
     }
 
     /// Connects as the user of this name; the reply is not looked at.
@@ -167,6 +175,19 @@ impl Room {
     pub fn tell(&mut self, name: &str, command: &str) {
         let slot = self.slot(name);
         self.shard.handle_frame(self.now, connection(slot), format!(r#"{{"id":9,{command}}}"#).as_bytes());
+        self.serve();
+    }
+
+    /// Calls and looks at nothing.
+    pub fn begin(&mut self, method: &str, body: &str) {
+        let call = ApiCallId { connection: ConnectionId { slot: 9999, generation: 0 }, sequence: 1 };
+        self.shard.handle_api(self.now, call, Some(method), body.as_bytes(), false);
+    }
+
+    /// The answer to the oldest call that has one.
+    pub fn answer(&mut self) -> Option<String> {
+        let answer = self.shard.take_api_answer()?;
+        Some(self.plain(&String::from_utf8_lossy(&answer.body)))
     }
 
     /// Publishes and looks at nothing.
@@ -174,6 +195,7 @@ impl Room {
         let call = ApiCallId { connection: ConnectionId { slot: 9999, generation: 0 }, sequence: 1 };
         let body = format!(r#"{{"channel":"{channel}","data":{data}}}"#);
         self.shard.handle_api(self.now, call, Some("publish"), body.as_bytes(), false);
+        self.serve();
         self.shard.take_api_answer().expect("one shard answers at once");
     }
 
@@ -216,6 +238,13 @@ impl Room {
         self.listen();
     }
 
+    /// As `news`, word for word.
+    pub fn words(&mut self, name: &str) -> String {
+        self.listen();
+        let slot = self.slot(name);
+        std::mem::take(&mut self.heard[slot]).join("\n")
+    }
+
     /// All that somebody heard since it was last asked.
     pub fn news(&mut self, name: &str) -> String {
         self.listen();
@@ -229,7 +258,24 @@ impl Room {
         self.names.iter().rposition(|known| known == name).expect("somebody entered under this name")
     }
 
+    /// Has the broker serve what was asked until now. It tells before it answers, as a broker may.
+    fn serve(&mut self) {
+        while !self.is_deaf {
+            let requests = self.shard.take_broker_requests();
+            if requests.is_empty() {
+                return;
+            }
+            for BrokerRequest { request, ask } in requests {
+                let answer = self.store.serve(0, self.now.at, ask);
+                let told = self.store.events.drain(..).map(|(_, event)| BrokerNews::Event(event));
+                let news = told.chain([BrokerNews::Answer(request, answer)]).collect();
+                self.shard.handle_broker(self.now, news);
+            }
+        }
+    }
+
     fn listen(&mut self) {
+        self.serve();
         for slot in 0..self.names.len() {
             self.listen_to(slot);
         }

@@ -69,7 +69,7 @@ struct Channel {
     /// Subscribers with a position, those included that wait.
     positioned: u32,
     /// Subscribers that others see.
-    members: Option<Box<BTreeMap<ClientId, Entry>>>,
+    members: Option<BTreeMap<ClientId, Entry>>,
     hearing: Hearing,
     /// See the invariant of this module.
     top: Option<Position>,
