@@ -3,6 +3,7 @@
 pub mod acme;
 pub mod grpc;
 pub mod http3;
+pub mod node;
 mod ports;
 pub mod redis;
 mod webtransport;

@@ -17,11 +17,12 @@ mod tests;
 
 pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
 
-use bytes::Bytes;
 use commands::{Commands, Order};
 use connection::Connection;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use dialect::Dialect;
 use news::{Listener, Question};
+use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::redis::{Keys, consistent_index};
 use ringcast_runtime::{BrokerDriver, BrokerLine};
 use ringcast_state::ShardId;
@@ -33,13 +34,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use subscriptions::Subscriptions;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::info;
+
+/// Control messages that wait to be worked off; more are lost, as PUB/SUB may lose any. The reference's bound.
+const CONTROL_MAX: usize = 4096;
 
 /// The engine that is asked. Its thread ends when all that refer to it are gone.
 pub struct Redis {
     shards: Vec<Inboxes>,
     keys: Keys,
+    /// Id of this node.
+    node: String,
     /// Which Redis carries the next control message.
     round: AtomicUsize,
 }
@@ -55,11 +61,7 @@ struct Inboxes {
 
 /// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
 /// tell it comes out of the receiver, in no order among several Redis. Fails when a Redis cannot be reached.
-pub fn start(
-    options: &RedisOptions,
-    node: &str,
-    line: BrokerLine,
-) -> io::Result<(Arc<Redis>, UnboundedReceiver<Bytes>)> {
+pub fn start(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
     let (redis, control) = connect(options, node, Arc::new(line.clone()))?;
     line.serve(redis.clone());
     Ok((redis, control))
@@ -69,26 +71,27 @@ fn connect(
     options: &RedisOptions,
     node: &str,
     listener: Arc<dyn Listener>,
-) -> io::Result<(Arc<Redis>, UnboundedReceiver<Bytes>)> {
+) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let (control, controlled) = unbounded_channel();
+    let (control, controlled) = bounded(CONTROL_MAX);
     let keys = Dialect::new(options).keys;
     let names = vec![keys.control(), keys.node(node)];
     let mut shards = Vec::with_capacity(options.shards.len());
     for endpoint in &options.shards {
-        let inboxes = open(options, endpoint, (names.clone(), control.clone()), &listener, &runtime);
+        let inboxes = open(options, endpoint, (names.clone(), control.clone()), node, &listener, &runtime);
         shards.push(inboxes.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", endpoint.place)))?);
     }
     info!(shards = shards.len(), prefix = options.prefix, "connected to Redis");
     thread::Builder::new().name("redis".into()).spawn(move || serve(runtime))?;
-    Ok((Arc::new(Redis { shards, keys, round: AtomicUsize::new(0) }), controlled))
+    Ok((Arc::new(Redis { shards, keys, node: node.to_owned(), round: AtomicUsize::new(0) }), controlled))
 }
 
 /// Both connections to one Redis.
 fn open(
     options: &RedisOptions,
     endpoint: &Endpoint,
-    control: (Vec<String>, UnboundedSender<Bytes>),
+    control: (Vec<String>, Sender<Command>),
+    node: &str,
     listener: &Arc<dyn Listener>,
     runtime: &Runtime,
 ) -> io::Result<Inboxes> {
@@ -107,7 +110,8 @@ fn open(
         dialect: Dialect::new(options),
         listener: listener.clone(),
         inbox: questions,
-        control: Some(control),
+        node: node.to_owned(),
+        control,
         channels: HashSet::new(),
     };
     runtime.spawn(asking.run(first));
@@ -131,7 +135,8 @@ impl Redis {
     }
 
     /// Tells all nodes, this one too, or the one that is named. Lost when Redis cannot be reached.
-    pub fn tell_nodes(&self, node: Option<&str>, message: Vec<u8>) {
+    pub fn say(&self, node: Option<&str>, body: Body) {
+        let message = encode(&self.node, body);
         let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
         let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         // Fails only while the server stops.
@@ -140,6 +145,10 @@ impl Redis {
 }
 
 impl BrokerDriver for Redis {
+    fn tell_nodes(&self, messages: Vec<Body>) {
+        messages.into_iter().for_each(|body| self.say(None, body));
+    }
+
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {
         let mut parts: Vec<[Vec<Question>; 2]> = self.shards.iter().map(|_| Default::default()).collect();
         for asked in requests {

@@ -1,5 +1,6 @@
 //! What is told to the shards: collected while a batch is worked off, told once.
 
+use ringcast_proto::control::Body;
 use ringcast_runtime::BrokerLine;
 use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerRequest};
 use ringcast_state::{RequestId, ShardId};
@@ -64,6 +65,11 @@ impl News {
     /// Adds an event for a shard.
     pub fn event(&mut self, shard: ShardId, event: BrokerEvent) {
         self.add(shard, BrokerNews::Event(event));
+    }
+
+    /// Adds a command of another node.
+    pub fn command(&mut self, shard: ShardId, body: Body) {
+        self.add(shard, BrokerNews::Command(Box::new(body)));
     }
 
     fn add(&mut self, shard: ShardId, news: BrokerNews) {

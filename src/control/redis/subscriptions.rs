@@ -5,6 +5,8 @@ use super::dialect::Dialect;
 use super::news::{Asker, Listener, News, Question};
 use super::options::Endpoint;
 use bytes::Bytes;
+use crossbeam_channel::Sender;
+use ringcast_proto::control::{Body, Command, decode};
 use ringcast_proto::redis::{ClientMessage, CommandWriter, Kind, Value, decode_client_message};
 use ringcast_state::Position;
 use ringcast_state::broker::{BrokerAnswer, BrokerAsk, BrokerEvent, BrokerPublication};
@@ -14,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, split};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -24,8 +26,8 @@ const CHANNELS_MAX: usize = 512;
 /// Batches of questions that are taken before the socket is looked at again.
 const BATCHES_MAX: usize = 64;
 
-/// A message on a channel that is not a client's: to all nodes, or to this one.
-pub type ControlMessages = UnboundedSender<Bytes>;
+/// Takes what other nodes say about themselves.
+pub type ControlMessages = Sender<Command>;
 
 /// Hears one Redis.
 pub struct Subscriptions {
@@ -33,8 +35,10 @@ pub struct Subscriptions {
     pub dialect: Dialect,
     pub listener: Arc<dyn Listener>,
     pub inbox: UnboundedReceiver<Vec<Question>>,
+    /// Id of this node, whose own messages are passed over.
+    pub node: String,
     /// PUB/SUB channels for control, and who takes their messages.
-    pub control: Option<(Vec<String>, ControlMessages)>,
+    pub control: (Vec<String>, ControlMessages),
     /// Acknowledged by Redis, or to be once it is back.
     pub channels: HashSet<ChannelName>,
 }
@@ -62,7 +66,8 @@ enum Deed {
 /// One life of the connection.
 struct Talk<'a> {
     owner: &'a mut HashSet<ChannelName>,
-    control: &'a Option<(Vec<String>, ControlMessages)>,
+    node: &'a str,
+    control: &'a (Vec<String>, ControlMessages),
     dialect: &'a Dialect,
     listener: &'a dyn Listener,
     out: Vec<u8>,
@@ -132,6 +137,7 @@ impl Subscriptions {
         let mut input = connection.input;
         let mut talk = Talk {
             owner: &mut self.channels,
+            node: &self.node,
             control: &self.control,
             dialect: &self.dialect,
             listener: &*self.listener,
@@ -175,13 +181,12 @@ impl Subscriptions {
 impl Talk<'_> {
     /// Subscribes to what was subscribed before.
     fn begin(&mut self) {
-        if let Some((channels, _)) = self.control {
-            let mut words: Vec<&[u8]> = vec![b"SUBSCRIBE"];
-            words.extend(channels.iter().map(|channel| channel.as_bytes()));
-            CommandWriter::new(&mut self.out).command(&words);
-            let waiting = channels.iter().map(|channel| (None, ChannelName::from(channel.as_str()))).collect();
-            self.await_answers(Deed::Control, waiting);
-        }
+        let (names, _) = self.control;
+        let mut words: Vec<&[u8]> = vec![b"SUBSCRIBE"];
+        words.extend(names.iter().map(|name| name.as_bytes()));
+        CommandWriter::new(&mut self.out).command(&words);
+        let waiting = names.iter().map(|name| (None, ChannelName::from(name.as_str()))).collect();
+        self.await_answers(Deed::Control, waiting);
         let channels: Vec<_> = self.owner.iter().cloned().collect();
         for (index, part) in channels.chunks(CHANNELS_MAX).enumerate() {
             let last = (index + 1) * CHANNELS_MAX >= channels.len();
@@ -335,15 +340,36 @@ impl Talk<'_> {
     fn message(&mut self, parts: &[Value]) {
         let [_, Value::Text(name), Value::Text(data)] = parts else { return };
         let Some(channel) = std::str::from_utf8(name).ok().and_then(|name| self.dialect.keys.channel(name)) else {
-            if let Some((_, taker)) = self.control {
-                // Nobody takes them while the server stops.
-                let _ = taker.send(data.clone());
-            }
-            return;
+            return self.control_message(data);
         };
         match decode_client_message(data) {
             Ok(message) => self.news.event(self.listener.home(channel), event(channel.into(), message)),
             Err(error) => warn!(channel, error = %error, "a message in Redis is none of Centrifugo's"),
+        }
+    }
+
+    /// Commands go to the home of their user, everything else to who keeps the list of nodes.
+    fn control_message(&mut self, data: &Bytes) {
+        let command = match decode(data) {
+            Ok(command) if command.uid == self.node => return,
+            Ok(command) => command,
+            Err(error) => return warn!(error = %error, "a control message in Redis is none of Centrifugo's"),
+        };
+        let user = match &command.body {
+            Some(Body::Unsubscribe(message)) => &message.user,
+            Some(Body::Disconnect(message)) => &message.user,
+            Some(Body::Subscribe(message)) => &message.user,
+            Some(Body::Refresh(message)) => &message.user,
+            _ => {
+                if self.control.1.try_send(command).is_err() {
+                    warn!("control messages come faster than they are worked off");
+                }
+                return;
+            }
+        };
+        let home = self.listener.home(user);
+        if let Some(body) = command.body {
+            self.news.command(home, body);
         }
     }
 

@@ -1,15 +1,17 @@
 //! Against a real `redis-server` that each test starts for itself, on a socket in a directory of its own.
 
 use super::*;
+use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Publication};
+use ringcast_proto::control::{Disconnect, Node as NodeIs, Shutdown};
 use ringcast_state::broker::{
     BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerPublish, HistoryTerms, Suppression,
 };
 use ringcast_state::{ClientId, RequestId};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::process::{self, Child, Stdio};
+use std::sync::mpsc::{self, channel};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +32,7 @@ impl Server {
     }
 
     fn run(&mut self) {
-        let child = Command::new("redis-server")
+        let child = process::Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--unixsocket"])
             .arg(self.socket())
             .arg("--dir")
@@ -59,7 +61,7 @@ impl Server {
 
     /// What `redis-cli` prints.
     fn cli(&self, words: &[&str]) -> String {
-        let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().unwrap();
+        let output = process::Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().unwrap();
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 }
@@ -71,7 +73,7 @@ impl Drop for Server {
     }
 }
 
-struct Ear(std::sync::Mutex<Sender<(ShardId, BrokerNews)>>);
+struct Ear(std::sync::Mutex<mpsc::Sender<(ShardId, BrokerNews)>>);
 
 impl Listener for Ear {
     fn home(&self, channel: &str) -> ShardId {
@@ -87,8 +89,8 @@ impl Listener for Ear {
 /// Stands for the shards of one node.
 struct Node {
     redis: Arc<Redis>,
-    control: UnboundedReceiver<Bytes>,
-    news: Receiver<(ShardId, BrokerNews)>,
+    control: Receiver<Command>,
+    news: mpsc::Receiver<(ShardId, BrokerNews)>,
     next: u32,
     /// Events that came while an answer was awaited.
     events: Vec<BrokerEvent>,
@@ -139,6 +141,7 @@ impl Node {
                 BrokerNews::Answer(of, answer) if of == request => return answer,
                 BrokerNews::Answer(of, answer) => panic!("answer {answer:?} to {of:?}"),
                 BrokerNews::Event(event) => self.events.push(event),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -149,7 +152,7 @@ impl Node {
         }
         match self.news.recv_timeout(PATIENCE).expect("an event").1 {
             BrokerNews::Event(event) => event,
-            BrokerNews::Answer(of, answer) => panic!("answer {answer:?} to {of:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -441,8 +444,16 @@ fn nodes_tell_all_nodes_or_one() {
     while server.cli(&["PUBSUB", "NUMSUB", "centrifugo.control"]) != "centrifugo.control\n2" {
         assert!(Instant::now() < until, "nodes do not listen");
     }
-    here.redis.tell_nodes(None, b"all".to_vec());
-    here.redis.tell_nodes(Some("there"), b"one".to_vec());
-    assert_eq!(there.control.blocking_recv().as_deref(), Some(&b"all"[..]));
-    assert_eq!(there.control.blocking_recv().as_deref(), Some(&b"one"[..]));
+    here.redis.say(None, Body::Node(NodeIs { name: "here".into(), ..NodeIs::default() }));
+    here.redis.say(Some("there"), Body::Shutdown(Shutdown {}));
+    here.redis.tell_nodes(vec![Body::Disconnect(Disconnect { user: "u".into(), ..Disconnect::default() })]);
+    let heard = there.control.recv_timeout(PATIENCE).unwrap();
+    assert!(heard.uid == "here" && matches!(heard.body, Some(Body::Node(_))), "{heard:?}");
+    let heard = there.control.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(heard.body, Some(Body::Shutdown(_))), "{heard:?}");
+    match there.news.recv_timeout(PATIENCE).unwrap().1 {
+        BrokerNews::Command(body) => assert!(matches!(*body, Body::Disconnect(_)), "{body:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(here.control.is_empty(), "a node hears itself");
 }
