@@ -99,7 +99,7 @@ impl Nodes {
                 num_users: count(node.num_users()),
                 num_channels: count(node.channels),
                 uptime: count(self.began.elapsed().as_secs() as usize),
-                num_subs: count(node.metrics.num_subscriptions() as usize),
+                num_subs: count(node.metrics.subscriptions.iter().sum::<u64>() as usize),
                 ..Node::default()
             }),
         );

@@ -35,7 +35,8 @@ use std::thread;
 use subscriptions::Subscriptions;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tracing::info;
+use tokio::task::JoinHandle;
+use tracing::{error, info};
 
 /// Control messages that wait to be worked off; more are lost, as PUB/SUB may lose any. The reference's bound.
 const CONTROL_MAX: usize = 4096;
@@ -76,13 +77,16 @@ fn connect(
     let (control, controlled) = bounded(CONTROL_MAX);
     let keys = Dialect::new(options).keys;
     let names = vec![keys.control(), keys.node(node)];
-    let mut shards = Vec::with_capacity(options.shards.len());
+    let (mut shards, mut connections) = (Vec::new(), Vec::new());
     for endpoint in &options.shards {
-        let inboxes = open(options, endpoint, (names.clone(), control.clone()), node, &listener, &runtime);
-        shards.push(inboxes.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", endpoint.place)))?);
+        let opened = open(options, endpoint, (names.clone(), control.clone()), node, &listener, &runtime);
+        let explain = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", endpoint.place));
+        let (inboxes, both) = opened.map_err(explain)?;
+        shards.push(inboxes);
+        connections.extend(both);
     }
     info!(shards = shards.len(), prefix = options.prefix, "connected to Redis");
-    thread::Builder::new().name("redis".into()).spawn(move || serve(runtime))?;
+    thread::Builder::new().name("redis".into()).spawn(move || serve(runtime, connections))?;
     Ok((Arc::new(Redis { shards, keys, node: node.to_owned(), round: AtomicUsize::new(0) }), controlled))
 }
 
@@ -94,7 +98,7 @@ fn open(
     node: &str,
     listener: &Arc<dyn Listener>,
     runtime: &Runtime,
-) -> io::Result<Inboxes> {
+) -> io::Result<(Inboxes, [JoinHandle<()>; 2])> {
     let (commands, orders) = unbounded_channel();
     let (subscriptions, questions) = unbounded_channel();
     let first = runtime.block_on(Commands::open(endpoint))?;
@@ -114,17 +118,17 @@ fn open(
         control,
         channels: HashSet::new(),
     };
-    runtime.spawn(asking.run(first));
-    runtime.spawn(hearing.run(second));
-    Ok(Inboxes { commands, subscriptions })
+    let connections = [runtime.spawn(asking.run(first)), runtime.spawn(hearing.run(second))];
+    Ok((Inboxes { commands, subscriptions }, connections))
 }
 
-/// Runs the connections until both of all Redis have nobody to ask them.
-fn serve(runtime: Runtime) {
-    let metrics = runtime.metrics();
+/// Runs the connections until nobody can ask them any more.
+fn serve(runtime: Runtime, connections: Vec<JoinHandle<()>>) {
     runtime.block_on(async {
-        while metrics.num_alive_tasks() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        for connection in connections {
+            if let Err(error) = connection.await {
+                error!(%error, "a connection to Redis is not served any more");
+            }
         }
     });
 }
