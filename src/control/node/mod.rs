@@ -6,7 +6,8 @@ use crate::control::redis::Redis;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use registry::Registry;
 use ringcast_proto::control::{Body, Command, Node, Shutdown, SurveyResponse, survey_codes};
-use ringcast_runtime::{BrokerLine, MetricsLine};
+use ringcast_runtime::BrokerLine;
+use ringcast_runtime::metrics::MetricsLine;
 use ringcast_state::broker::BrokerNews;
 use std::io;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Nodes {
     }
 
     fn announce(&self) {
-        let mut shards = self.metrics.snapshots(COUNT_PATIENCE).into_iter().map(|shard| shard.state);
+        let mut shards = self.metrics.snapshots(COUNT_PATIENCE).into_iter().flatten().map(|shard| shard.state);
         let Some(mut node) = shards.next() else { return };
         shards.for_each(|shard| node.add(&shard));
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -1,16 +1,13 @@
 //! A connection to Redis: dialling, the first words, and waiting between attempts.
 
-use super::options::{Address, Endpoint, Login, Place, Sentinels, Tls};
+use super::options::{Address, Endpoint, Login, Place, Sentinels};
 use bytes::BytesMut;
 use ringcast_proto::redis::{CommandWriter, Decoder, Value};
-use rustls::pki_types::ServerName;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 /// Shortest and longest wait between two attempts.
 const WAIT_MIN: Duration = Duration::from_millis(50);
@@ -63,7 +60,7 @@ impl Connection {
                 Place::Fixed(address) => address.clone(),
                 Place::Sentinel(sentinels) => find_master(sentinels, endpoint).await?,
             };
-            let mut connection = Self::dial(&address, endpoint.tls.as_ref()).await?;
+            let mut connection = Self::dial(&address).await?;
             connection.greet(&endpoint.login, endpoint.force_resp2).await?;
             if endpoint.db > 0 {
                 connection.ask(&[&[b"SELECT", endpoint.db.to_string().as_bytes()]]).await?;
@@ -76,16 +73,13 @@ impl Connection {
         timeout(endpoint.connect_timeout, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn dial(address: &Address, tls: Option<&Tls>) -> io::Result<Self> {
+    async fn dial(address: &Address) -> io::Result<Self> {
         let stream: Box<dyn Duplex> = match address {
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                match tls {
-                    None => Box::new(stream),
-                    Some(tls) => Box::new(secure(tls, address, stream).await?),
-                }
+                Box::new(stream)
             }
         };
         Ok(Self { stream, input: Input::default() })
@@ -159,13 +153,6 @@ fn is_unknown(error: &io::Error) -> bool {
     text.starts_with("NOPROTO") || text.to_ascii_lowercase().contains("unknown command")
 }
 
-async fn secure(tls: &Tls, address: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-    let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
-    let name = ServerName::try_from(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    TlsConnector::from(tls.config.clone()).connect(name, stream).await
-}
-
 /// Asks one sentinel after the other, each for its share of the time.
 async fn find_master(sentinels: &Sentinels, endpoint: &Endpoint) -> io::Result<Address> {
     let share = endpoint.connect_timeout / (sentinels.addresses.len() as u32 + 1);
@@ -181,8 +168,7 @@ async fn find_master(sentinels: &Sentinels, endpoint: &Endpoint) -> io::Result<A
 }
 
 async fn ask_sentinel(address: &str, sentinels: &Sentinels, endpoint: &Endpoint) -> io::Result<Address> {
-    let tls = endpoint.tls.as_ref().filter(|_| sentinels.tls);
-    let mut connection = Connection::dial(&Address::Tcp(address.to_owned()), tls).await?;
+    let mut connection = Connection::dial(&Address::Tcp(address.to_owned())).await?;
     connection.greet(&sentinels.login, endpoint.force_resp2).await?;
     let question: &[&[u8]] = &[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", sentinels.master.as_bytes()];
     let answer = connection.ask(&[question]).await?.pop().and_then(Value::into_array).unwrap_or_default();

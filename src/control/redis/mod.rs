@@ -15,7 +15,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
+pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels};
 
 use commands::{Commands, Order};
 use connection::Connection;

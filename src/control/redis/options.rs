@@ -1,7 +1,6 @@
 //! Where Redis is and how it is spoken to. Source: config §4.2.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How an engine uses Redis. Config keys in `engine.redis`.
@@ -30,8 +29,6 @@ pub struct Endpoint {
     pub login: Login,
     /// Config key `db`. Default 0.
     pub db: u32,
-    /// Config key `tls`, or address `rediss://`.
-    pub tls: Option<Tls>,
     /// Time to connect, all answers of the first words included. Config key `connect_timeout`. Default 1 s.
     pub connect_timeout: Duration,
     /// Time for an answer; after it the connection is given up. Config key `io_timeout`. Default 4 s.
@@ -58,8 +55,6 @@ pub struct Sentinels {
     pub master: String,
     /// Config keys `sentinel_user`, `sentinel_password`, `sentinel_client_name`.
     pub login: Login,
-    /// Config key `sentinel_tls`, enabled; the certificate's checks are those of `tls`.
-    pub tls: bool,
 }
 
 /// An address of a server.
@@ -80,15 +75,6 @@ pub struct Login {
     pub password: String,
     /// Shown in `CLIENT LIST`. Config key `client_name`.
     pub client_name: String,
-}
-
-/// TLS towards a server.
-#[derive(Clone)]
-pub struct Tls {
-    /// Whom we trust, and who we are.
-    pub config: Arc<rustls::ClientConfig>,
-    /// Name in the certificate, if it is not the host of the address. Config key `tls.server_name`.
-    pub server_name: Option<String>,
 }
 
 impl std::fmt::Display for Place {

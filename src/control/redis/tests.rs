@@ -101,7 +101,6 @@ fn options(places: &[&Path]) -> RedisOptions {
         place: Place::Fixed(Address::Unix(path.to_path_buf())),
         login: Login::default(),
         db: 0,
-        tls: None,
         connect_timeout: Duration::from_secs(5),
         io_timeout: Duration::from_secs(5),
         force_resp2: false,
@@ -438,7 +437,7 @@ fn flushed_scripts_are_loaded_again() {
 #[test]
 fn nodes_tell_all_nodes_or_one() {
     let server = Server::start("control");
-    let (here, mut there) =
+    let (here, there) =
         (Node::start(&options(&[&server.socket()]), "here"), Node::start(&options(&[&server.socket()]), "there"));
     let until = Instant::now() + PATIENCE;
     while server.cli(&["PUBSUB", "NUMSUB", "centrifugo.control"]) != "centrifugo.control\n2" {
