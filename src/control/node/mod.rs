@@ -20,6 +20,9 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(3);
 /// How long the shards may take to count.
 const COUNT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Time for the last message to leave.
+const FAREWELL: Duration = Duration::from_millis(30);
+
 /// Who this node is.
 pub struct Identity {
     /// Its id.
@@ -48,6 +51,8 @@ pub struct Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.redis.say(None, Body::Shutdown(Shutdown {}));
+        // The process ends after this, and with it the thread that has to write the message.
+        thread::sleep(FAREWELL);
     }
 }
 
