@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(decode(&bytes.into()), Ok(Command { uid: UID.into(), body: Some(body) }));
     }
 
-    /// E13, E14.
+    /// E13, E14
     #[test]
     fn messages_equal_those_of_the_reference() {
         let user = || "nobody".to_owned();

@@ -103,7 +103,7 @@ impl<'a> CommandWriter<'a> {
 mod tests {
     use super::*;
 
-    /// E02.
+    /// E02
     #[test]
     fn commands_are_written_as_arrays_of_strings() {
         let mut out = Vec::new();

@@ -147,7 +147,8 @@ mod tests {
         assert_eq!((String::from_utf8(out).unwrap().as_str(), argument.length()), (want, want.len()));
     }
 
-    /// E02, E05, E14: names as the reference gives them.
+    /// E02, E05, E14
+    /// Names as the reference gives them.
     #[test]
     fn keys_have_the_names_that_the_reference_gives_them() {
         let keys = Keys { prefix: "centrifugo".into(), cluster: false };
@@ -161,7 +162,8 @@ mod tests {
         assert_eq!(keys.channel("centrifugo.client.{a}"), Some("a"));
     }
 
-    /// E05: examples of the Redis Cluster specification.
+    /// E05
+    /// Examples of the Redis Cluster specification.
     #[test]
     fn slots_are_those_of_redis() {
         assert_eq!(slot(b"123456789"), 0x31c3);

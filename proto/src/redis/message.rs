@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// E02.
+    /// E02
     #[test]
     fn publications_are_read_in_all_their_wrappers() {
         let (one, two) = (pub_bytes("1"), pub_bytes("__22__"));
@@ -170,7 +170,7 @@ mod tests {
         check(&message("__d1:8:abc:", &body), ("1", 8, "abc", true, Some("__22__")));
     }
 
-    /// E02.
+    /// E02
     #[test]
     fn joins_and_leaves_come_back() {
         let info = ClientInfo { user: "u".into(), client: "c".into(), ..ClientInfo::default() };
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(decode_client_message(&out.into()), Ok(ClientMessage::Leave(info)));
     }
 
-    /// E02.
+    /// E02
     #[test]
     fn broken_messages_are_refused() {
         for bad in

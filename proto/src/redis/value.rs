@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// E02.
+    /// E02
     #[test]
     fn values_of_both_versions_are_read_however_they_are_cut() {
         check(b"+OK\r\n", &text("OK"));
@@ -241,7 +241,7 @@ mod tests {
         check(b">2\r\n$3\r\nabc\r\n:1\r\n", &Value::Push(vec![text("abc"), Value::Integer(1)]));
     }
 
-    /// E02.
+    /// E02
     #[test]
     fn bytes_that_are_not_resp_are_refused() {
         let deep = b"*1\r\n".repeat(DEPTH_MAX + 2);

@@ -64,7 +64,7 @@ impl Registry {
 mod tests {
     use super::*;
 
-    /// E13.
+    /// E13
     #[test]
     fn nodes_go_when_they_say_so_or_nothing() {
         let (mut registry, start) = (Registry::default(), Instant::now());

@@ -240,7 +240,7 @@ fn info(user: &str, client: u128) -> (ClientId, Arc<ClientInfo>) {
     (client, Arc::new(ClientInfo { user: user.into(), client: client.to_string(), ..ClientInfo::default() }))
 }
 
-/// E02, E13.
+/// E02, E13
 #[test]
 fn a_publication_reaches_the_subscribers_of_all_nodes() {
     let server = Server::start("reach");
@@ -293,25 +293,26 @@ fn check_history(lists: bool, resp2: bool) {
     assert_eq!(node.history(None, None, false), (4, vec![]));
 }
 
-/// E02.
+/// E02
 #[test]
 fn history_in_streams_is_read_from_both_ends() {
     check_history(false, false);
 }
 
-/// E02.
+/// E02
 #[test]
 fn history_in_lists_is_read_from_both_ends() {
     check_history(true, false);
 }
 
-/// E02, E06: stores that know RESP 2 alone.
+/// E02, E06
+/// Stores that know RESP 2 alone.
 #[test]
 fn history_is_read_over_resp_2() {
     check_history(false, true);
 }
 
-/// E02.
+/// E02
 #[test]
 fn a_repeated_idempotency_key_publishes_nothing() {
     let server = Server::start("once");
@@ -332,7 +333,7 @@ fn a_repeated_idempotency_key_publishes_nothing() {
     assert_eq!(server.cli(&["TTL", "centrifugo.result.other.k"]), "9");
 }
 
-/// E02.
+/// E02
 #[test]
 fn a_version_that_is_not_higher_publishes_nothing() {
     let server = Server::start("version");
@@ -346,7 +347,7 @@ fn a_version_that_is_not_higher_publishes_nothing() {
     assert_eq!(server.cli(&["HMGET", "centrifugo.stream.meta.ch", "v", "ve", "s"]), "6\nb\n3");
 }
 
-/// E02.
+/// E02
 #[test]
 fn presence_counts_connections_and_forgets_those_that_are_gone() {
     let server = Server::start("presence");
@@ -371,7 +372,8 @@ fn presence_counts_connections_and_forgets_those_that_are_gone() {
     assert_eq!(node.presence(), [""; 0]);
 }
 
-/// E03: both sides agree on the Redis of a channel, and a channel's keys are on one.
+/// E03
+/// Both sides agree on the Redis of a channel, and a channel's keys are on one.
 #[test]
 fn channels_are_spread_over_several_redis() {
     let (one, two) = (Server::start("spread-1"), Server::start("spread-2"));
@@ -389,7 +391,8 @@ fn channels_are_spread_over_several_redis() {
     assert_ne!(two.cli(&["DBSIZE"]), "0");
 }
 
-/// E02, E13: after an outage the channels are heard again; in between everything fails at once.
+/// E02, E13
+/// After an outage the channels are heard again; in between everything fails at once.
 #[test]
 fn after_an_outage_channels_are_subscribed_again() {
     let mut server = Server::start("outage");
@@ -423,7 +426,8 @@ fn after_an_outage_channels_are_subscribed_again() {
     assert_eq!(server.cli(&["PUBSUB", "NUMSUB", "centrifugo.client.new"]), "centrifugo.client.new\n1");
 }
 
-/// E02: scripts that somebody flushed are loaded again.
+/// E02
+/// Scripts that somebody flushed are loaded again.
 #[test]
 fn flushed_scripts_are_loaded_again() {
     let server = Server::start("flush");
@@ -433,7 +437,7 @@ fn flushed_scripts_are_loaded_again() {
     assert_eq!(node.publish(kept("1")).0, 1);
 }
 
-/// E13.
+/// E13
 #[test]
 fn nodes_tell_all_nodes_or_one() {
     let server = Server::start("control");
