@@ -2,6 +2,8 @@
 
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower, proxies};
+use crate::control::node::{self, Identity, Membership};
+use crate::control::redis::{self, RedisOptions};
 use crate::control::{Ports, acme, proxy};
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
@@ -113,7 +115,10 @@ fn serve(
     let handed = handed_sockets(handed, runtime.listeners.len())?;
     let backends = proxies::list(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let node = node(settings)?;
+    let redis = lower::redis(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let state = lower::state(settings, node.clone());
+    let identity =
+        Identity { uid: state.node.uid.clone(), name: state.node.name.clone(), version: state.node.version.clone() };
     info!(
         version = VERSION,
         pid = std::process::id(),
@@ -130,6 +135,8 @@ fn serve(
     if let Some(store) = automatic {
         start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
     }
+    let membership = redis.map(|options| start_redis(&pool, &options, identity)).transpose();
+    let membership = membership.map_err(|error| Fatal::new("error connecting to Redis", error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
@@ -153,6 +160,7 @@ fn serve(
     ports.close();
     let stopped = pool.stop(program.shutdown_timeout);
     ports.stop();
+    drop(membership);
     drop(pid_file);
     match stopped {
         true => Ok(()),
@@ -164,6 +172,12 @@ fn serve(
 fn start_acme(pool: &Pool, store: Arc<acme::Store>) -> io::Result<()> {
     let listener = acme::Listener::bind(&store)?;
     acme::start(store, listener, pool.certificate_line())
+}
+
+/// Has Redis order channels, and joins the nodes that it joins. What is asked before it is connected fails.
+fn start_redis(pool: &Pool, options: &RedisOptions, identity: Identity) -> io::Result<Membership> {
+    let (redis, control) = redis::start(options, &identity.uid, pool.broker_line())?;
+    node::start(identity, redis, control, pool.broker_line(), pool.metrics_line())
 }
 
 /// Gives the listeners their certificates.

@@ -7,7 +7,8 @@ use crate::client::{
 use crate::delta::{Table, decode, encode};
 use crate::http::{ChunkedDecoder, Limits, parse_head, parse_response};
 use crate::websocket::{Decoder, Deflater, Event, Inflater, ProtocolError, Role};
-use crate::{api, filter, proxy, sockjs, websocket};
+use crate::{api, control, filter, proxy, redis, sockjs, websocket};
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use std::ops::ControlFlow;
 
@@ -15,7 +16,7 @@ use std::ops::ControlFlow;
 pub type Target = fn(&[u8]);
 
 /// All bodies by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("command_json", command_json),
     ("command_protobuf", command_protobuf),
     ("reply", reply),
@@ -28,6 +29,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("filter", filter),
     ("sockjs", sockjs),
     ("proxy_reply", proxy_reply),
+    ("redis", redis),
 ];
 
 /// Commands in JSON come back when written again.
@@ -256,4 +258,31 @@ pub fn proxy_reply(data: &[u8]) {
     }
     let _ = proxy::decode_protobuf_reply(event, data);
     let _ = proxy::decode_stream_word(data);
+}
+
+/// RESP gives the same values whole and in two pieces; messages on PUB/SUB never panic.
+pub fn redis(data: &[u8]) {
+    let read = |pieces: [&[u8]; 2]| {
+        let (mut decoder, mut buffer, mut values) = (redis::Decoder::default(), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            loop {
+                match decoder.decode(&mut buffer) {
+                    Ok(Some(value)) => values.push(value),
+                    Ok(None) => break,
+                    Err(_) => return (values, false),
+                }
+            }
+        }
+        (values, true)
+    };
+    let half = data.len() / 2;
+    assert_eq!(read([data, b""]), read([&data[..half], &data[half..]]));
+    let message = Bytes::copy_from_slice(data);
+    let _ = redis::decode_client_message(&message);
+    if let Ok(command) = control::decode(&message)
+        && let Some(body) = command.body
+    {
+        control::encode(&command.uid, body);
+    }
 }

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 pub mod codes;
+pub mod control;
 pub mod delta;
 pub mod filter;
 #[doc(hidden)]
@@ -13,6 +14,7 @@ pub mod fuzz;
 pub mod http;
 mod json;
 pub mod proxy;
+pub mod redis;
 pub mod sockjs;
 pub mod websocket;
 

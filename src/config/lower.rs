@@ -1,6 +1,8 @@
 //! Turns validated settings into the options that the code reads. The last word of a key is the
 //! name of the field, so one search finds both ends.
 
+mod redis;
+
 use super::proxies;
 use super::settings::{Settings, View};
 use crate::cli::VERSION;
@@ -8,6 +10,7 @@ use crate::control::WebTransportOptions;
 use crate::control::acme::AcmeOptions;
 use crate::control::grpc::{GrpcApiOptions, GrpcOptions, PortOptions, UniGrpcOptions};
 use crate::control::http3::Http3Options;
+use crate::control::redis::RedisOptions;
 use crate::tls::Certificate;
 use crate::web::{PrometheusOptions, swagger};
 use bytes::Bytes;
@@ -239,11 +242,17 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         channel: channel(root),
         proxy: proxies::asked(root),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
+        has_broker: root.object("engine").text("type") == "redis",
         node: NodeOptions { name, ..node },
         websocket: deflate(root.object("websocket")),
         uni_websocket: deflate(root.object("uni_websocket")),
         ..ringcast_state::Options::default()
     }
+}
+
+/// Redis, where it is the engine. Says what cannot be served.
+pub fn redis(settings: &Settings) -> Result<Option<RedisOptions>, String> {
+    redis::engine(settings.view())
 }
 
 /// One listener for everything, or a second one for what is not for the outside.

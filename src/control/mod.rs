@@ -3,8 +3,10 @@
 pub mod acme;
 pub mod grpc;
 pub mod http3;
+pub mod node;
 mod ports;
 pub mod proxy;
+pub mod redis;
 mod webtransport;
 
 pub use ports::Ports;

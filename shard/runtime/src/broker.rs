@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use ringcast_proto::control::Body;
 use ringcast_state::broker::{BrokerNews, BrokerRequest};
 use ringcast_state::{Compass, ShardId};
 
@@ -15,6 +16,9 @@ pub trait BrokerDriver: Send + Sync {
     /// Bound: a shard has `Limits::broker_requests_max` questions without an answer, and gives each up after
     /// `Limits::request_timeout`.
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>);
+
+    /// Tells all other nodes, for as long as the broker can be reached. Called as `take`.
+    fn tell_nodes(&self, messages: Vec<Body>);
 }
 
 /// Tells the shards what the broker says, from any thread.
@@ -48,6 +52,11 @@ impl BrokerLine {
     /// The shard that a channel's events are for. Answers go to whoever asked.
     pub fn home(&self, channel: &str) -> ShardId {
         self.compass.home(channel)
+    }
+
+    /// The same news for every shard.
+    pub fn tell_all(&self, news: &BrokerNews) {
+        self.line.tell_all(|| Control::Broker(vec![news.clone()]));
     }
 
     /// News for one shard, taken in this order: one message and one wake. News told by one thread keep their order.

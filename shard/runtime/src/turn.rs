@@ -239,6 +239,10 @@ impl ShardLoop {
 
     /// One batch a turn. Before there is a driver, nothing can be asked.
     fn ask_broker(&mut self, now: Now) -> usize {
+        let messages = self.state.take_node_messages();
+        if let Some(driver) = self.broker.driver().filter(|_| !messages.is_empty()) {
+            driver.tell_nodes(messages);
+        }
         let requests = self.state.take_broker_requests();
         if requests.is_empty() {
             return 0;

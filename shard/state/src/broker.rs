@@ -8,7 +8,9 @@
 use crate::message::ChannelName;
 use crate::{ClientId, Position, RequestId};
 use bytes::Bytes;
+use ringcast_proto::api::NodeResult;
 use ringcast_proto::client::{self as wire, ClientInfo};
+use ringcast_proto::control::Body;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,6 +217,10 @@ pub enum BrokerNews {
     Answer(RequestId, BrokerAnswer),
     /// About a channel whose home the shard is.
     Event(BrokerEvent),
+    /// A command that another node was called with; for the home of its user.
+    Command(Box<Body>),
+    /// The other nodes, for every shard.
+    Nodes(Arc<[NodeResult]>),
 }
 
 impl BrokerAsk {

@@ -22,6 +22,7 @@ mod id;
 pub mod message;
 pub mod metrics;
 pub mod namespace;
+mod node;
 pub mod options;
 mod outbox;
 mod pending;

@@ -11,6 +11,7 @@ use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
 use crate::message::{ChannelName, Message, UserConnect};
 use crate::metrics::{ApiProtocol, Metrics, Snapshot, Unwritten};
+use crate::node::Cluster;
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
@@ -95,6 +96,7 @@ pub struct Shard {
     pub(crate) homes: Homes,
     /// Where a broker orders channels.
     pub(crate) brokered: Option<Box<Brokered>>,
+    pub(crate) cluster: Cluster,
     pub(crate) users: Users,
     pub(crate) filters: Filters,
     pub(crate) pending: Pending<Waiting>,
@@ -172,6 +174,7 @@ impl Shard {
             hub,
             homes,
             brokered,
+            cluster: Cluster::default(),
             users,
             filters,
             pending: Pending::new(),
@@ -391,9 +394,13 @@ impl Shard {
     /// News of the broker, in their order.
     pub fn handle_broker(&mut self, now: Now, news: Vec<BrokerNews>) {
         self.is_changing = true;
-        self.with_broker(now, |brokered, context| {
-            news.into_iter().for_each(|news| brokered.handle_news(context, news));
-        });
+        for news in news {
+            match news {
+                BrokerNews::Command(body) => self.obey(*body),
+                BrokerNews::Nodes(others) => self.know_nodes(others),
+                news => self.with_broker(now, |brokered, context| brokered.handle_news(context, news)),
+            }
+        }
         self.is_changing = false;
         self.handle_local(now);
     }

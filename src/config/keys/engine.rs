@@ -7,8 +7,8 @@ use super::{Key, Kind::*, Support};
 keys! {
     /// `engine`
     ENGINE {
-        Later type:  Text,                                                               "memory", "Memory or redis (broker and presence)";
-        Later redis: Object(&[PREFIX, REDIS, HISTORY_LISTS, REDIS_PRESENCE, PRO_REDIS]), "",       "Redis engine";
+        Works type:  Text,                                                               "memory", "Memory or redis (broker and presence)";
+        Works redis: Object(&[PREFIX, REDIS, HISTORY_LISTS, REDIS_PRESENCE, PRO_REDIS]), "",       "Redis engine";
     }
 }
 

@@ -92,7 +92,8 @@ impl Shard {
                 self.metrics.act(Action::Survey);
                 self.metrics.surveys.record(micros(began_at, now.at));
             }
-            self.complete(now, &origin, Ok(found.into_result()));
+            let result = found.into_result(self.other_nodes());
+            self.complete(now, &origin, Ok(result));
         }
     }
 }
@@ -125,13 +126,14 @@ impl Gathering {
 }
 
 impl Found {
-    fn into_result(self) -> ApiResult {
+    fn into_result(self, others: &[NodeResult]) -> ApiResult {
         match self {
             Found::Channels(channels) => ApiResult::Channels(ChannelsResult { channels }),
             Found::Info { mut node, has_anonymous } => {
                 // All anonymous connections together are one user.
                 node.num_users += u32::from(has_anonymous);
-                ApiResult::Info(InfoResult { nodes: vec![*node] })
+                let nodes = std::iter::once(*node).chain(others.iter().cloned()).collect();
+                ApiResult::Info(InfoResult { nodes })
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::Now;
 use crate::RequestId;
 use crate::channel::Position;
 use crate::message::{Message, Overrides, ServerSubscribe, UserAct, UserCommand, UserConnect};
+use crate::node::Target;
 use crate::shard::{Shard, Waiting};
 use ringcast_proto::api::{
     ApiResult, BoolValue, DisconnectRequest, RefreshRequest, SubscribeOptionOverride, SubscribeRequest,
@@ -24,13 +25,6 @@ pub(crate) struct Acting {
     is_counted: bool,
     /// Some shard could not do it for all.
     has_failed: bool,
-}
-
-/// Which connections a call concerns.
-struct Target<'a> {
-    user: &'a str,
-    client: &'a str,
-    session: &'a str,
 }
 
 impl Shard {
@@ -98,6 +92,7 @@ impl Shard {
     }
 
     fn act(&mut self, now: Now, origin: &Origin, result: ApiResult, target: Target<'_>, act: UserAct) {
+        self.tell_nodes(target, &act);
         let acting = Acting { origin: origin.clone(), result, missing: 0, is_counted: false, has_failed: false };
         let request = self.ask(now, Waiting::ApiActing(Box::new(acting)));
         let origin = Some((self.post.own(), request));

@@ -19,7 +19,7 @@ mod names;
 mod presence;
 #[path = "../channels/recovery.rs"]
 mod recovery;
-#[allow(dead_code, reason = "tests of channels use more of it")]
+#[expect(dead_code, reason = "some is of use to the other tests of rooms only")]
 #[path = "../channels/room.rs"]
 mod room;
 #[path = "../channels/server_side.rs"]

@@ -13,10 +13,10 @@ mod metrics;
 mod names;
 mod presence;
 mod recovery;
-#[allow(dead_code, reason = "tests of a broker use more of it")]
+#[expect(dead_code, reason = "some is of use to the tests of brokers only")]
 mod room;
 mod server_side;
-#[allow(dead_code, reason = "rooms hold one, and here none is used")]
+#[expect(dead_code, reason = "some is of use to the tests of brokers only")]
 #[path = "../broker/store.rs"]
 mod store;
 

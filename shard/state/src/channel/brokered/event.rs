@@ -14,6 +14,8 @@ impl Brokered {
     /// Takes one piece of news.
     pub(crate) fn handle_news(&mut self, context: &mut Context<'_>, news: BrokerNews) {
         match news {
+            // Of the shard, not of its channels.
+            BrokerNews::Command(_) | BrokerNews::Nodes(_) => (),
             BrokerNews::Answer(request, answer) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
                 // One that came late has been given up.

@@ -1,0 +1,224 @@
+//! The connection for all questions but subscriptions, of one Redis. What waits is written at once and answered in order.
+
+use super::answer::{self, Expected};
+use super::connection::{Backoff, Connection, Input};
+use super::dialect::Dialect;
+use super::news::{Asker, Listener, News, Question};
+use super::options::Endpoint;
+use super::scripts;
+use ringcast_proto::redis::{CommandWriter, Value};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt as _, split};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+/// Batches of questions that are taken before the socket is looked at again.
+const BATCHES_MAX: usize = 64;
+
+/// Unsent bytes over which no questions are taken. They wait in the queue, whose bound is the shards': each has a bounded number of
+/// questions without an answer.
+const UNSENT_BYTES_MAX: usize = 4 << 20;
+
+/// What is to be done over the connection.
+pub enum Order {
+    /// Questions of one turn of a shard.
+    Ask(Vec<Question>),
+    /// A message to all nodes or to one, on this PUB/SUB channel. Lost when the connection is.
+    Tell {
+        /// PUB/SUB channel.
+        channel: String,
+        /// Encoded control message.
+        message: Vec<u8>,
+    },
+}
+
+/// Asks one Redis.
+pub struct Commands {
+    pub endpoint: Endpoint,
+    pub dialect: Dialect,
+    pub listener: Arc<dyn Listener>,
+    pub inbox: UnboundedReceiver<Order>,
+}
+
+/// An answer that Redis owes.
+struct Owed {
+    /// Nobody for what we ask for ourselves.
+    asker: Option<Asker>,
+    expected: Expected,
+    since: Instant,
+}
+
+/// One life of the connection.
+struct Talk {
+    out: Vec<u8>,
+    sent: usize,
+    /// In the order of asking. Bounded as [`UNSENT_BYTES_MAX`] says.
+    owed: VecDeque<Owed>,
+    news: News,
+}
+
+impl Commands {
+    /// Opens the connection for the first time.
+    pub async fn open(endpoint: &Endpoint) -> io::Result<Connection> {
+        let mut connection = Connection::open(endpoint).await?;
+        for script in scripts::ALL {
+            connection.ask(&[&[b"SCRIPT", b"LOAD", script.source().as_bytes()]]).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Serves until nobody can ask any more.
+    pub async fn run(mut self, first: Connection) {
+        let mut connection = first;
+        let mut backoff = Backoff::default();
+        loop {
+            let began = Instant::now();
+            let Some(error) = self.talk(connection).await else { return };
+            warn!(error = %error, "connection to Redis lost: what is asked fails until it is back");
+            if began.elapsed() > Duration::from_secs(10) {
+                backoff.reset();
+            }
+            let Some(again) = self.reopen(&mut backoff).await else { return };
+            connection = again;
+            info!("connected to Redis again");
+        }
+    }
+
+    /// Tries until it works; meanwhile all questions are refused. Nothing when nobody can ask any more.
+    async fn reopen(&mut self, backoff: &mut Backoff) -> Option<Connection> {
+        loop {
+            let wait = backoff.next(self.dialect.random_byte());
+            let endpoint = self.endpoint.clone();
+            let attempt = async {
+                tokio::time::sleep(wait).await;
+                Self::open(&endpoint).await
+            };
+            tokio::pin!(attempt);
+            let result = loop {
+                tokio::select! {
+                    result = &mut attempt => break result,
+                    order = self.inbox.recv() => refuse(order?, &*self.listener),
+                }
+            };
+            match result {
+                Ok(connection) => return Some(connection),
+                Err(error) => warn!(error = %error, "cannot connect to Redis"),
+            }
+        }
+    }
+
+    /// Asks and answers until the connection fails, which is returned, or nobody can ask any more.
+    async fn talk(&mut self, connection: Connection) -> Option<io::Error> {
+        let (mut reader, mut writer) = split(connection.stream);
+        let mut input = connection.input;
+        let mut talk = Talk { out: Vec::new(), sent: 0, owed: VecDeque::new(), news: News::default() };
+        let mut orders = Vec::with_capacity(BATCHES_MAX);
+        let error = loop {
+            let give_up_at = talk.owed.front().map(|owed| owed.since + self.endpoint.io_timeout);
+            let step = tokio::select! {
+                biased;
+                read = input.read(&mut reader) => read.and_then(|()| talk.take_answers(&mut input)),
+                taken = self.inbox.recv_many(&mut orders, BATCHES_MAX), if talk.out.len() < UNSENT_BYTES_MAX => {
+                    if taken == 0 {
+                        return None;
+                    }
+                    orders.drain(..).for_each(|order| talk.ask(order, &mut self.dialect));
+                    Ok(())
+                }
+                written = writer.write(&talk.out[talk.sent..]), if talk.sent < talk.out.len() => match written {
+                    Ok(count) => { talk.wrote(count); if talk.out.is_empty() { writer.flush().await } else { Ok(()) } }
+                    Err(error) => Err(error),
+                },
+                () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
+                    Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within io_timeout"))
+                }
+            };
+            talk.news.tell(&*self.listener);
+            if let Err(error) = step {
+                break error;
+            }
+        };
+        for asker in talk.owed.drain(..).filter_map(|owed| owed.asker) {
+            talk.news.refuse(asker);
+        }
+        talk.news.tell(&*self.listener);
+        Some(error)
+    }
+}
+
+fn refuse(order: Order, listener: &dyn Listener) {
+    let Order::Ask(questions) = order else { return };
+    let mut news = News::default();
+    questions.iter().for_each(|question| news.refuse(question.asker()));
+    news.tell(listener);
+}
+
+impl Talk {
+    fn ask(&mut self, order: Order, dialect: &mut Dialect) {
+        let since = Instant::now();
+        match order {
+            Order::Ask(questions) => {
+                for question in questions {
+                    let asker = Some(question.asker());
+                    let expected = dialect.write(question.asked.ask, &mut self.out);
+                    self.owed.push_back(Owed { asker, expected, since });
+                }
+            }
+            Order::Tell { channel, message } => {
+                CommandWriter::new(&mut self.out).command(&[b"PUBLISH", channel.as_bytes(), &message]);
+                self.owed.push_back(Owed { asker: None, expected: Expected::Done, since });
+            }
+        }
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.sent += count;
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+    }
+
+    fn take_answers(&mut self, input: &mut Input) -> io::Result<()> {
+        while let Some(value) = input.next()? {
+            if matches!(value, Value::Push(_)) {
+                continue;
+            }
+            let owed = self.owed.pop_front().ok_or_else(|| io::Error::other("Redis answers what was not asked"))?;
+            let must_go = lost_its_role(&value);
+            if is_script_unknown(&value) {
+                self.load_scripts();
+            }
+            if let Some(asker) = owed.asker {
+                self.news.answer(asker, answer::read(owed.expected, value));
+            }
+            if must_go {
+                return Err(io::Error::other("the server is not a master any more"));
+            }
+        }
+        Ok(())
+    }
+
+    /// After `SCRIPT FLUSH`; what was asked meanwhile is refused.
+    fn load_scripts(&mut self) {
+        let since = Instant::now();
+        for script in scripts::ALL {
+            CommandWriter::new(&mut self.out).command(&[b"SCRIPT", b"LOAD", script.source().as_bytes()]);
+            self.owed.push_back(Owed { asker: None, expected: Expected::Done, since });
+        }
+    }
+}
+
+fn is_script_unknown(value: &Value) -> bool {
+    matches!(value, Value::Error(text) if text.starts_with(b"NOSCRIPT"))
+}
+
+/// After a failover the old master stays connected and refuses to write.
+fn lost_its_role(value: &Value) -> bool {
+    // A script's error has the words of the command that failed in it.
+    matches!(value, Value::Error(text) if text.windows(8).any(|part| part == b"READONLY"))
+}

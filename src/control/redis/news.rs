@@ -1,0 +1,88 @@
+//! What is told to the shards: collected while a batch is worked off, told once.
+
+use ringcast_proto::control::Body;
+use ringcast_runtime::BrokerLine;
+use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerRequest};
+use ringcast_state::{RequestId, ShardId};
+
+/// Who hears answers and events.
+pub trait Listener: Send + Sync + 'static {
+    /// The shard that a channel's events are for.
+    fn home(&self, channel: &str) -> ShardId;
+    /// Tells one shard, in this order.
+    fn tell(&self, shard: ShardId, news: Vec<BrokerNews>);
+}
+
+impl Listener for BrokerLine {
+    fn home(&self, channel: &str) -> ShardId {
+        self.home(channel)
+    }
+
+    fn tell(&self, shard: ShardId, news: Vec<BrokerNews>) {
+        self.tell(shard, news);
+    }
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its name for the question.
+    pub request: RequestId,
+}
+
+/// A question and who asked it.
+pub struct Question {
+    /// The shard.
+    pub shard: ShardId,
+    /// The question.
+    pub asked: BrokerRequest,
+}
+
+impl Question {
+    /// Who asked.
+    pub fn asker(&self) -> Asker {
+        Asker { shard: self.shard, request: self.asked.request }
+    }
+}
+
+/// News of one batch, for each shard that there are any for.
+#[derive(Default)]
+pub struct News(Vec<(ShardId, Vec<BrokerNews>)>);
+
+impl News {
+    /// Adds the answer to a question.
+    pub fn answer(&mut self, asker: Asker, answer: BrokerAnswer) {
+        self.add(asker.shard, BrokerNews::Answer(asker.request, answer));
+    }
+
+    /// Answers that Redis cannot be reached, or failed.
+    pub fn refuse(&mut self, asker: Asker) {
+        self.answer(asker, BrokerAnswer::Failed(BrokerError::Unavailable));
+    }
+
+    /// Adds an event for a shard.
+    pub fn event(&mut self, shard: ShardId, event: BrokerEvent) {
+        self.add(shard, BrokerNews::Event(event));
+    }
+
+    /// Adds a command of another node.
+    pub fn command(&mut self, shard: ShardId, body: Body) {
+        self.add(shard, BrokerNews::Command(Box::new(body)));
+    }
+
+    fn add(&mut self, shard: ShardId, news: BrokerNews) {
+        match self.0.iter_mut().find(|(other, _)| *other == shard) {
+            Some((_, list)) => list.push(news),
+            None => self.0.push((shard, vec![news])),
+        }
+    }
+
+    /// Tells all of it.
+    pub fn tell(&mut self, listener: &dyn Listener) {
+        for (shard, news) in self.0.drain(..) {
+            listener.tell(shard, news);
+        }
+    }
+}

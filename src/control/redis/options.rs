@@ -1,0 +1,88 @@
+//! Where Redis is and how it is spoken to. Source: config §4.2.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How an engine uses Redis. Config keys in `engine.redis`.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// Config key `prefix`. Default `centrifugo`.
+    pub prefix: String,
+    /// Each holds a part of the channels, by consistent hash of the name. Config keys `address`, `sentinel_address`. At least one.
+    pub shards: Vec<Endpoint>,
+    /// Config key `history_use_lists`: history in lists, without versions and reverse order.
+    pub history_use_lists: bool,
+    /// Life of a presence entry. Config key `presence_ttl`. Default 60 s.
+    pub presence_ttl: Duration,
+    /// Config key `presence_user_mapping`: Redis counts the connections of each user too.
+    pub presence_user_mapping: bool,
+    /// Config key `presence_hash_field_ttl`: entries expire by themselves; Redis 7.4 or newer.
+    pub presence_hash_field_ttl: bool,
+}
+
+/// One Redis.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Where it is.
+    pub place: Place,
+    /// Who we are to it.
+    pub login: Login,
+    /// Config key `db`. Default 0.
+    pub db: u32,
+    /// Time to connect, all answers of the first words included. Config key `connect_timeout`. Default 1 s.
+    pub connect_timeout: Duration,
+    /// Time for an answer; after it the connection is given up. Config key `io_timeout`. Default 4 s.
+    pub io_timeout: Duration,
+    /// Config key `force_resp2`. Default off.
+    pub force_resp2: bool,
+}
+
+/// Where a Redis is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Always here.
+    Fixed(Address),
+    /// Where sentinels say.
+    Sentinel(Sentinels),
+}
+
+/// Who knows where the master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentinels {
+    /// Asked one after the other. Config key `sentinel_address`, an item of it.
+    pub addresses: Vec<String>,
+    /// Config key `sentinel_master_name`.
+    pub master: String,
+    /// Config keys `sentinel_user`, `sentinel_password`, `sentinel_client_name`.
+    pub login: Login,
+}
+
+/// An address of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `host:port`.
+    Tcp(String),
+    /// Path of a socket.
+    Unix(PathBuf),
+}
+
+/// Empty fields are not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// ACL user. Config key `user`.
+    pub user: String,
+    /// Config key `password`.
+    pub password: String,
+    /// Shown in `CLIENT LIST`. Config key `client_name`.
+    pub client_name: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Fixed(Address::Tcp(address)) => write!(out, "Redis at {address}"),
+            Place::Fixed(Address::Unix(path)) => write!(out, "Redis at {}", path.display()),
+            Place::Sentinel(sentinels) => write!(out, "Redis master {} of {:?}", sentinels.master, sentinels.addresses),
+        }
+    }
+}
