@@ -56,7 +56,7 @@ fn backend_is_asked_who_connects_without_a_token() {
     let (mut house, question) = asked(asking());
     let channels = vec!["news:9".to_owned()];
     let event = ProxyEvent::Connect { data: bytes(r#"{"q":1}"#), name: "n".into(), version: "v".into(), channels };
-    assert_eq!((question.proxy, question.event.clone()), (ProxyId(3), event));
+    assert_eq!((question.proxy.1, question.event.clone()), (ProxyId(3), event));
     assert_eq!(&*question.asker.user, "");
     house.answer(&question, connect_as(ConnectAnswer { data: bytes(r#"{"w":1}"#), ..ann() }));
     let heard = house.heard(ANN);
@@ -161,7 +161,7 @@ fn backend_says_whether_a_connection_goes_on() {
     assert!(house.shard.take_proxy_question().is_none());
     house.wait(Duration::from_secs(1));
     let question = house.question();
-    assert_eq!((question.proxy, &question.event), (ProxyId(4), &ProxyEvent::Refresh));
+    assert_eq!((question.proxy.1, &question.event), (ProxyId(4), &ProxyEvent::Refresh));
     assert_eq!(&*question.asker.user, "ann");
     let expire_at = house.now.unix() + 30;
     house.answer(&question, ProxyAnswer::Refresh(RefreshAnswer { expire_at, ..RefreshAnswer::default() }));

@@ -38,7 +38,7 @@ fn rpc_is_answered_with_what_the_backend_says() {
         let question = house.question();
         let method = "dance".to_owned();
         assert_eq!(question.event, ProxyEvent::Rpc { method, data: Bytes::from_static(br#"{"a":1}"#) });
-        assert_eq!((question.proxy, question.asker.transport.as_str()), (ProxyId(1), "websocket"));
+        assert_eq!((question.proxy.1, question.asker.transport.as_str()), (ProxyId(1), "websocket"));
         house.answer(&question, answer);
         assert_eq!(house.heard(ANN), want);
     }
@@ -63,7 +63,7 @@ fn namespace_of_a_method_names_its_backend() {
         house.say(ANN, &format!(r#"{{"id":2,"rpc":{{"method":"{method}"}}}}"#));
         assert_eq!(house.heard(ANN), want, "{method}");
     }
-    assert_eq!(house.question().proxy, ProxyId(7));
+    assert_eq!(house.question().proxy.1, ProxyId(7));
 }
 
 /// X05

@@ -66,7 +66,7 @@ fn backend_decides_who_subscribes() {
         assert_eq!(house.heard(ANN), "");
         let question = house.question();
         let event = ProxyEvent::Subscribe { channel: "room:1".into(), data: Bytes::from_static(br#"{"q":1}"#) };
-        assert_eq!((question.proxy, &question.event), (ProxyId(5), &event));
+        assert_eq!((question.proxy.1, &question.event), (ProxyId(5), &event));
         house.answer(&question, answer);
         assert_eq!(house.heard(ANN), want);
     }
@@ -114,7 +114,7 @@ fn backend_says_whether_a_subscription_goes_on() {
     let mut house = in_the_hall();
     house.wait(HALF_A_MINUTE);
     let question = house.question();
-    assert_eq!((question.proxy, &question.event), (ProxyId(6), &ProxyEvent::SubRefresh { channel: "hall:1".into() }));
+    assert_eq!((question.proxy.1, &question.event), (ProxyId(6), &ProxyEvent::SubRefresh { channel: "hall:1".into() }));
     let expire_at = house.now.unix() + 30;
     house.answer(&question, ProxyAnswer::Refresh(RefreshAnswer { expire_at, ..RefreshAnswer::default() }));
     house.wait(HALF_A_MINUTE);
