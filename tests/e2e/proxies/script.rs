@@ -171,13 +171,10 @@ fn encode(event: ProxyEvent, answer: &str) -> Vec<u8> {
                 }
                 ProxyReply::Error(error) => RpcResponse { error: Some(error), ..Default::default() }.encode_to_vec(),
                 $(ProxyReply::Result(ProxyResult::$event(result)) => {
-                    $response { result: result.map(Into::into).map(unbox), ..Default::default() }.encode_to_vec()
+                    $response { result: result.map(Into::into).map(|result: Box<_>| *result), ..Default::default() }.encode_to_vec()
                 })*
             }
         };
-    }
-    fn unbox<T>(result: Box<T>) -> T {
-        *result
     }
     encode!(
         Connect ConnectResponse, Refresh RefreshResponse, Subscribe SubscribeResponse, Publish PublishResponse,
