@@ -21,8 +21,12 @@ const DEFAULTS: [(&str, &[&str]); 6] = [
     ("rpc", &["rpc", "proxy"]),
 ];
 
-/// Events that channel options name a proxy for.
-const CHANNEL_EVENTS: [&str; 3] = ["subscribe", "sub_refresh", "publish"];
+/// Events that channel options name a proxy for, with their keys.
+const CHANNEL_EVENTS: [(&str, &str, &str); 3] = [
+    ("subscribe", "subscribe_proxy_enabled", "subscribe_proxy_name"),
+    ("sub_refresh", "sub_refresh_proxy_enabled", "sub_refresh_proxy_name"),
+    ("publish", "publish_proxy_enabled", "publish_proxy_name"),
+];
 
 /// Name of the proxies that are configured in place.
 const DEFAULT: &str = "default";
@@ -93,9 +97,9 @@ fn all(root: View<'_>) -> impl Iterator<Item = View<'_>> {
 
 /// The proxy of an event in channels with these options, if it is enabled.
 pub fn of_channel(root: View<'_>, options: View<'_>, event: &str) -> Option<ProxyId> {
-    options
-        .bool(&format!("{event}_proxy_enabled"))
-        .then(|| id(root, event, options.text(&format!("{event}_proxy_name"))))
+    let row = CHANNEL_EVENTS.iter().find(|(known, _, _)| *known == event);
+    let (_, enabled, name) = row.expect("an event that is in the table");
+    options.bool(enabled).then(|| id(root, event, options.text(name)))
 }
 
 /// The place of a name; beyond the list where there is no such proxy, which [`list`] refuses.
@@ -117,7 +121,9 @@ fn check(root: View<'_>, list: &[Option<BackendOptions>]) -> Result<(), String> 
     let without_namespace = ("channel.without_namespace".to_owned(), channel.object("without_namespace"));
     let namespaces = channel.list("namespaces").map(|options| (format!("namespace {}", options.text("name")), options));
     let of_channels = [without_namespace].into_iter().chain(namespaces).flat_map(|(place, options)| {
-        let of = |event| of_channel(root, options, event).map(|id| (format!("{place}: {event}_proxy_name"), id));
+        let of = |(event, _, name): (&str, &str, &str)| {
+            of_channel(root, options, event).map(|id| (format!("{place}: {name}"), id))
+        };
         CHANNEL_EVENTS.map(of).into_iter().flatten()
     });
     let of_rpc = rpc.namespaces.iter().map(|(name, id)| (format!("rpc namespace {name}: proxy_name"), *id));

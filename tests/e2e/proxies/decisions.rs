@@ -6,13 +6,13 @@ use crate::server::{Server, config, free_port};
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A server that asks about everything. What expires is asked about at once.
+/// A server that asks about everything. What expires is asked about soon; zero would stand for the default of 25 s.
 fn server(script: &Script) -> Server {
     let mut config = config(free_port());
     let proxy = |event: &str| json!({"enabled": true, "endpoint": script.endpoint(event), "timeout": "5s", "include_connection_meta": true});
     config["client"]["proxy"] = json!({"connect": proxy("connect"), "refresh": proxy("refresh")});
-    config["client"]["expired_close_delay"] = json!("0s");
-    config["client"]["expired_sub_close_delay"] = json!("0s");
+    config["client"]["expired_close_delay"] = json!("100ms");
+    config["client"]["expired_sub_close_delay"] = json!("100ms");
     config["client"]["presence_update_interval"] = json!("1s");
     let proxy = |event: &str| json!({"endpoint": script.endpoint(event), "timeout": "5s"});
     config["channel"]["proxy"] = json!({"subscribe": proxy("subscribe"), "sub_refresh": proxy("sub_refresh")});
@@ -107,9 +107,9 @@ fn a_backend_decides_about_subscriptions() {
 fn a_backend_decides_whether_a_connection_goes_on() {
     for script in Script::both() {
         let server = server(&script);
-        script.answer("connect", json!({"result": {"user": "ada", "expire_at": in_seconds(2), "meta": {"m": 1}}}));
+        script.answer("connect", json!({"result": {"user": "ada", "expire_at": in_seconds(3), "meta": {"m": 1}}}));
         // The first answer lets it go on for a while, the second does not.
-        script.answer("refresh", json!({"result": {"expire_at": in_seconds(4)}}));
+        script.answer("refresh", json!({"result": {"expire_at": in_seconds(6)}}));
         let mut client = Client::open(server.address());
         let reply = client.call("connect", json!({}));
         assert!(reply["connect"].get("expires").is_none(), "the server refreshes it, not the client: {reply}");
@@ -126,8 +126,8 @@ fn a_backend_decides_whether_a_subscription_goes_on() {
     for script in Script::both() {
         let server = server(&script);
         let mut client = Client::connect_with(server.address(), json!({"token": token(&json!({"sub": "ada"}))}));
-        script.answer("subscribe", json!({"result": {"expire_at": in_seconds(2)}}));
-        script.answer("sub_refresh", json!({"result": {"expire_at": in_seconds(4)}}));
+        script.answer("subscribe", json!({"result": {"expire_at": in_seconds(3)}}));
+        script.answer("sub_refresh", json!({"result": {"expire_at": in_seconds(6)}}));
         let reply = client.call("subscribe", json!({"channel": "asked:a"}));
         assert!(reply["subscribe"].get("expires").is_none(), "the server refreshes it, not the client: {reply}");
         let asked = script.wait_for_asked("sub_refresh");
