@@ -9,6 +9,7 @@ use prost::Message as _;
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "almost all are publications, and each is taken apart at once")]
 pub enum ClientMessage {
     /// A publication.
     Publication {

@@ -33,15 +33,15 @@ keys! {
         Works password:             Text,                      "",                       "Password";
         Works client_name:          Text,                      "",                       "CLIENT SETNAME value";
         Works force_resp2:          Bool,                      "",                       "No RESP3";
-        Works cluster_address:      Texts,                     "",                       "Cluster seeds; each list item = one shard, comma-separated";
-        Works tls:                  Object(&[TLS]),            "",                       "TLS object";
+        Later cluster_address:      Texts,                     "",                       "Cluster seeds; each list item = one shard, comma-separated";
+        Later tls:                  Object(&[TLS]),            "",                       "TLS object";
         Works sentinel_address:     Texts,                     "",                       "Sentinels, item = shard";
         Works sentinel_user:        Text,                      "",                       "Sentinel user";
         Works sentinel_password:    Text,                      "",                       "Sentinel password";
         Works sentinel_master_name: Text,                      "",                       "Master name";
         Works sentinel_client_name: Text,                      "",                       "Client name on sentinel";
-        Works sentinel_tls:         Object(&[TLS]),            "",                       "TLS object";
-        Works replica_client:       Object(&[REPLICA_CLIENT]), "",                       "Read from replicas";
+        Later sentinel_tls:         Object(&[TLS]),            "",                       "TLS object";
+        Later replica_client:       Object(&[REPLICA_CLIENT]), "",                       "Read from replicas";
     }
 }
 

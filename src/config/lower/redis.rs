@@ -32,7 +32,7 @@ fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
     }
     let base = Endpoint {
         place: Place::Fixed(Address::Tcp(String::new())),
-        login: login(redis, ""),
+        login: login(redis, ["user", "password", "client_name"]),
         db: u32::try_from(redis.int("db")).map_err(|_| format!("db is {}, expected 0 or more", redis.int("db")))?,
         connect_timeout: redis.duration("connect_timeout"),
         io_timeout: redis.duration("io_timeout"),
@@ -50,15 +50,16 @@ fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
     }
     let place = |item: &str| {
         let addresses = item.split(',').map(|address| address.trim().to_owned()).collect();
-        let (master, login) = (master.clone(), login(redis, "sentinel_"));
+        let login = login(redis, ["sentinel_user", "sentinel_password", "sentinel_client_name"]);
+        let master = master.clone();
         Endpoint { place: Place::Sentinel(Sentinels { addresses, master, login }), ..base.clone() }
     };
     Ok(sentinels.into_iter().map(place).collect())
 }
 
-fn login(redis: View<'_>, prefix: &str) -> Login {
-    let text = |key: &str| redis.text(&format!("{prefix}{key}")).to_owned();
-    Login { user: text("user"), password: text("password"), client_name: text("client_name") }
+fn login(redis: View<'_>, keys: [&str; 3]) -> Login {
+    let [user, password, client_name] = keys.map(|key| redis.text(key).to_owned());
+    Login { user, password, client_name }
 }
 
 /// `host:port`, `redis://[user:password@]host:port[/db]`, or `unix://path`.
