@@ -9,7 +9,7 @@ use ringcast_runtime::ring::ring_messages;
 use ringcast_state::options::ClientOptions;
 use ringcast_state::{
     ApiCallId, ConnectionId, Farewell, Frames, Framing, Message, Now, Options, Pings, Seeds, Shard, ShardId, Time,
-    Transport, TransportKind,
+    Transport, TransportKind, Visitor,
 };
 
 /// Messages taken of each ring per turn, as the runtime does.
@@ -104,7 +104,7 @@ impl Machine {
             framing: Framing::WebSocket,
             kind: TransportKind::WebSocket,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         };
         station.shard.handle_open(self.now, connection, transport);

@@ -3,7 +3,7 @@
 use crate::random::Random;
 use ringcast_proto::client::{Encoding, Reply, decode_replies};
 use ringcast_proto::websocket::{Decoder, Event, Role};
-use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind};
+use ringcast_state::{Farewell, Framing, Pings, Transport, TransportKind, Visitor};
 use std::ops::ControlFlow;
 
 /// Largest frame from the server; generous.
@@ -44,7 +44,7 @@ impl Means {
             framing: self.framing,
             kind,
             pings: Pings::Messages,
-            user: None,
+            visitor: Visitor::UNKNOWN,
             farewell: Farewell::Push,
         }
     }
