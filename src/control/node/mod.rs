@@ -114,8 +114,9 @@ impl Nodes {
     fn handle(&mut self, command: Command) {
         match command.body {
             Some(Body::Node(node)) => {
-                if self.registry.add(node, Instant::now()) {
-                    // Who is new learns of us before it has to wait.
+                let is_new = self.registry.add(node, Instant::now());
+                if is_new {
+                    // It learns of us before it has to wait.
                     self.announce();
                 }
             }

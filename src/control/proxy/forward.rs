@@ -95,7 +95,8 @@ mod tests {
             background: Some(background.into()),
         };
         let headers = forwarding.headers(&asker);
-        let mut got: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let mut got: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("a name"))).collect();
         got.sort_unstable();
         assert_eq!(got, want, "{transport:?}");
     }

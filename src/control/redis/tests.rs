@@ -25,7 +25,7 @@ struct Server {
 impl Server {
     fn start(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("ringcast-redis-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::create_dir_all(&dir).expect("a folder");
         let mut server = Self { dir, child: None };
         server.run();
         server
@@ -50,8 +50,8 @@ impl Server {
 
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            child.kill().expect("it runs");
+            child.wait().expect("it ends");
         }
     }
 
@@ -61,7 +61,8 @@ impl Server {
 
     /// What `redis-cli` prints.
     fn cli(&self, words: &[&str]) -> String {
-        let output = process::Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().unwrap();
+        let output =
+            process::Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().expect("redis-cli");
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 }
@@ -81,7 +82,7 @@ impl Listener for Ear {
     }
 
     fn tell(&self, shard: ShardId, news: Vec<BrokerNews>) {
-        let sender = self.0.lock().unwrap();
+        let sender = self.0.lock().expect("nobody panicked");
         news.into_iter().for_each(|news| drop(sender.send((shard, news))));
     }
 }
@@ -118,7 +119,7 @@ fn options(places: &[&Path]) -> RedisOptions {
 impl Node {
     fn start(options: &RedisOptions, id: &str) -> Self {
         let (sender, news) = channel();
-        let (redis, control) = connect(options, id, Arc::new(Ear(sender.into()))).unwrap();
+        let (redis, control) = connect(options, id, Arc::new(Ear(sender.into()))).expect("Redis is there");
         Self { redis, control, news, next: 0, events: Vec::new() }
     }
 
@@ -450,11 +451,11 @@ fn nodes_tell_all_nodes_or_one() {
     here.redis.say(None, Body::Node(NodeIs { name: "here".into(), ..NodeIs::default() }));
     here.redis.say(Some("there"), Body::Shutdown(Shutdown {}));
     here.redis.tell_nodes(vec![Body::Disconnect(Disconnect { user: "u".into(), ..Disconnect::default() })]);
-    let heard = there.control.recv_timeout(PATIENCE).unwrap();
+    let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");
     assert!(heard.uid == "here" && matches!(heard.body, Some(Body::Node(_))), "{heard:?}");
-    let heard = there.control.recv_timeout(PATIENCE).unwrap();
+    let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");
     assert!(matches!(heard.body, Some(Body::Shutdown(_))), "{heard:?}");
-    match there.news.recv_timeout(PATIENCE).unwrap().1 {
+    match there.news.recv_timeout(PATIENCE).expect("a message in time").1 {
         BrokerNews::Command(body) => assert!(matches!(*body, Body::Disconnect(_)), "{body:?}"),
         other => panic!("{other:?}"),
     }
