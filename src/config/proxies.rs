@@ -36,6 +36,9 @@ const HEADER_WANTED: &str = "expected the name of a header with a value in visib
 /// What the shards need on top of the time limit of a backend: their own is the last resort.
 const GIVE_UP_MARGIN: Duration = Duration::from_secs(1);
 
+/// That of a proxy which does not say.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Every proxy, at its place; none where no endpoint is configured. Fails with the key, its value and what is expected.
 pub fn list(settings: &Settings) -> Result<Vec<Option<BackendOptions>>, String> {
     let root = settings.view();
@@ -60,7 +63,7 @@ pub fn asked(root: View<'_>) -> ProxyOptions {
     let namespaces = rpc.list("namespaces").map(|options| (options.text("name").to_owned(), of(options)));
     let client = root.object("client").object("proxy");
     let of_client = |event| client.object(event).bool("enabled").then(|| id(root, event, DEFAULT));
-    let longest = all(root).map(|proxy| proxy.duration("timeout")).max().unwrap_or_default();
+    let longest = all(root).map(|proxy| proxy.duration("timeout")).max().unwrap_or(TIMEOUT);
     ProxyOptions {
         list: ProxyListId(0),
         connect: of_client("connect"),

@@ -148,14 +148,14 @@ fn a_pid_file_lives_as_long_as_the_server() {
 
 #[test]
 fn what_is_odd_in_a_configuration_is_told_at_start() {
-    let config = r#"{"clinet": {}, "engine": {"type": "redis"}, "client": {"insecure": true}}"#;
+    let config = r#"{"clinet": {}, "admin": {"enabled": true}, "client": {"insecure": true}}"#;
     let directory = Directory::with(&[("config.json", config)]);
     let server = Server::start(&directory, &[], &[("CENTRIFUGO_FOO", "1")]);
     server.wait_for("INSECURE client mode enabled");
     let line = server.wait_for("unknown key in configuration file");
     assert!(line.starts_with(r#"{"level":"warn","key":"clinet","nearest":"client","time":""#), "{line}");
     server.wait_for(r#""var":"CENTRIFUGO_FOO""#);
-    server.wait_for("engine.type is not supported yet");
+    server.wait_for("admin is not supported yet");
     assert_eq!(server.stop(), Some(0));
 }
 

@@ -42,6 +42,7 @@ fn the_page_of_the_api_publishes() {
     let config = json!({
         "http_server": {"address": "127.0.0.1", "port": free_port()},
         "http_api": {"key": "secret"},
+        "health": {"enabled": true},
         "swagger": {"enabled": true},
         "channel": {"namespaces": [{"name": "chat", "history_size": 10, "history_ttl": "60s"}]},
     });

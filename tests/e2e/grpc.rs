@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::server::{Server, config, free_port};
+use crate::server::{PATIENCE, Server, config, free_port};
 use client::Client;
 
 const KEY: &str = "grpc-key";
@@ -41,6 +41,8 @@ impl Started {
         config["uni_grpc"] = json!({"enabled": true, "address": "127.0.0.1", "port": uni});
         change(&mut config);
         let server = Server::start_with(shards, &config);
+        // Health answers before these ports are open.
+        server.wait_for_log(PATIENCE, |log| log.contains(r#""message":"ready""#).then_some(()));
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Started { server, config, api: at(api), uni: at(uni) }
     }

@@ -154,6 +154,10 @@ impl Shard {
 
     /// The time of a subscription is over.
     pub(super) fn expire_or_refresh(&mut self, now: Now, connection: ConnectionId, index: HubIndex) {
+        // The end of another one before it may have closed the client.
+        if self.subscription_detail(connection, index).is_none() {
+            return;
+        }
         let channel = self.hub.name(index).clone();
         let Some(proxy) = self.options.channel.resolve_known(&channel).1.sub_refresh_proxy else {
             return self.expire_subscription(connection, index);

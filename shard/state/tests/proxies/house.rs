@@ -85,6 +85,8 @@ impl House {
     }
 
     pub fn wait(&mut self, span: Duration) {
+        // A timer may be late by two ticks of the wheel.
+        let span = span + Duration::from_millis(32);
         self.now.at = self.now.at + span;
         self.now.unix_ms += span.as_millis() as u64;
         self.shard.handle_timeout(self.now);
