@@ -52,6 +52,21 @@ fn subscribed(peer: &mut Peer, channel: &str) -> u32 {
     stream
 }
 
+/// A10
+#[test]
+fn wrong_keys_of_an_address_run_out_over_either_http() {
+    let (server, mut peer) = start(4, 1 << 20);
+    let guess = |_| http::post(server.address(), "/api/info", &[("X-API-Key", "wrong")], b"{}").status;
+    assert!((0..9).map(guess).all(|status| status == 401));
+    for want in [401, 429, 429] {
+        let stream = peer.post("/api/info", &[("x-api-key", "wrong")], "{}");
+        assert_eq!(peer.status(stream), want);
+    }
+    assert_eq!(guess(0), 429);
+    let stream = peer.post("/api/info", &[("x-api-key", API_KEY)], "{}");
+    assert_eq!(peer.status(stream), 200);
+}
+
 /// T13
 #[test]
 fn thirty_event_streams_share_one_connection() {

@@ -7,6 +7,7 @@ mod call;
 mod carry;
 mod clock;
 mod connection;
+mod guesses;
 mod http;
 pub mod listen;
 pub mod metrics;
@@ -28,6 +29,7 @@ pub mod uring;
 
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
+pub use guesses::{Guesses, Verdict};
 pub use http::origin::AllowedOrigins;
 pub use listen::Listen;
 pub use options::Options;
