@@ -36,7 +36,7 @@ pub struct GrpcApiOptions {
     /// Key `grpc_api.reflection`: tells clients what can be called. Default false.
     pub reflection: bool,
     /// Key `grpc_api.wrong_key_limit`, ours: wrong keys that an address may send in a minute; for more it gets `RESOURCE_EXHAUSTED`.
-    /// 0 is no limit. Default 10.
+    /// 0, of a negative number in the key, is no limit. Default 10.
     pub wrong_key_limit: usize,
 }
 
