@@ -109,6 +109,7 @@ fn grpc_api(api: View<'_>) -> Result<GrpcApiOptions, String> {
         key: api.text("key").to_owned(),
         transport_errors: api.text("error_mode") == "transport",
         reflection: api.bool("reflection"),
+        wrong_key_limit: api.count("wrong_key_limit"),
     })
 }
 
@@ -392,6 +393,7 @@ fn http_api(api: View<'_>) -> HttpApiOptions {
         insecure: api.bool("insecure"),
         transport_errors: api.text("error_mode") == "transport",
         body_size_limit: api.count("body_size_limit"),
+        wrong_key_limit: api.count("wrong_key_limit"),
     }
 }
 

@@ -8,7 +8,7 @@ use tungstenite::protocol::frame::{Frame, FrameHeader};
 use crate::bystander::Bystander;
 use crate::client::{Client, signed, token};
 use crate::http;
-use crate::server::{API_KEY, SECRET, Server, config, free_port};
+use crate::server::{API_KEY, PATIENCE, SECRET, Server, config, free_port};
 
 /// Close codes of RFC 6455, section 7.4.1. The reference takes invalid UTF-8, and drops a connection that announces a
 /// length over 2^63 without a code; here both get theirs.
@@ -288,6 +288,24 @@ fn broken_api_requests_get_their_error() {
         assert_eq!(reply.map(|reply| reply.status), Some(*status), "{name}");
         bystander.is_undisturbed(&server, name);
     }
+}
+
+/// A10. The reference answers each of them alike, as here with `wrong_key_limit` -1: a 0 in a file stands for the default.
+#[test]
+fn wrong_keys_run_out_and_the_right_one_passes() {
+    let server = Server::start(4);
+    let mut bystander = Bystander::new(&server);
+    let guess = |server: &Server| http::post(server.address(), "/api/info", &[("X-API-Key", "other")], b"{}").status;
+    for number in 0..13 {
+        assert_eq!(guess(&server), if number < 10 { 401 } else { 429 }, "guess {number}");
+    }
+    bystander.is_undisturbed(&server, "wrong keys");
+    server.wait_for_log(PATIENCE, |log| log.contains("too many wrong API keys").then_some(()));
+
+    let mut options = config(free_port());
+    options["http_api"]["wrong_key_limit"] = json!(-1);
+    let unlimited = Server::start_with(1, &options);
+    assert!((0..13).all(|_| guess(&unlimited) == 401));
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn bombs_are_refused_without_taking_memory() {
     }
 }
 
-/// T06
+/// T06. The limit is the one that the reference has without the key: ten times `message_size_limit`.
 #[test]
 fn configured_limit_of_inflated_messages_has_no_proportion() {
     let mut config = config(free_port());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http;
 use crate::server::{API_KEY, PATIENCE, Server, config, free_port};
-use peer::{Peer, dial, frame};
+use peer::{OTHER, Peer, dial, frame};
 
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 
@@ -50,6 +50,21 @@ fn subscribed(peer: &mut Peer, channel: &str) -> u32 {
     assert_eq!(peer.message(stream), json!({"id": 2, "subscribe": {}}));
     assert_eq!(peer.status(stream), 200);
     stream
+}
+
+/// A10
+#[test]
+fn wrong_keys_of_an_address_run_out_over_either_http() {
+    let (server, mut peer) = start(4, 1 << 20);
+    let guess = |_| http::post(server.address(), "/api/info", &[("X-API-Key", "wrong")], b"{}").status;
+    assert!((0..8).map(guess).all(|status| status == 401));
+    for _ in 0..2 {
+        let stream = peer.post("/api/info", &[("x-api-key", "wrong")], "{}");
+        assert_eq!(peer.status(stream), OTHER);
+    }
+    assert_eq!(guess(0), 429, "the eleventh");
+    let stream = peer.post("/api/info", &[("x-api-key", API_KEY)], "{}");
+    assert_eq!(peer.status(stream), 200);
 }
 
 /// T13

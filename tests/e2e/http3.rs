@@ -380,6 +380,19 @@ fn broken_requests_end_their_stream_or_the_connection() {
     assert_eq!(peer.closed(), FRAME_UNEXPECTED);
 }
 
+/// A10
+#[test]
+fn wrong_keys_of_an_address_run_out_on_all_connections() {
+    let site = Site::start(4);
+    for number in 0..13 {
+        let mut peer = site.connect();
+        let mut guess = peer.request("POST", "/api/info", &[("x-api-key", "wrong")], b"{}");
+        assert_eq!(peer.status(&mut guess), if number < 10 { 401 } else { 429 }, "guess {number}");
+    }
+    let mut peer = site.connect();
+    assert_eq!(clients(&mut peer), 0, "the right key passes");
+}
+
 /// T12
 #[test]
 fn bodies_of_a_connection_are_bounded_together() {

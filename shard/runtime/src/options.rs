@@ -328,6 +328,9 @@ pub struct HttpApiOptions {
     pub transport_errors: bool,
     /// Key `http_api.body_size_limit`, ours: bytes of a request body; more is answered with 413. Default 32 MiB.
     pub body_size_limit: usize,
+    /// Key `http_api.wrong_key_limit`, ours: wrong keys that an address may send in a minute; for more it gets 429. 0, of a
+    /// negative number in the key, is no limit. Default 10.
+    pub wrong_key_limit: usize,
 }
 
 impl Default for HttpApiOptions {
@@ -338,6 +341,7 @@ impl Default for HttpApiOptions {
             insecure: false,
             transport_errors: false,
             body_size_limit: 32 << 20,
+            wrong_key_limit: 10,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::broker::{BrokerDesk, BrokerLine};
 use crate::call::{CallLine, Handover};
 use crate::carry::{Carry, CarryLine};
 use crate::clock::Clock;
+use crate::guesses::Guesses;
 use crate::listen::{self, ShardSocket};
 use crate::metrics::{MetricsLine, SnapshotSender};
 use crate::options::Options;
@@ -89,6 +90,8 @@ pub(crate) struct Counters {
     pub refused: AtomicU64,
     /// What is left of `client.connection_rate_limit`.
     pub tries: Tries,
+    /// Wrong keys of the server API over HTTP.
+    pub guesses: Guesses,
 }
 
 /// Everything a shard thread needs to begin.

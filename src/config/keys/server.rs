@@ -59,6 +59,7 @@ keys! {
         Works external:       Bool, "",     "Serve on the external port";
         Works insecure:       Bool, "",     "No key check";
         Works body_size_limit: Int, "33554432", "Bytes of a request body, a key of ringcast; more is answered with 413";
+        Works wrong_key_limit: Int, "10",       "Wrong keys of an address in a minute, a key of ringcast; more are answered with 429, -1 = no limit";
     }
 }
 
@@ -73,6 +74,7 @@ keys! {
         Works tls:                      Object(&[TLS]), "",      "TLS object";
         Works reflection:               Bool,           "",      "Server reflection";
         Works max_receive_message_size: Int,            "",      "Bytes, 0 = library default";
+        Works wrong_key_limit:          Int,            "10",    "Wrong keys of an address in a minute, a key of ringcast; more get RESOURCE_EXHAUSTED, -1 = no limit";
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::calls::Calls;
+use super::connection::Peer;
 use super::message::{Answer, Request, read, refuse, response};
 use super::port::PortOptions;
 use super::reflection::Reflection;
@@ -10,9 +11,14 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use prost::Message as _;
 use ringcast_proto::api::{Error, Method, decode_protobuf_request, encode_protobuf_response, is_key};
 use ringcast_proto::codes::ApiError;
+use ringcast_runtime::{Guesses, Verdict};
+use ringcast_state::Time;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tracing::warn;
 
 const SERVICE: &str = "centrifugal.centrifugo.api.CentrifugoApi";
 
@@ -29,6 +35,9 @@ pub struct GrpcApiOptions {
     pub transport_errors: bool,
     /// Key `grpc_api.reflection`: tells clients what can be called. Default false.
     pub reflection: bool,
+    /// Key `grpc_api.wrong_key_limit`, ours: wrong keys that an address may send in a minute; for more it gets `RESOURCE_EXHAUSTED`.
+    /// 0, of a negative number in the key, is no limit. Default 10.
+    pub wrong_key_limit: usize,
 }
 
 /// The service.
@@ -37,13 +46,22 @@ pub struct Api {
     message_size_limit: usize,
     budget: Budget,
     reflection: Option<Reflection>,
+    guesses: Guesses,
+    started: Instant,
 }
 
 impl Api {
     /// Its requests share `budget` with others.
     pub fn new(options: GrpcApiOptions, budget: Budget) -> Self {
         let reflection = options.reflection.then(Reflection::new);
-        Self { message_size_limit: options.port.message_size_limit(), options, budget, reflection }
+        Self {
+            message_size_limit: options.port.message_size_limit(),
+            options,
+            budget,
+            reflection,
+            guesses: Guesses::default(),
+            started: Instant::now(),
+        }
     }
 
     /// Answers a request, on the thread that makes `calls`.
@@ -59,7 +77,9 @@ impl Api {
 
     async fn call(&self, request: Request, calls: &Arc<Calls>) -> Result<http::Response<Body>, Status> {
         let method = method(request.uri().path()).ok_or_else(|| Status::unimplemented("unknown service or method"))?;
-        self.authorize(request.headers())?;
+        if !self.is_authorized(request.headers()) {
+            return Err(self.refuse_key(request.extensions().get::<Peer>().and_then(|Peer(address)| *address)));
+        }
         let transport_errors = self.options.transport_errors
             || request.headers().get(ERROR_MODE).is_some_and(|mode| mode.as_bytes() == b"transport");
         let mut share = self.budget.share()?;
@@ -73,12 +93,22 @@ impl Api {
         }
     }
 
-    fn authorize(&self, metadata: &HeaderMap) -> Result<(), Status> {
+    fn is_authorized(&self, metadata: &HeaderMap) -> bool {
         let given = metadata.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
         let key = given.strip_prefix(b"apikey ").unwrap_or_default();
-        match self.options.key.is_empty() || is_key(&self.options.key, key) {
-            true => Ok(()),
-            false => Err(Status::unauthenticated("unauthenticated")),
+        self.options.key.is_empty() || is_key(&self.options.key, key)
+    }
+
+    /// What a wrong key is answered with.
+    fn refuse_key(&self, peer: Option<IpAddr>) -> Status {
+        let now = Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let verdict = self.guesses.count(now, self.options.wrong_key_limit, peer);
+        if verdict == (Verdict::TooMany { is_first: true }) {
+            warn!(?peer, "too many wrong keys of the GRPC API, further ones get RESOURCE_EXHAUSTED for a minute");
+        }
+        match verdict {
+            Verdict::Wrong => Status::unauthenticated("unauthenticated"),
+            Verdict::TooMany { .. } => Status::resource_exhausted("too many wrong keys"),
         }
     }
 }

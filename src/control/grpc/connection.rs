@@ -7,6 +7,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -88,9 +89,14 @@ impl<S: Future<Output = ()> + Send + 'static> Executor<S> for Streams {
     }
 }
 
+/// Who sends the requests of a connection, as far as the system knows; an extension of each.
+#[derive(Clone, Copy)]
+pub struct Peer(pub Option<IpAddr>);
+
 /// Speaks HTTP/2 until either side ends, or, once it is `closed`, until the requests are answered. Each has `limit` for all of it.
 pub async fn speak<S, F>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
     mut closed: watch::Receiver<bool>,
     limit: Option<Duration>,
     serve: S,
@@ -99,7 +105,8 @@ pub async fn speak<S, F>(
     F: Future<Output = http::Response<Body>> + Send + 'static,
 {
     let Some(stream) = begin(stream).await else { return };
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request| {
+        request.extensions_mut().insert(peer);
         let answer = serve(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

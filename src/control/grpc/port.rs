@@ -1,7 +1,7 @@
 //! One port that speaks GRPC: accepts, shakes hands, and gives each request of HTTP/2 to the service that has the port.
 
 use super::GrpcError;
-use super::connection::{speak, until};
+use super::connection::{Peer, speak, until};
 use super::message::Request;
 use crate::tls::Certificate;
 use ringcast_runtime::Listen;
@@ -158,11 +158,12 @@ where
     S: Fn(Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = http::Response<Body>> + Send + 'static,
 {
+    let peer = Peer(socket.peer_addr().ok().map(|address| address.ip()));
     let Ok(socket) = TcpStream::from_std(socket) else { return };
-    let Some(tls) = context.tls else { return speak(socket, context.closed, context.limit, serve).await };
+    let Some(tls) = context.tls else { return speak(socket, peer, context.closed, context.limit, serve).await };
     let handshake = tls.borrow().accept(socket);
     match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => speak(stream, context.closed, context.limit, serve).await,
+        Ok(Ok(stream)) => speak(stream, peer, context.closed, context.limit, serve).await,
         Ok(Err(error)) => debug!(%error, "TLS handshake of GRPC failed"),
         Err(_) => {}
     }

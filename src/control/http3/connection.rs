@@ -37,7 +37,7 @@ pub async fn serve(connection: Connection, site: Arc<Site>) {
     if control.write_all(&wire::control_stream(site.options.webtransport.is_some())).await.is_err() {
         return;
     }
-    let peer = Arc::new(Peer::new(site.options.body_size_limit));
+    let peer = Arc::new(Peer::new(connection.remote_address().ip(), site.options.body_size_limit));
     let mut given_up = GivenUp::new(Instant::now());
     let (mut requests, mut others) = (JoinSet::new(), JoinSet::new());
     let fault = loop {

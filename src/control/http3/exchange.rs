@@ -134,7 +134,7 @@ async fn exchange(
     let (said, mut answers) = mpsc::unbounded_channel();
     let (ready, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let ways = Ways { said, ready: ready.clone(), ended: ended.clone(), unread: peer.unread.clone() };
-    let link = site.line.request(site.options.listener, request.into_head(), Box::new(ways));
+    let link = site.line.request(site.options.listener, request.into_head(peer.address), Box::new(ways));
     tokio::select! {
         responded = respond(&link, &mut answers, output) => responded,
         cut = pass_on(&link, &ready, input, announced, peer) => Err(cut),

@@ -1,6 +1,7 @@
 //! What the streams of one connection share: the meeting place of a WebTransport session, and the bounds of what they hold.
 
 use super::lobby::Lobby;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,8 @@ const GIVEN_UP_MAX: u32 = 1000;
 
 /// One connection, seen by its streams.
 pub struct Peer {
+    /// Where it came from.
+    pub address: IpAddr,
     /// Of WebTransport.
     pub lobby: Lobby,
     /// Bytes that heads may still take.
@@ -34,8 +37,9 @@ pub struct Peer {
 
 impl Peer {
     /// `body_bytes_max`: the largest body that the server API takes.
-    pub fn new(body_bytes_max: usize) -> Self {
+    pub fn new(address: IpAddr, body_bytes_max: usize) -> Self {
         Self {
+            address,
             lobby: Lobby::default(),
             heads: Semaphore::new(HEADS_BYTES_MAX),
             bodies: Bodies { bytes: AtomicUsize::new(0), bytes_max: body_bytes_max + BODIES_BYTES_SPARE },
@@ -161,7 +165,7 @@ mod tests {
 
     #[test]
     fn bodies_share_one_bound_until_they_are_whole() {
-        let peer = Peer::new(1000);
+        let peer = Peer::new([127, 0, 0, 1].into(), 1000);
         let (mut first, mut second) = (peer.bodies.begin(), peer.bodies.begin());
         assert!(first.take(BODIES_BYTES_SPARE) && second.take(1000) && !second.take(1));
         drop(first);

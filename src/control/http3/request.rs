@@ -2,6 +2,7 @@
 
 use super::qpack::Field;
 use ringcast_runtime::RequestHead;
+use std::net::IpAddr;
 
 /// What a client asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,10 +69,10 @@ impl Request {
         str::from_utf8(self.header("content-length")?).ok()?.parse().ok()
     }
 
-    /// For the shards.
-    pub fn into_head(self) -> RequestHead {
+    /// For the shards; `peer` asks.
+    pub fn into_head(self, peer: IpAddr) -> RequestHead {
         let headers = self.headers.into_iter().map(|field| (field.name, field.value)).collect();
-        RequestHead { method: self.method, target: self.target, authority: self.authority, headers }
+        RequestHead { method: self.method, target: self.target, authority: self.authority, headers, peer: Some(peer) }
     }
 
     /// Asks for a WebTransport session.

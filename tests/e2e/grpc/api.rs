@@ -141,6 +141,22 @@ fn key_is_wanted_where_one_is_configured() {
     Client::connect(open.api).result("Publish", publish());
 }
 
+/// A10. The reference answers each of them alike, as here with `wrong_key_limit` -1: a 0 in a file stands for the default.
+#[test]
+fn wrong_keys_run_out_and_the_right_one_passes() {
+    let started = Started::new(4);
+    let publish = || json!({"channel": "chat:a", "data": bytes("1")});
+    let guess = |at| Client::connect(at).with("authorization", "apikey other").refused("Publish", publish());
+    for number in 0..13 {
+        let want = if number < 10 { Code::Unauthenticated } else { Code::ResourceExhausted };
+        assert_eq!(guess(started.api), want, "guess {number}");
+    }
+    started.client().result("Publish", publish());
+
+    let unlimited = Started::with(1, |config| config["grpc_api"]["wrong_key_limit"] = json!(-1));
+    assert!((0..13).all(|_| guess(unlimited.api) == Code::Unauthenticated));
+}
+
 #[test]
 fn errors_are_statuses_in_transport_mode() {
     let unknown = || json!({"channel": "nosuch:a", "data": bytes("1")});

@@ -1,6 +1,7 @@
 //! Requests that a thread of the control plane carries, such as the streams of HTTP/3: it hands over head and body, and writes the
 //! response that the shard gives. They are served like those of HTTP/1.1 and HTTP/2, each by an exchange of its own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringcast_proto::codes::Disconnect;
@@ -26,6 +27,8 @@ pub struct RequestHead {
     pub authority: String,
     /// The other fields in their order: lower-case names, and values without line ends.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// Who asks, as far as that is known.
+    pub peer: Option<IpAddr>,
 }
 
 /// The head of a response, as HTTP/2 and HTTP/3 have it.
@@ -51,7 +54,7 @@ pub trait Respond: Outlet {
 impl RequestHead {
     /// As the rest of the server reads it, held to the limits of the others.
     pub(crate) fn read(&self) -> Result<Head<'_>, HttpError> {
-        let Self { method, target, authority, headers } = self;
+        let Self { method, target, authority, headers, peer: _ } = self;
         let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let request = StreamRequest { method, target, authority, connect_protocol: None };
         Head::of_stream(request, lines, &Limits::default())
@@ -175,7 +178,7 @@ mod tests {
     fn request_is_read_like_one_of_http1() {
         let headers = vec![("x".to_owned(), b"y".to_vec())];
         let (method, target, authority) = ("POST".to_owned(), "/a?b=c".to_owned(), "h:1".to_owned());
-        let request = RequestHead { method, target, authority, headers };
+        let request = RequestHead { method, target, authority, headers, peer: None };
         let head = request.read().unwrap();
         assert_eq!((head.method(), head.path(), head.query().as_str()), ("POST", "/a", "b=c"));
         assert_eq!((head.header("Host"), head.header("X")), (Some(&b"h:1"[..]), Some(&b"y"[..])));

@@ -14,7 +14,8 @@ use ringcast_state::{ApiCallId, ConnectionId, Framing};
 
 use super::deadline::{BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, PAGE_TIMEOUT, RESPONSE_TIMEOUT};
 use super::deadline::{SLOW_GOODBYE_TIMEOUT, STREAM_WRITE_TIMEOUT};
-use super::read::{end_if_torn, has_room};
+use super::gate::Peer;
+use super::read::end_if_torn;
 use super::{Connections, Io, NEVER, Phase, Protocol};
 use crate::http::Site;
 use crate::http::exchange::{Awaiting, Exchange, Gate, Step};
@@ -207,20 +208,13 @@ impl Connections {
         let step = match http2::head(&parts) {
             Ok(head) => {
                 let is_whole = serving.body.is_end_stream();
-                self.with_gate(io, |site, gate| serving.exchange.begin_stream(site, &head, is_whole, &mut out, gate))
+                let begin =
+                    |site: &Site, gate: Gate<'_>| serving.exchange.begin_stream(site, &head, is_whole, &mut out, gate);
+                self.with_gate(io, Peer::Socket(id), begin)
             }
             Err(error) => refuse(error, &mut out),
         };
         self.take_step(io, id, http2, serving, step, out);
-    }
-
-    pub(super) fn with_gate<T>(&self, io: &Io<'_>, act: impl FnOnce(&Site, Gate<'_>) -> T) -> T {
-        let options = &self.site.options;
-        let gate = Gate {
-            may_try: &|| self.counters.tries.take(io.now.at, options.connection_rate_limit),
-            has_room: &|| has_room(&self.counters, options.connection_limit),
-        };
-        act(&self.site, gate)
     }
 
     /// Does what the exchange of a stream says; what it has written is in `out`.
@@ -394,7 +388,8 @@ impl Connections {
                 Poll::Pending => return Body::Coming,
                 Poll::Ready(None) => {
                     let end = |site: &Site, gate: Gate<'_>| serving.exchange.end_stream(site, response, gate);
-                    break Body::Step(self.with_gate(io, end));
+                    // Its key was looked at with its head.
+                    break Body::Step(self.with_gate(io, Peer::Told(None), end));
                 }
                 Poll::Ready(Some(Err(_))) => break Body::Gone,
                 Poll::Ready(Some(Ok(data))) => {

@@ -5,6 +5,7 @@ mod batch;
 mod carried;
 mod close;
 mod deadline;
+mod gate;
 mod http2;
 mod read;
 mod request;

@@ -9,8 +9,9 @@ use ringcast_proto::codes::Disconnect;
 use ringcast_proto::websocket::{self, Decoder, Event, Opcode, ProtocolError};
 use ringcast_state::{ApiCallId, ConnectionId, Shard, Transport};
 
+use super::gate::Peer;
 use super::{Connections, Http, Io, Phase, Protocol};
-use crate::http::exchange::{Gate, PIPELINED_BYTES_MAX, Step};
+use crate::http::exchange::{PIPELINED_BYTES_MAX, Step};
 use crate::http::http2::{self, Preface};
 use crate::pool::Counters;
 use crate::transport::page::PageAnswer;
@@ -201,12 +202,8 @@ impl Connections {
             return Served::Http;
         }
         loop {
-            let options = &self.site.options;
-            let gate = Gate {
-                may_try: &|| self.counters.tries.take(io.now.at, options.connection_rate_limit),
-                has_room: &|| has_room(&self.counters, options.connection_limit),
-            };
-            let (step_used, step) = http.exchange.step(&self.site, &input[*used..], out, gate);
+            let (step_used, step) =
+                self.with_gate(io, Peer::Socket(id), |site, gate| http.exchange.step(site, &input[*used..], out, gate));
             *used += step_used;
             self.metrics.count_request(http.exchange.take_counted());
             match step {

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ringcast_state::ConnectionId;
 
 use super::deadline::{PAGE_TIMEOUT, STREAM_WRITE_TIMEOUT};
+use super::gate::Peer;
 use super::read::end_if_torn;
 use super::{Connections, Io, Phase, Protocol};
 use crate::carry::request::{self, CarriedRequest, FarStream, State};
@@ -29,8 +30,11 @@ impl Connections {
         let id = self.occupy(io, Protocol::None);
         self.guard(io, id, |this, io| {
             let (mut exchange, mut out) = (Exchange::new(listener, None), Vec::new());
+            let peer = Peer::Told(head.peer);
             let step = match head.read() {
-                Ok(head) => this.with_gate(io, |site, gate| exchange.begin_stream(site, &head, false, &mut out, gate)),
+                Ok(head) => {
+                    this.with_gate(io, peer, |site, gate| exchange.begin_stream(site, &head, false, &mut out, gate))
+                }
                 Err(error) => refuse(error, &mut out),
             };
             this.take_request_step(io, id, exchange, outlet, step, out);
@@ -49,7 +53,9 @@ impl Connections {
             let mut out = Vec::new();
             match exchange.take_body(bytes, &mut out) {
                 Step::Wait if is_last => {
-                    let step = this.with_gate(io, |site, gate| exchange.end_stream(site, &mut out, gate));
+                    // Its key was looked at with its head.
+                    let step =
+                        this.with_gate(io, Peer::Told(None), |site, gate| exchange.end_stream(site, &mut out, gate));
                     this.take_request_step(io, id, exchange, outlet, step, out);
                 }
                 Step::Wait => this.keep_waiting(id, exchange, outlet),

@@ -296,6 +296,11 @@ impl Exchange {
             Some(Route::SockJs(place)) => sockjs::begin(site, place, &mut reply, gate),
             Some(Route::Emulation) => emulation::begin(site, &mut reply),
             Some(Route::Api(method)) => match http_api::check(&site.options.http_api, head) {
+                Err(401) if !(gate.may_guess)() => {
+                    // Another guess costs another connection.
+                    reply.keep_alive = false;
+                    Begun::Step(reply.empty(429))
+                }
                 Err(status) => Begun::Step(reply.empty(status)),
                 Ok(transport_errors) => {
                     Begun::Body(Purpose::Call { method, transport_errors }, site.options.http_api.body_size_limit)
@@ -521,13 +526,15 @@ fn redirect(path: &str, reply: &mut Reply<'_, '_>) -> Step<'static> {
     reply.respond(307, &headers[..1], b"")
 }
 
-/// What is asked before a client connection is let in.
+/// What is asked before a client connection is let in, or a caller of the server API refused.
 #[derive(Clone, Copy)]
 pub struct Gate<'a> {
     /// Takes one of the tries of `client.connection_rate_limit`; false when there is none left.
     pub may_try: &'a dyn Fn() -> bool,
     /// Counts one more client, unless `client.connection_limit` is reached.
     pub has_room: &'a dyn Fn() -> bool,
+    /// Counts a wrong key of the server API; false where the peer has sent more than `http_api.wrong_key_limit`.
+    pub may_guess: &'a dyn Fn() -> bool,
 }
 
 #[cfg(test)]

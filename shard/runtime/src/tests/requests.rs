@@ -64,6 +64,7 @@ impl Request {
             target: target.into(),
             authority: "h".into(),
             headers: vec![("x-one".into(), b"1".to_vec())],
+            peer: None,
         };
         let line = server.pool.as_ref().unwrap().carry_line();
         Self { link: line.request(0, head, Box::new(Recorder(sender))), told }

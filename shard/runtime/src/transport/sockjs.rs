@@ -348,7 +348,7 @@ mod tests {
         let (head, _) = parse_head(request.as_bytes(), &Limits::default()).unwrap().unwrap();
         let mut out = Vec::new();
         let mut reply = Reply { head: &head, keep_alive: true, out: &mut out, status: 0 };
-        let gate = Gate { may_try: &|| true, has_room: &|| true };
+        let gate = Gate { may_try: &|| true, has_room: &|| true, may_guess: &|| true };
         assert!(matches!(begin(&site, place, &mut reply, gate), Begun::Step(Step::Next)));
         String::from_utf8(out).unwrap()
     }

@@ -11,7 +11,7 @@ use crate::options::{Asset, Endpoints, ListenerOptions, Options};
 use crate::sockjs::Told;
 
 /// Lets everybody in.
-const OPEN: Gate<'static> = Gate { may_try: &|| true, has_room: &|| true };
+const OPEN: Gate<'static> = Gate { may_try: &|| true, has_room: &|| true, may_guess: &|| true };
 
 fn site() -> Site {
     let mut options = Options { allowed_origins: vec!["http://ok".into()], ..Options::default() };
@@ -312,6 +312,18 @@ fn full_server_refuses_upgrades_with_503() {
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     assert!(matches!(exchange.step(&site, request, &mut out, Gate { has_room: &|| false, ..OPEN }), (_, Step::Close)));
     assert_eq!(statuses(&out), ["503"]);
+}
+
+#[test]
+fn too_many_wrong_keys_are_told_so_and_the_right_one_passes() {
+    let spent = Gate { may_guess: &|| false, ..OPEN };
+    for (key, want) in [("wrong", Some("429")), ("k", None)] {
+        let (site, mut exchange, mut out) = (site(), Exchange::new(0, None), Vec::new());
+        let request = format!("POST /api/info HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\nContent-Length: 0\r\n\r\n");
+        let (_, step) = exchange.step(&site, request.as_bytes(), &mut out, spent);
+        assert_eq!(matches!(step, Step::Close), want.is_some(), "{key}");
+        assert_eq!(statuses(&out), want.into_iter().collect::<Vec<_>>(), "{key}");
+    }
 }
 
 #[test]
