@@ -104,7 +104,10 @@ impl Api {
         let now = Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
         let verdict = self.guesses.count(now, self.options.wrong_key_limit, peer);
         if verdict == (Verdict::TooMany { is_first: true }) {
-            warn!(?peer, "too many wrong keys of the GRPC API, further ones get RESOURCE_EXHAUSTED for a minute");
+            warn!(
+                peer = peer.map(tracing::field::display),
+                "too many wrong keys of the GRPC API, further ones get RESOURCE_EXHAUSTED for a minute"
+            );
         }
         match verdict {
             Verdict::Wrong => Status::unauthenticated("unauthenticated"),

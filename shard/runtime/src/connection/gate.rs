@@ -38,7 +38,10 @@ impl Connections {
         };
         let verdict = self.counters.guesses.count(io.now.at, self.site.options.http_api.wrong_key_limit, peer);
         if verdict == (Verdict::TooMany { is_first: true }) {
-            tracing::warn!(?peer, "too many wrong API keys, further ones get 429 for a minute");
+            tracing::warn!(
+                peer = peer.map(tracing::field::display),
+                "too many wrong API keys, further ones get 429 for a minute"
+            );
         }
         verdict == Verdict::Wrong
     }
