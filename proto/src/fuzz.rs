@@ -7,7 +7,7 @@ use crate::client::{
 use crate::delta::{Table, decode, encode};
 use crate::http::{ChunkedDecoder, Limits, parse_head, parse_response};
 use crate::websocket::{Decoder, Deflater, Event, Inflater, ProtocolError, Role};
-use crate::{api, control, filter, proxy, redis, sockjs, websocket};
+use crate::{api, control, filter, nats, proxy, redis, sockjs, websocket};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use std::ops::ControlFlow;
@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 pub type Target = fn(&[u8]);
 
 /// All bodies by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("command_json", command_json),
     ("command_protobuf", command_protobuf),
     ("reply", reply),
@@ -30,6 +30,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("sockjs", sockjs),
     ("proxy_reply", proxy_reply),
     ("redis", redis),
+    ("nats", nats),
 ];
 
 /// Commands in JSON come back when written again.
@@ -284,5 +285,31 @@ pub fn redis(data: &[u8]) {
         && let Some(body) = command.body
     {
         control::encode(&command.uid, body);
+    }
+}
+
+/// Operations of NATS are the same however they are cut; messages that are understood are so again when written.
+pub fn nats(data: &[u8]) {
+    let read = |pieces: [&[u8]; 2]| {
+        let (mut decoder, mut buffer, mut operations) = (nats::Decoder::default(), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            loop {
+                match decoder.decode(&mut buffer) {
+                    Ok(Some(operation)) => operations.push(operation),
+                    Ok(None) => break,
+                    Err(_) => return (operations, false),
+                }
+            }
+        }
+        (operations, true)
+    };
+    let half = data.len() / 2;
+    assert_eq!(read([data, b""]), read([&data[..half], &data[half..]]));
+    let message = nats::decode_channel_message(Bytes::copy_from_slice(data));
+    if let Ok(nats::ChannelMessage::Publication { channel, publication, .. }) = message {
+        let again = nats::decode_channel_message(nats::encode_publication(&channel, publication.clone()).into());
+        let want = nats::ChannelMessage::Publication { channel, publication, epoch: String::new() };
+        assert_eq!(again, Ok(want));
     }
 }

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod fuzz;
 pub mod http;
 mod json;
+pub mod nats;
 pub mod proxy;
 pub mod redis;
 pub mod sockjs;

@@ -174,6 +174,8 @@ pub enum BrokerError {
     Unavailable,
     /// It can never do this, such as history over NATS.
     Unsupported,
+    /// It can never do this with this channel, such as publish to a pattern.
+    BadChannel,
 }
 
 /// What the broker tells unasked.

@@ -31,6 +31,9 @@ pub struct Options {
     pub limits: Limits,
     /// Key `engine.type` or `broker.type`: a broker orders channels, and not their home alone. Of a process, not to be reloaded.
     pub has_broker: bool,
+    /// Keys `presence_manager.type` or `engine.type`: presence is in memory beside a broker, so that each node shows who is connected to
+    /// it. Of a process, not to be reloaded.
+    pub presence_is_local: bool,
     /// This node, as `info` shows it.
     pub node: NodeOptions,
     /// Config group `websocket`.

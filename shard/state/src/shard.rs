@@ -167,7 +167,7 @@ impl Shard {
         let (hub, homes) = (Hub::new(hash_seed()), Homes::new(hash_seed()));
         let (users, filters) = (Users::new(hash_seed()), Filters::new(hash_seed()));
         let proofs = Proofs::new(hash_seed());
-        let brokered = options.has_broker.then(|| Box::new(Brokered::new(hash_seed())));
+        let brokered = options.has_broker.then(|| Box::new(Brokered::new(hash_seed(), options.presence_is_local)));
         let sessions = random.secret();
         Shard {
             clients: Clients::default(),

@@ -50,6 +50,9 @@ impl Brokered {
             (waiting, BrokerAnswer::Failed(BrokerError::Unsupported)) => {
                 self.failed(context, waiting, ReplyError::NOT_AVAILABLE);
             }
+            (waiting, BrokerAnswer::Failed(BrokerError::BadChannel)) => {
+                self.failed(context, waiting, ReplyError::BAD_REQUEST);
+            }
             (Waiting::Nobody, _) => {}
             (Waiting::Subscribe(place), BrokerAnswer::Done) => self.subscribed(context, place),
             (Waiting::Enter(place, waiter), BrokerAnswer::Done) => self.admit(context, place, waiter),

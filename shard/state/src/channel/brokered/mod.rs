@@ -43,6 +43,8 @@ const RENEWAL_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Brokered {
     channels: Registry<Channel>,
+    /// Presence is what this node knows: nobody is asked, nobody told.
+    presence_is_local: bool,
     /// Channels with at least one subscriber.
     active: usize,
     pending: Pending<Waiting>,
@@ -152,9 +154,10 @@ impl Named for Channel {
 }
 
 impl Brokered {
-    pub(crate) fn new(hash_seed: u64) -> Self {
+    pub(crate) fn new(hash_seed: u64, presence_is_local: bool) -> Self {
         Brokered {
             channels: Registry::new(hash_seed),
+            presence_is_local,
             active: 0,
             pending: Pending::new(),
             unanswered: 0,

@@ -7,7 +7,7 @@ use crate::message::{Ask, AskHistory, Message, Publications, Publish};
 use crate::metrics::{Action, BrokerMessage, Suppressed, micros};
 use crate::variant::Variant;
 use crate::{RequestId, ShardId};
-use ringcast_proto::client::{self as wire, Encoding};
+use ringcast_proto::client::{self as wire, ClientInfo, Encoding};
 use ringcast_proto::codes::ReplyError;
 use std::sync::Arc;
 
@@ -80,7 +80,18 @@ impl Brokered {
     /// All members.
     pub(crate) fn presence(&mut self, context: &mut Context<'_>, ask: Ask) {
         let Ask { request, channel, .. } = ask;
+        if self.presence_is_local {
+            let members = self.local_members(&channel);
+            return context.answer(Message::PresenceIs { request, members: Ok(members) });
+        }
         self.question(context, request, Topic::Presence, BrokerAsk::Presence { channel });
+    }
+
+    /// Members that are connected to this node.
+    fn local_members(&self, channel: &str) -> Vec<Arc<ClientInfo>> {
+        let members = self.find(channel).and_then(|index| self.channels[index].members.as_ref());
+        let shown = members.into_iter().flat_map(|members| members.values()).filter(|entry| entry.presence);
+        shown.map(|entry| entry.info.clone()).collect()
     }
 
     fn question(&mut self, context: &mut Context<'_>, request: RequestId, topic: Topic, ask: BrokerAsk) {

@@ -38,6 +38,9 @@ impl Brokered {
             return self.admit(context, place, waiter);
         }
         context.metrics.act(Action::AddPresence);
+        if self.presence_is_local {
+            return self.admit(context, place, waiter);
+        }
         if !std::mem::replace(&mut channel.is_renewed, true) {
             let interval = context.options.client.presence_update_interval;
             self.later(context, interval, place, Job::Renew { behind: None });
@@ -120,7 +123,9 @@ impl Brokered {
         let members = self.channels[index].members.as_mut();
         if let Some(entry) = members.and_then(|members| members.get_mut(&client)).filter(|_| presence) {
             entry.info = info.clone();
-            self.ask_in_passing(context, BrokerAsk::AddPresence { channel: renew.channel, client, info });
+            if !self.presence_is_local {
+                self.ask_in_passing(context, BrokerAsk::AddPresence { channel: renew.channel, client, info });
+            }
         }
     }
 
@@ -153,8 +158,10 @@ impl Brokered {
         }
         if presence {
             context.metrics.act(Action::RemovePresence);
-            let (channel, info) = (name.clone(), info.clone());
-            self.ask_in_passing(context, BrokerAsk::RemovePresence { channel, client, info });
+            if !self.presence_is_local {
+                let (channel, info) = (name.clone(), info.clone());
+                self.ask_in_passing(context, BrokerAsk::RemovePresence { channel, client, info });
+            }
         }
         if entry.is_some_and(|entry| entry.joined) {
             context.metrics.broker_sent[BrokerMessage::Leave as usize] += 1;
