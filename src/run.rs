@@ -2,9 +2,8 @@
 
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower, proxies};
-use crate::control::node::{self, Identity, Membership};
-use crate::control::redis::{self, RedisOptions};
-use crate::control::{Ports, acme, proxy};
+use crate::control::node::Identity;
+use crate::control::{Ports, acme, engine, proxy};
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
 use crate::systemd::{Handed, Service};
@@ -115,7 +114,7 @@ fn serve(
     let handed = handed_sockets(handed, runtime.listeners.len())?;
     let backends = proxies::list(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let node = node(settings)?;
-    let redis = lower::redis(settings).map_err(|error| Fatal::new("error validating config", error))?;
+    let engine = lower::engine(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let state = lower::state(settings, node.clone());
     let identity =
         Identity { uid: state.node.uid.clone(), name: state.node.name.clone(), version: state.node.version.clone() };
@@ -135,8 +134,7 @@ fn serve(
     if let Some(store) = automatic {
         start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
     }
-    let membership = redis.map(|options| start_redis(&pool, &options, identity)).transpose();
-    let membership = membership.map_err(|error| Fatal::new("error connecting to Redis", error))?;
+    let membership = engine::start(&pool, engine, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
@@ -172,12 +170,6 @@ fn serve(
 fn start_acme(pool: &Pool, store: Arc<acme::Store>) -> io::Result<()> {
     let listener = acme::Listener::bind(&store)?;
     acme::start(store, listener, pool.certificate_line())
-}
-
-/// Has Redis order channels, and joins the nodes that it joins. What is asked before it is connected fails.
-fn start_redis(pool: &Pool, options: &RedisOptions, identity: Identity) -> io::Result<Membership> {
-    let (redis, control) = redis::start(options, &identity.uid, pool.broker_line())?;
-    node::start(identity, redis, control, pool.broker_line(), pool.metrics_line())
 }
 
 /// Gives the listeners their certificates.

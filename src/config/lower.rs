@@ -1,6 +1,7 @@
 //! Turns validated settings into the options that the code reads. The last word of a key is the
 //! name of the field, so one search finds both ends.
 
+mod nats;
 mod redis;
 
 use super::proxies;
@@ -8,9 +9,9 @@ use super::settings::{Settings, View};
 use crate::cli::VERSION;
 use crate::control::WebTransportOptions;
 use crate::control::acme::AcmeOptions;
+use crate::control::engine::EngineOptions;
 use crate::control::grpc::{GrpcApiOptions, GrpcOptions, PortOptions, UniGrpcOptions};
 use crate::control::http3::Http3Options;
-use crate::control::redis::RedisOptions;
 use crate::tls::Certificate;
 use crate::web::{PrometheusOptions, swagger};
 use bytes::Bytes;
@@ -243,7 +244,8 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         channel: channel(root),
         proxy: proxies::asked(root),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
-        has_broker: root.object("engine").text("type") == "redis",
+        has_broker: root.object("engine").text("type") == "redis" || nats::is_broker(root),
+        presence_is_local: nats::is_broker(root) && presence_type(root) == "memory",
         node: NodeOptions { name, ..node },
         websocket: deflate(root.object("websocket")),
         uni_websocket: deflate(root.object("uni_websocket")),
@@ -251,9 +253,22 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
     }
 }
 
-/// Redis, where it is the engine. Says what cannot be served.
-pub fn redis(settings: &Settings) -> Result<Option<RedisOptions>, String> {
-    redis::engine(settings.view())
+/// Brokers and who keeps presence. Says what cannot be served.
+pub fn engine(settings: &Settings) -> Result<EngineOptions, String> {
+    let root = settings.view();
+    let nats = nats::broker(root)?;
+    let redis = match nats.is_some() {
+        true if presence_type(root) == "redis" => redis::presence(root)?,
+        true => None,
+        false => redis::engine(root)?,
+    };
+    Ok(EngineOptions { nats, redis })
+}
+
+/// Who keeps presence: the presence manager, or the engine.
+fn presence_type(root: View<'_>) -> &str {
+    let manager = root.object("presence_manager");
+    if manager.bool("enabled") { manager.text("type") } else { root.object("engine").text("type") }
 }
 
 /// One listener for everything, or a second one for what is not for the outside.

@@ -10,14 +10,28 @@ pub fn engine(root: View<'_>) -> Result<Option<RedisOptions>, String> {
         return Ok(None);
     }
     let redis = engine.object("redis");
-    Ok(Some(RedisOptions {
+    let history_use_lists = redis.bool("history_use_lists");
+    options(redis, "engine.redis").map(|options| Some(RedisOptions { history_use_lists, ..options }))
+}
+
+/// Who keeps presence where another broker hands on: the presence manager, else the engine. Its type is `redis`.
+pub fn presence(root: View<'_>) -> Result<Option<RedisOptions>, String> {
+    let manager = root.object("presence_manager");
+    if !manager.bool("enabled") {
+        return engine(root);
+    }
+    options(manager.object("redis"), "presence_manager.redis").map(Some)
+}
+
+fn options(redis: View<'_>, path: &str) -> Result<RedisOptions, String> {
+    Ok(RedisOptions {
         prefix: redis.text("prefix").to_owned(),
-        shards: endpoints(redis).map_err(|error| format!("engine.redis.{error}"))?,
-        history_use_lists: redis.bool("history_use_lists"),
+        shards: endpoints(redis).map_err(|error| format!("{path}.{error}"))?,
+        history_use_lists: false,
         presence_ttl: redis.duration("presence_ttl"),
         presence_user_mapping: redis.bool("presence_user_mapping"),
         presence_hash_field_ttl: redis.bool("presence_hash_field_ttl"),
-    }))
+    })
 }
 
 fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
@@ -104,7 +118,7 @@ fn endpoint(base: &Endpoint, address: &str) -> Result<Endpoint, String> {
 }
 
 /// Percent signs of a URL, read.
-fn decoded(text: &str) -> Result<String, String> {
+pub fn decoded(text: &str) -> Result<String, String> {
     let broken = || "address has a broken percent sign in its user or password".to_owned();
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

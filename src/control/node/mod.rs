@@ -2,7 +2,6 @@
 
 mod registry;
 
-use crate::control::redis::Redis;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use registry::Registry;
 use ringcast_proto::control::{Body, Command, Node, Shutdown, SurveyResponse, survey_codes};
@@ -23,6 +22,12 @@ const COUNT_PATIENCE: Duration = Duration::from_secs(1);
 /// Time for the last message to leave.
 const FAREWELL: Duration = Duration::from_millis(30);
 
+/// Tells other nodes something, through the broker that joins them.
+pub trait Speaker: Send + Sync {
+    /// Tells all nodes, this one too, or the one that is named. Lost when the broker cannot be reached.
+    fn say(&self, node: Option<&str>, body: Body);
+}
+
 /// Who this node is.
 pub struct Identity {
     /// Its id.
@@ -36,7 +41,7 @@ pub struct Identity {
 /// Where the list of nodes is kept.
 pub struct Nodes {
     identity: Identity,
-    redis: Arc<Redis>,
+    speaker: Arc<dyn Speaker>,
     line: BrokerLine,
     metrics: MetricsLine,
     registry: Registry,
@@ -45,28 +50,28 @@ pub struct Nodes {
 
 /// Takes part in the cluster until this is dropped, which tells the others that the node leaves.
 pub struct Membership {
-    redis: Arc<Redis>,
+    speaker: Arc<dyn Speaker>,
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.redis.say(None, Body::Shutdown(Shutdown {}));
+        self.speaker.say(None, Body::Shutdown(Shutdown {}));
         // The process ends after this, and with it the thread that has to write the message.
         thread::sleep(FAREWELL);
     }
 }
 
-/// Starts to take part; `control` is what [`crate::control::redis::start`] gave.
+/// Starts to take part; `control` is what [`a driver`] gave.
 pub fn start(
     identity: Identity,
-    redis: Arc<Redis>,
+    speaker: Arc<dyn Speaker>,
     control: Receiver<Command>,
     line: BrokerLine,
     metrics: MetricsLine,
 ) -> io::Result<Membership> {
     let registry = Registry::default();
-    let membership = Membership { redis: redis.clone() };
-    let nodes = Nodes { identity, redis, line, metrics, registry, began: Instant::now() };
+    let membership = Membership { speaker: speaker.clone() };
+    let nodes = Nodes { identity, speaker, line, metrics, registry, began: Instant::now() };
     thread::Builder::new().name("nodes".into()).spawn(move || nodes.run(&control))?;
     Ok(membership)
 }
@@ -95,7 +100,7 @@ impl Nodes {
         let Some(mut node) = shards.next() else { return };
         shards.for_each(|shard| node.add(&shard));
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        self.redis.say(
+        self.speaker.say(
             None,
             Body::Node(Node {
                 uid: self.identity.uid.clone(),
@@ -125,7 +130,7 @@ impl Nodes {
             Some(Body::SurveyRequest(request)) => {
                 let code = survey_codes::METHOD_NOT_FOUND;
                 let response = SurveyResponse { id: request.id, code, ..SurveyResponse::default() };
-                self.redis.say(Some(&command.uid), Body::SurveyResponse(response));
+                self.speaker.say(Some(&command.uid), Body::SurveyResponse(response));
             }
             _ => (),
         }

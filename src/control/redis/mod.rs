@@ -17,11 +17,12 @@ mod tests;
 
 pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels};
 
+use crate::control::node::Speaker;
 use commands::{Commands, Order};
 use connection::Connection;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dialect::Dialect;
-use news::{Listener, Question};
+pub(super) use news::{Asker, Listener, News, Question};
 use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::redis::{Keys, consistent_index};
 use ringcast_runtime::{BrokerDriver, BrokerLine};
@@ -63,9 +64,7 @@ struct Inboxes {
 /// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
 /// tell it comes out of the receiver, in no order among several Redis. Fails when a Redis cannot be reached.
 pub fn start(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
-    let (redis, control) = connect(options, node, Arc::new(line.clone()))?;
-    line.serve(redis.clone());
-    Ok((redis, control))
+    connect(options, node, Arc::new(line))
 }
 
 fn connect(
@@ -137,9 +136,10 @@ impl Redis {
     fn shard_of(&self, channel: &str) -> usize {
         if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
     }
+}
 
-    /// Tells all nodes, this one too, or the one that is named. Lost when Redis cannot be reached.
-    pub fn say(&self, node: Option<&str>, body: Body) {
+impl Speaker for Redis {
+    fn say(&self, node: Option<&str>, body: Body) {
         let message = encode(&self.node, body);
         let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
         let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();

@@ -1,0 +1,81 @@
+//! Which broker joins the nodes, and who keeps presence: one of the drivers, or one for each of the two.
+
+use super::nats::{self, NatsOptions};
+use super::node::{self, Identity, Membership, Speaker};
+use super::redis::{self, RedisOptions};
+use crossbeam_channel::Receiver;
+use ringcast_proto::control::{Body, Command};
+use ringcast_runtime::{BrokerDriver, BrokerLine, Pool};
+use ringcast_state::ShardId;
+use ringcast_state::broker::{BrokerAsk, BrokerRequest};
+use std::io;
+use std::sync::Arc;
+
+/// What is configured; nothing where the memory of this process is enough.
+pub struct EngineOptions {
+    /// Config group `broker.nats`, where it is the broker.
+    pub nats: Option<NatsOptions>,
+    /// The broker, or where NATS is, who keeps presence.
+    pub redis: Option<RedisOptions>,
+}
+
+/// Why it did not start: the message of the log, and the cause.
+type Failure = (&'static str, io::Error);
+
+/// Connects, and joins the nodes. What is asked before it is connected fails.
+pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<Option<Membership>, Failure> {
+    let line = pool.broker_line();
+    let redis = options.redis.map(|redis| redis::start(&redis, &identity.uid, line.clone()));
+    let redis = redis.transpose().map_err(|error| ("error connecting to Redis", error))?;
+    let nats = options.nats.map(|nats| nats::start(&nats, &identity.uid, line.clone()));
+    let nats = nats.transpose().map_err(|error| ("error connecting to NATS", error))?;
+    let membership = match (nats, redis) {
+        (None, None) => return Ok(None),
+        (None, Some((redis, control))) => join(pool, &line, redis.clone(), redis, control, identity),
+        (Some((nats, control)), None) => join(pool, &line, nats.clone(), nats, control, identity),
+        (Some((nats, control)), Some((presence, _))) => {
+            let split = Arc::new(Split { broker: nats.clone(), presence });
+            join(pool, &line, split, nats, control, identity)
+        }
+    };
+    membership.map(Some).map_err(|error| ("error joining the other nodes", error))
+}
+
+fn join(
+    pool: &Pool,
+    line: &BrokerLine,
+    driver: Arc<dyn BrokerDriver>,
+    speaker: Arc<dyn Speaker>,
+    control: Receiver<Command>,
+    identity: Identity,
+) -> io::Result<Membership> {
+    line.serve(driver);
+    node::start(identity, speaker, control, line.clone(), pool.metrics_line())
+}
+
+/// Presence is kept elsewhere than publications are handed on.
+struct Split {
+    broker: Arc<dyn BrokerDriver>,
+    presence: Arc<dyn BrokerDriver>,
+}
+
+impl BrokerDriver for Split {
+    fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {
+        let is_presence = |request: &BrokerRequest| {
+            matches!(
+                request.ask,
+                BrokerAsk::AddPresence { .. } | BrokerAsk::RemovePresence { .. } | BrokerAsk::Presence { .. }
+            )
+        };
+        let (presence, rest): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_presence);
+        for (driver, requests) in [(&self.presence, presence), (&self.broker, rest)] {
+            if !requests.is_empty() {
+                driver.take(shard, requests);
+            }
+        }
+    }
+
+    fn tell_nodes(&self, messages: Vec<Body>) {
+        self.broker.tell_nodes(messages);
+    }
+}
