@@ -20,6 +20,7 @@ mod key_server;
 mod late;
 mod lifecycle;
 mod metrics;
+mod nats;
 mod proxies;
 mod sdk;
 mod server;

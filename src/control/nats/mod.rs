@@ -11,8 +11,6 @@
 mod connection;
 mod options;
 mod talk;
-#[cfg(test)]
-mod tests;
 
 pub use options::{NatsOptions, Server};
 
