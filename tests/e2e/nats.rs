@@ -154,6 +154,8 @@ fn patterns_hear_all_channels_that_they_fit() {
     for _ in 0..3 {
         assert_eq!(client.publication(), json!({"data": 2, "channel": "news.sport.today"}));
     }
+    // As in Centrifugo, a pattern has members of its own.
+    assert_eq!(client.push("join")["info"]["client"], json!(client.client));
     assert_eq!(publish(&two, "news.*", json!(3))["error"]["code"], json!(107));
     assert_eq!(client.call("subscribe", json!({"channel": "news.>.x"}))["error"]["code"], json!(107));
 }

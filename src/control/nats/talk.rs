@@ -198,17 +198,24 @@ impl<'a> Talk<'a> {
                 let channel = publish.channel.clone();
                 let is_raw = self.task.subjects.is_raw();
                 let message = if is_raw { publish.data } else { publication(*publish).into() };
-                self.publish(&channel, &message, said)
+                self.publish(self.task.subjects.to_publish(&channel), &message, said)
             }
             BrokerAsk::PublishJoin { .. } | BrokerAsk::PublishLeave { .. } if self.task.subjects.is_raw() => {
                 Step::Answered(BrokerAnswer::Done)
             }
             BrokerAsk::PublishJoin { channel, info } => {
-                self.publish(&channel, &encode_join(&channel, &info), BrokerAnswer::Done)
+                // As in the reference, where a pattern may have members.
+                self.publish(
+                    self.task.subjects.to_subscribe(&channel),
+                    &encode_join(&channel, &info),
+                    BrokerAnswer::Done,
+                )
             }
-            BrokerAsk::PublishLeave { channel, info } => {
-                self.publish(&channel, &encode_leave(&channel, &info), BrokerAnswer::Done)
-            }
+            BrokerAsk::PublishLeave { channel, info } => self.publish(
+                self.task.subjects.to_subscribe(&channel),
+                &encode_leave(&channel, &info),
+                BrokerAnswer::Done,
+            ),
             BrokerAsk::History { .. }
             | BrokerAsk::RemoveHistory { .. }
             | BrokerAsk::AddPresence { .. }
@@ -228,14 +235,14 @@ impl<'a> Talk<'a> {
         Step::Sent { answer: BrokerAnswer::Done, subject, subscribed: Some(channel) }
     }
 
-    fn publish(&mut self, channel: &str, message: &[u8], answer: BrokerAnswer) -> Step {
-        let Some(subject) = self.task.subjects.to_publish(channel) else {
+    fn publish(&mut self, subject: Option<String>, message: &[u8], answer: BrokerAnswer) -> Step {
+        let Some(subject) = subject else {
             return Step::Answered(BrokerAnswer::Failed(BrokerError::BadChannel));
         };
         if message.len() > self.max_payload {
             // The server would close the connection.
             let (bytes, max) = (message.len(), self.max_payload);
-            warn!(channel, bytes, max, "a message is longer than max_payload of NATS");
+            warn!(subject, bytes, max, "a message is longer than max_payload of NATS");
             return Step::Answered(BrokerAnswer::Failed(BrokerError::Unavailable));
         }
         write_publish(&subject, message, &mut self.out);
