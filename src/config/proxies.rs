@@ -12,18 +12,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the name `default` stands for, for each event. Those of `proxies` follow in the list.
-const DEFAULTS: [(&str, &[&str]); 6] = [
+const DEFAULTS: [(&str, &[&str]); 7] = [
     ("connect", &["client", "proxy", "connect"]),
     ("refresh", &["client", "proxy", "refresh"]),
     ("subscribe", &["channel", "proxy", "subscribe"]),
+    ("subscribe_stream", &["channel", "proxy", "subscribe_stream"]),
     ("sub_refresh", &["channel", "proxy", "sub_refresh"]),
     ("publish", &["channel", "proxy", "publish"]),
     ("rpc", &["rpc", "proxy"]),
 ];
 
 /// Events that channel options name a proxy for, with their keys.
-const CHANNEL_EVENTS: [(&str, &str, &str); 3] = [
+const CHANNEL_EVENTS: [(&str, &str, &str); 4] = [
     ("subscribe", "subscribe_proxy_enabled", "subscribe_proxy_name"),
+    ("subscribe_stream", "subscribe_stream_proxy_enabled", "subscribe_stream_proxy_name"),
     ("sub_refresh", "sub_refresh_proxy_enabled", "sub_refresh_proxy_name"),
     ("publish", "publish_proxy_enabled", "publish_proxy_name"),
 ];

@@ -5,6 +5,7 @@ mod background;
 mod message;
 mod options;
 mod queue;
+mod stream;
 
 pub use crate::message::Overrides;
 pub use background::Background;
@@ -12,4 +13,6 @@ pub use message::{
     ConnectAnswer, ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer, RefreshAnswer, SubscribeAnswer,
 };
 pub use options::{ProxyId, ProxyListId, ProxyOptions, RpcOptions};
+pub use stream::{StreamAct, StreamId, StreamNews};
 pub(crate) use queue::{Asked, Matter, Proxies, Subject};
+pub(crate) use stream::{Fed, Streams};
