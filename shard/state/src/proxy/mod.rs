@@ -13,6 +13,6 @@ pub use message::{
     ConnectAnswer, ProxyAnswer, ProxyAsker, ProxyEvent, ProxyQuestion, PublishAnswer, RefreshAnswer, SubscribeAnswer,
 };
 pub use options::{ProxyId, ProxyListId, ProxyOptions, RpcOptions};
-pub use stream::{StreamAct, StreamId, StreamNews};
 pub(crate) use queue::{Asked, Matter, Proxies, Subject};
 pub(crate) use stream::{Fed, Streams};
+pub use stream::{StreamAct, StreamId, StreamNews};
