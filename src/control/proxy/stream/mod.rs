@@ -93,7 +93,8 @@ struct Opened {
     words: Words,
     /// Of a bidirectional one.
     upwards: Option<Sender<Bytes>>,
-    _place: OwnedSemaphorePermit,
+    /// Of one that goes one way.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// One stream.
@@ -243,11 +244,11 @@ async fn open(backend: &Backend, question: ProxyQuestion, is_bidirectional: bool
         }
     };
     let first = grpc::frame(message, options.compression)?;
-    let (body, upwards) = if is_bidirectional {
-        let (body, upwards) = Upwards::many(first);
-        (body, Some(upwards))
+    let (body, upwards, place) = if is_bidirectional {
+        let (body, upwards) = Upwards::many(first, place);
+        (body, Some(upwards), None)
     } else {
-        (Upwards::one(first), None)
+        (Upwards::one(first), None, Some(place))
     };
     let mut call = Request::new(body);
     *call.method_mut() = Method::POST;

@@ -54,21 +54,25 @@ impl StreamPool {
 }
 
 /// What goes up on a stream: one message, and then those that are sent.
+///
+/// It has the place of the stream, for HTTP/2 holds it as long as there is something of it: a backend that does not read keeps a stream
+/// which has been given up.
 pub struct Upwards {
     first: Option<Bytes>,
     rest: Option<Receiver<Bytes>>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Upwards {
     /// The first and only message.
     pub fn one(first: Bytes) -> Self {
-        Self { first: Some(first), rest: None }
+        Self { first: Some(first), rest: None, _place: None }
     }
 
     /// There is room for one message at a time, and it is made when HTTP/2 has taken the one before.
-    pub fn many(first: Bytes) -> (Self, Sender<Bytes>) {
+    pub fn many(first: Bytes, place: OwnedSemaphorePermit) -> (Self, Sender<Bytes>) {
         let (sender, rest) = mpsc::channel(1);
-        (Self { first: Some(first), rest: Some(rest) }, sender)
+        (Self { first: Some(first), rest: Some(rest), _place: Some(place) }, sender)
     }
 }
 
