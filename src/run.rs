@@ -138,7 +138,7 @@ fn serve(
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
-    start_pages(&mut pool, program.prometheus, dropped_lines)
+    start_pages(&mut pool, program.prometheus, dropped_lines, proxy.meters())
         .map_err(|error| Fatal::new("error starting metrics", error))?;
     let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
@@ -192,9 +192,14 @@ fn handed_sockets(handed: io::Result<Handed>, listeners: usize) -> Result<Vec<Ve
 }
 
 /// Has the pages made that are configured.
-fn start_pages(pool: &mut Pool, options: web::PrometheusOptions, dropped_lines: DroppedLines) -> io::Result<()> {
+fn start_pages(
+    pool: &mut Pool,
+    options: web::PrometheusOptions,
+    dropped_lines: DroppedLines,
+    proxies: Arc<proxy::Meters>,
+) -> io::Result<()> {
     match pool.take_page_line().filter(|_| options.enabled) {
-        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines),
+        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines, proxies),
         None => Ok(()),
     }
 }

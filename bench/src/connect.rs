@@ -46,8 +46,20 @@ pub struct Options {
     floor: FloorOptions,
 }
 
+impl Options {
+    /// Connections of all windows.
+    pub fn measured(&self) -> u64 {
+        u64::from(self.count) * u64::from(self.windows)
+    }
+}
+
 /// Carries the scenario out.
 pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
+    run_as("connect", common, options)
+}
+
+/// The same under another name.
+pub fn run_as(name: &'static str, common: &Common, options: &Options) -> Result<Report, Failure> {
     let mut run = start(common, options)?;
     let mut floor = options.floor.floor.then(|| Floor::start(common, options, &run)).transpose()?;
     let mut floors = Vec::new();
@@ -57,7 +69,7 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
         }
         Ok(())
     })?;
-    let mut report = report(&run, &windows);
+    let mut report = report(name, &run, &windows);
     tell_floor(&mut report, &windows, &floors, run.meter.server.is_some());
     Ok(report)
 }
@@ -277,9 +289,9 @@ impl Books {
     }
 }
 
-fn report(run: &Run<'_>, windows: &Windows) -> Report {
+fn report(name: &'static str, run: &Run<'_>, windows: &Windows) -> Report {
     let options = run.options;
-    let mut report = Report::new("connect");
+    let mut report = Report::new(name);
     report.count("connections", "connections per window", u64::from(options.count));
     report.count("concurrency", "at once", u64::from(options.concurrency));
     report.spread("connections_per_second", "connections per second", windows.spread(|w| w.per_second()), "");

@@ -26,6 +26,7 @@ mod payload;
 mod problems;
 mod process;
 mod provenance;
+mod proxied;
 mod publish;
 mod recover;
 mod report;
@@ -86,6 +87,9 @@ fn measure(common: &Common, scenario: &Scenario) -> Result<Report, Failure> {
         Scenario::Latency(options) => latency::run(common, options),
         Scenario::Idle(options) => idle::run(common, options),
         Scenario::Connect(options) => connect::run(common, options),
+        Scenario::ProxyConnect(options) => proxied::run_connect(common, options),
+        Scenario::ProxyRpc(options) => proxied::run_rpc(common, options),
+        Scenario::RedisPublish(options) => requests::run(common, options, Listeners::Redis),
         Scenario::Publish(options) => publish::run(common, options),
         Scenario::Recover(options) => recover::run(common, options),
         Scenario::Mixed(options) => mixed::run(common, options),

@@ -11,7 +11,7 @@ use crate::endpoint::{Endpoint, EndpointError};
 use crate::engine::Transport;
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::sources::{self, Sources};
-use crate::{compare, connect, fanout, floor, grpc, idle, latency, mixed, publish, recover, requests};
+use crate::{compare, connect, fanout, floor, grpc, idle, latency, mixed, proxied, publish, recover, requests};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
@@ -43,6 +43,12 @@ pub enum Scenario {
     Idle(idle::Options),
     /// Connections that come and go; cost of upgrade, connect and subscribe.
     Connect(connect::Options),
+    /// Connections that a backend is asked about; cost of each.
+    ProxyConnect(proxied::ConnectOptions),
+    /// Calls of clients that a backend answers; cost and latency of each.
+    ProxyRpc(proxied::RpcOptions),
+    /// As channels, against a server on Redis whose channels `kept:` have a history; cost and latency of a publication.
+    RedisPublish(requests::Options),
     /// Clients publish to channels with a few subscribers; cost and latency of a publication.
     Publish(publish::Options),
     /// Clients come back after an outage and get what they missed; cost of a recovered message.

@@ -1,4 +1,4 @@
-//! Scenarios `api` and `channels`: requests to the HTTP API that publish to many channels, to which nobody listens, or each of which
+//! Scenarios `api`, `channels` and `redis-publish`: requests to the HTTP API that publish to many channels, to which nobody listens, or each of which
 //! has one subscriber.
 
 use clap::Args;
@@ -16,7 +16,7 @@ use crate::telling;
 /// Names of channels have six digits.
 const CHANNELS_MAX: i64 = 1_000_000;
 
-/// Options of both scenarios.
+/// Options of these scenarios.
 #[derive(Args)]
 pub struct Options {
     /// Keep-alive connections to the API, each with one request under way.
@@ -34,22 +34,38 @@ pub struct Options {
     /// Make the next request as soon as the API has answered, without waiting for the subscribers.
     #[arg(long)]
     on_answer: bool,
-    /// Start of the channels' names; six digits follow.
-    #[arg(long, default_value = "bench-")]
-    channel_prefix: String,
+    /// Start of the channels' names; six digits follow [default: bench-, of redis-publish kept:bench-].
+    #[arg(long)]
+    channel_prefix: Option<String>,
     #[command(flatten)]
     pub windows: WindowOptions,
     #[command(flatten)]
     floor: FloorOptions,
 }
 
-/// Which of the two scenarios.
+/// Which of the scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listeners {
     /// `api`
     Nobody,
     /// `channels`
     OneEach,
+    /// `redis-publish`: one each, too
+    Redis,
+}
+
+impl Listeners {
+    fn scenario(self) -> &'static str {
+        match self {
+            Self::Nobody => "api",
+            Self::OneEach => "channels",
+            Self::Redis => "redis-publish",
+        }
+    }
+
+    fn channel_prefix(self) -> &'static str {
+        if self == Self::Redis { "kept:bench-" } else { "bench-" }
+    }
 }
 
 impl Options {
@@ -57,14 +73,15 @@ impl Options {
         Own {
             lanes: self.connections,
             each: self.channels.div_ceil(self.connections),
-            subscribers: u32::from(listeners == Listeners::OneEach),
+            subscribers: u32::from(listeners != Listeners::Nobody),
         }
     }
 
     fn plan(&self, common: &Common, listeners: Listeners) -> Plan<'_> {
         let channels = self.channels(listeners);
         let subscribers = channels.lanes * channels.each * channels.subscribers;
-        let target = Target::Numbered(&self.channel_prefix);
+        let prefix = self.channel_prefix.as_deref().unwrap_or(listeners.channel_prefix());
+        let target = Target::Numbered(prefix);
         Plan {
             audience: Audience::Own(channels),
             unit: Unit::Publication,
@@ -102,7 +119,7 @@ pub fn run(common: &Common, options: &Options, listeners: Listeners) -> Result<R
 fn report(run: &Run, options: &Options, listeners: Listeners, windows: &Windows) -> Report {
     let with_server = run.meter.server.is_some();
     let channels = options.channels(listeners);
-    let mut report = Report::new(if listeners == Listeners::Nobody { "api" } else { "channels" });
+    let mut report = Report::new(listeners.scenario());
     report.count("connections", "API connections", u64::from(options.connections));
     report.count("channels", "channels", u64::from(channels.lanes * channels.each));
     report.count("batch", "publications per request", options.batch);
@@ -117,7 +134,7 @@ fn report(run: &Run, options: &Options, listeners: Listeners, windows: &Windows)
     telling::windows(&mut report, windows, with_server, cost);
     telling::deliveries(&mut report, windows);
     report.latency("answer_latency", "from due to answered", windows.latency(ANSWER));
-    if listeners == Listeners::OneEach {
+    if listeners != Listeners::Nobody {
         report.latency("latency", "delivery latency", windows.latency(DELIVERY));
     }
     if let Some(rate) = options.rate {

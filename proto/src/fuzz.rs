@@ -258,7 +258,8 @@ pub fn proxy_reply(data: &[u8]) {
         assert!(result.b64data.is_empty(), "a payload in two forms");
     }
     let _ = proxy::decode_protobuf_reply(event, data);
-    let _ = proxy::decode_stream_word(data);
+    let _ = proxy::decode_first_word(data);
+    let _ = proxy::decode_publication(data);
 }
 
 /// RESP gives the same values whole and in two pieces; messages on PUB/SUB never panic.

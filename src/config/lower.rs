@@ -523,6 +523,8 @@ fn channel_options(root: View<'_>, options: View<'_>) -> ChannelOptions {
         allow_user_limited_channels: options.bool("allow_user_limited_channels"),
         subscribe_proxy: proxies::of_channel(root, options, "subscribe"),
         sub_refresh_proxy: proxies::of_channel(root, options, "sub_refresh"),
+        subscribe_stream_proxy: proxies::of_channel(root, options, "subscribe_stream"),
+        subscribe_stream_proxy_bidirectional: options.bool("subscribe_stream_proxy_bidirectional"),
         publish_proxy: proxies::of_channel(root, options, "publish"),
         channel_regex: regex(options.text("channel_regex")),
         publication_data_format: data_format(options),

@@ -12,18 +12,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the name `default` stands for, for each event. Those of `proxies` follow in the list.
-const DEFAULTS: [(&str, &[&str]); 6] = [
+const DEFAULTS: [(&str, &[&str]); 7] = [
     ("connect", &["client", "proxy", "connect"]),
     ("refresh", &["client", "proxy", "refresh"]),
     ("subscribe", &["channel", "proxy", "subscribe"]),
+    ("subscribe_stream", &["channel", "proxy", "subscribe_stream"]),
     ("sub_refresh", &["channel", "proxy", "sub_refresh"]),
     ("publish", &["channel", "proxy", "publish"]),
     ("rpc", &["rpc", "proxy"]),
 ];
 
 /// Events that channel options name a proxy for, with their keys.
-const CHANNEL_EVENTS: [(&str, &str, &str); 3] = [
+const CHANNEL_EVENTS: [(&str, &str, &str); 4] = [
     ("subscribe", "subscribe_proxy_enabled", "subscribe_proxy_name"),
+    ("subscribe_stream", "subscribe_stream_proxy_enabled", "subscribe_stream_proxy_name"),
     ("sub_refresh", "sub_refresh_proxy_enabled", "sub_refresh_proxy_name"),
     ("publish", "publish_proxy_enabled", "publish_proxy_name"),
 ];
@@ -53,6 +55,7 @@ pub fn list(settings: &Settings) -> Result<Vec<Option<BackendOptions>>, String> 
     });
     let list = list.collect::<Result<Vec<_>, _>>()?;
     check(root, &list)?;
+    check_streams(root, &list)?;
     Ok(list)
 }
 
@@ -135,6 +138,21 @@ fn check(root: View<'_>, list: &[Option<BackendOptions>]) -> Result<(), String> 
     for (place, id) in of_channels.chain(of_rpc) {
         if !list.get(usize::from(id.0)).is_some_and(Option::is_some) {
             return Err(format!("{place} names a proxy without an endpoint, expected the name of one of proxies"));
+        }
+    }
+    Ok(())
+}
+
+/// Streams come over GRPC.
+fn check_streams(root: View<'_>, list: &[Option<BackendOptions>]) -> Result<(), String> {
+    const EVENT: &str = "subscribe_stream";
+    let channel = root.object("channel");
+    let channels = [channel.object("without_namespace")].into_iter().chain(channel.list("namespaces"));
+    for id in channels.filter_map(|options| of_channel(root, options, EVENT)) {
+        if let Some(HttpBackend { endpoint, .. }) =
+            list.get(usize::from(id.0)).and_then(Option::as_ref).and_then(|backend| backend.http.as_ref())
+        {
+            return Err(format!("a subscribe stream proxy has endpoint {endpoint}, expected grpc://host:port"));
         }
     }
     Ok(())

@@ -8,12 +8,14 @@ pub mod swagger;
 
 pub use prometheus::PrometheusOptions;
 
+use crate::control::proxy::{MeterSnapshot, Meters};
 use crate::log::DroppedLines;
 use crossbeam_channel::{select, tick};
 use prometheus::{Exposition, Format, Windows};
 use ringcast_runtime::metrics::{MetricsLine, ShardSnapshot};
 use ringcast_runtime::{Page, PageAnswer, PageLine, PageQuestion};
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub struct Scrape {
     pub refused: u64,
     /// Log lines that were dropped.
     pub dropped_lines: u64,
+    /// What was asked of backends.
+    pub proxies: Vec<MeterSnapshot>,
 }
 
 /// Answers the shards from now on, until they have ended.
@@ -36,8 +40,9 @@ pub fn start(
     metrics: MetricsLine,
     options: PrometheusOptions,
     dropped_lines: DroppedLines,
+    proxies: Arc<Meters>,
 ) -> io::Result<()> {
-    let desk = Desk { pages, metrics, options, dropped_lines, windows: Windows::default() };
+    let desk = Desk { pages, metrics, options, dropped_lines, proxies, windows: Windows::default() };
     thread::Builder::new().name("web".to_owned()).spawn(move || desk.run())?;
     Ok(())
 }
@@ -47,6 +52,7 @@ struct Desk {
     metrics: MetricsLine,
     options: PrometheusOptions,
     dropped_lines: DroppedLines,
+    proxies: Arc<Meters>,
     windows: Windows,
 }
 
@@ -72,7 +78,8 @@ impl Desk {
 
     fn scrape(&self) -> Scrape {
         let shards = self.metrics.snapshots(PATIENCE);
-        Scrape { shards, refused: self.metrics.refused(), dropped_lines: self.dropped_lines.count() }
+        let (refused, dropped_lines) = (self.metrics.refused(), self.dropped_lines.count());
+        Scrape { shards, refused, dropped_lines, proxies: self.proxies.snapshot() }
     }
 
     fn page(&self, question: &PageQuestion) -> PageAnswer {

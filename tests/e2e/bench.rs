@@ -110,3 +110,26 @@ fn clients_of_the_load_tool_have_messages_deflated() {
 fn path(file: &Path) -> &str {
     file.to_str().expect("a path of letters")
 }
+
+/// The backend is the tool's own.
+#[test]
+fn clients_whose_server_asks_a_backend_are_measured() {
+    let backend = format!("127.0.0.1:{}", free_port());
+    let mut config = settings();
+    let proxy = |path: &str| json!({"enabled": true, "endpoint": format!("http://{backend}/{path}")});
+    config["client"]["proxy"] = json!({"connect": proxy("connect")});
+    config["rpc"] =
+        json!({"proxy": {"endpoint": format!("http://{backend}/rpc")}, "without_namespace": {"proxy_enabled": true}});
+    config["channel"]["without_namespace"] = json!({"allow_subscribe_for_client": true});
+    let server = Server::start_with(2, &config);
+    let backend = format!("--backend {backend}");
+    for protocol in ["websocket", "http_stream --protocol protobuf"] {
+        let transport = TRANSPORTS.into_iter().find(|(name, _)| *name == protocol).expect("it is in the list");
+        let scenario = format!("proxy-connect --count 20 --windows 2 {backend}");
+        let report = check(&server, transport, &scenario, &[]);
+        assert!(report["backend_requests"].as_u64() >= Some(40), "{report}");
+        let scenario = format!("proxy-rpc --clients 3 --publications 20 --windows 2 {backend}");
+        let report = check(&server, transport, &scenario, &[]);
+        assert!(report["backend_requests"].as_u64() >= Some(120), "{report}");
+    }
+}

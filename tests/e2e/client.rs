@@ -85,6 +85,12 @@ impl Client {
         self.id += 1;
         let id = self.id;
         self.send(&json!({"id": id, command: body}).to_string());
+        self.reply(id)
+    }
+
+    /// Waits for the reply to a command that was sent.
+    #[track_caller]
+    pub fn reply(&mut self, id: u32) -> Value {
         loop {
             let message = self.message();
             if message["id"] == id {

@@ -5,6 +5,8 @@ mod clients;
 mod decisions;
 mod grpc_backend;
 mod script;
+mod stream_backend;
+mod streams;
 
 use std::fs;
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use memchr::memmem;
 use ringcast_proto::client::{
     Command, ConnectRequest, EmulationRequest, Encoding, HistoryRequest, PresenceRequest, PublishRequest, Request,
-    SubscribeRequest, encode_command, encode_emulation_request,
+    RpcRequest, SubscribeRequest, encode_command, encode_emulation_request,
 };
 use ringcast_proto::websocket;
 use serde_json::Value;
@@ -246,6 +246,12 @@ impl Session {
     /// A presence command.
     pub fn presence(&self, channel: &str) -> Rc<[u8]> {
         self.command(ASK_ID, Request::Presence(PresenceRequest { channel: channel.to_owned() }))
+    }
+
+    /// An RPC command with a payload of `payload_bytes`.
+    pub fn rpc(&self, method: &str, payload_bytes: usize) -> Rc<[u8]> {
+        let data = payload::template(payload_bytes).into();
+        self.command(ASK_ID, Request::Rpc(RpcRequest { method: method.to_owned(), data }))
     }
 
     fn command(&self, id: u32, request: Request) -> Rc<[u8]> {

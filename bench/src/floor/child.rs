@@ -37,6 +37,12 @@ impl Child {
         Ok(child)
     }
 
+    fn backend(address: SocketAddr, core: Option<usize>) -> io::Result<Self> {
+        let mut child = Self::start(&["--back", &address.to_string()], core)?;
+        child.learn_port()?;
+        Ok(child)
+    }
+
     fn start(arguments: &[&str], core: Option<usize>) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("floor").args(arguments);
@@ -84,6 +90,22 @@ impl Child {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(line.trim().to_owned())
+    }
+}
+
+/// The process that proxies ask; ended with the run.
+pub struct Backend(Child);
+
+impl Backend {
+    /// Starts it on `core`, and waits until it listens.
+    pub fn start(address: SocketAddr, core: Option<usize>) -> io::Result<Self> {
+        Child::backend(address, core).map(Self)
+    }
+
+    /// How many requests it has answered.
+    pub fn answered(&mut self) -> io::Result<u64> {
+        self.0.write(&[])?;
+        self.0.line()?.parse().map_err(|_| ErrorKind::InvalidData.into())
     }
 }
 

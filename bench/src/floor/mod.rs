@@ -4,11 +4,14 @@
 //! nonblocking send. The receivers are the same engine that measures the server, so both pay the same for waking it.
 
 mod answerer;
+mod backend;
 mod child;
 mod greeted;
 mod greeter;
 mod requests;
 mod writer;
+
+use std::net::SocketAddr;
 
 use clap::Args;
 use ringcast_proto::client::{Encoding, Publication, encode_publication, encode_publication_push};
@@ -27,6 +30,8 @@ use crate::report::Report;
 use crate::sequence::Sequence;
 use crate::spread::Spread;
 use crate::watch::Watch;
+pub use backend::DATA as BACKEND_DATA;
+pub use child::Backend;
 use child::Child;
 pub use greeted::{Greeting, Pinging};
 pub use requests::RequestFloor;
@@ -76,6 +81,9 @@ pub struct Options {
     /// Be the process that answers requests without reading them. Started by this tool itself.
     #[arg(long, hide = true)]
     answer: bool,
+    /// Be the backend that proxies ask, at this address. Started by this tool itself.
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    back: Option<SocketAddr>,
     /// Be the process that lets clients in. Started by this tool itself.
     #[arg(long, hide = true)]
     greet: bool,
@@ -89,6 +97,10 @@ pub fn run(common: &Common, options: &Options) -> Result<Report, Failure> {
     let subscribers = options.subscribers as usize;
     if options.answer {
         answerer::serve().map_err(Failure::system("answering"))?;
+        return Ok(Report::new("floor"));
+    }
+    if let Some(address) = options.back {
+        backend::serve(address).map_err(Failure::system("serving as a backend"))?;
         return Ok(Report::new("floor"));
     }
     if options.greet {

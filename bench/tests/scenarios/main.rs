@@ -104,6 +104,19 @@ fn each_subscriber_gets_each_publication_of_its_channel() {
     check_clean(CHANNELS, 280);
     check_clean(&format!("{CHANNELS} --protocol protobuf"), 280);
     check_clean("channels --connections 3 --channels 7 --publications 40 --windows 2", 280);
+    check_clean(&CHANNELS.replace("channels --conn", "redis-publish --conn"), 280);
+}
+
+/// Nothing can be measured: what the server should have asked the backend, it answered itself.
+#[test]
+fn server_that_asks_no_backend_is_noticed() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port of loopback");
+    let backend = listener.local_addr().expect("it is bound");
+    drop(listener);
+    for scenario in ["proxy-connect --count 20 --windows 2", "proxy-rpc --clients 3 --publications 20 --windows 2"] {
+        let (_, status) = run(Fault::None, 0, &format!("{scenario} --backend {backend}"));
+        assert_eq!(status, Some(2), "{scenario}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ringcast_proto::client::{
     ClientInfo, Command, Connect, ConnectResult, Encoding, HistoryRequest, HistoryResult, PresenceResult, Publication,
-    Push, PushBody, Reply, ReplyResult, Request, SubscribeRequest, SubscribeResult, decode_commands,
+    Push, PushBody, Reply, ReplyResult, Request, RpcResult, SubscribeRequest, SubscribeResult, decode_commands,
     decode_connect_request, decode_emulation_request, encode_reply, encode_uni_push,
 };
 use ringcast_proto::http::{Head, Limits, parse_head, write_response, write_response_head};
@@ -270,6 +270,7 @@ fn serve_commands(shared: &Shared, client: &Client, frame: &[u8]) {
                 publish(shared, &request.channel, content);
                 ReplyResult::Publish
             }
+            Request::Rpc(_) => ReplyResult::Rpc(RpcResult { data: r#"{"ok":1}"#.into() }),
             Request::History(request) => ReplyResult::History(history(shared, &request)),
             Request::Presence(_) => ReplyResult::Presence(presence(shared)),
             other => panic!("{other:?}"),

@@ -248,7 +248,7 @@ pub fn decode_json_reply(event: ProxyEvent, body: &[u8]) -> Result<ProxyReply, D
 
 /// Reads the message of a GRPC answer. Fails as [`decode_json_reply`].
 pub fn decode_protobuf_reply(event: ProxyEvent, message: &[u8]) -> Result<ProxyReply, DecodeError> {
-    check_fields(message)?;
+    check_fields(message, [1, 1])?;
     decode_event!(event, message, decode_message)
 }
 
@@ -256,13 +256,12 @@ fn decode_message<M: Message + Default>(message: &[u8]) -> Result<M, DecodeError
     Ok(M::decode(message)?)
 }
 
-/// Refuses answers with results that would unpack to very many entries.
-fn check_fields(mut message: &[u8]) -> Result<(), DecodeError> {
-    const RESULT: u32 = 1;
+/// Refuses answers with results, which these fields hold, that would unpack to very many entries.
+fn check_fields(mut message: &[u8], results: [u32; 2]) -> Result<(), DecodeError> {
     let mut left = RESULT_FIELDS_MAX;
     while message.has_remaining() {
         match decode_key(&mut message)? {
-            (RESULT, WireType::LengthDelimited) => {
+            (tag, WireType::LengthDelimited) if results.contains(&tag) => {
                 let len = prost::decode_length_delimiter(&mut message)?;
                 let result = message.split_off(..len).ok_or(DecodeError::new("message cut short", 0))?;
                 count_fields(result, &mut left)?;
@@ -282,27 +281,26 @@ fn count_fields(mut message: &[u8], left: &mut usize) -> Result<(), DecodeError>
     Ok(())
 }
 
-/// A word of the backend of a subscription stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamWord {
-    /// Whether there is a subscription. The first word, and no other.
-    Reply(ProxyReply),
-    /// For the client.
-    Publication(Publication),
-    /// Neither; passed over.
-    Nothing,
+/// Path of the method in GRPC that opens a subscription stream of the backend's: one request there, words back.
+pub const SUBSCRIBE_UNIDIRECTIONAL_PATH: &str = "/centrifugal.centrifugo.proxy.CentrifugoProxy/SubscribeUnidirectional";
+
+/// Path of the method in GRPC that opens a subscription stream in both directions.
+pub const SUBSCRIBE_BIDIRECTIONAL_PATH: &str = "/centrifugal.centrifugo.proxy.CentrifugoProxy/SubscribeBidirectional";
+
+/// Reads the first word of a subscription stream; none where it has no reply in it. Fails as [`decode_json_reply`].
+pub fn decode_first_word(message: &[u8]) -> Result<Option<ProxyReply>, DecodeError> {
+    let response = decode_word(message)?.subscribe_response;
+    response.map(|response| judge(response, |result| ProxyResult::Subscribe(result.map(Box::new)))).transpose()
 }
 
-/// Reads one message of a subscription stream. Fails as [`decode_json_reply`].
-pub fn decode_stream_word(message: &[u8]) -> Result<StreamWord, DecodeError> {
-    let message = decode_message::<StreamSubscribeResponse>(message)?;
-    Ok(match (message.subscribe_response, message.publication) {
-        (Some(response), _) => {
-            StreamWord::Reply(judge(response, |result| ProxyResult::Subscribe(result.map(Box::new)))?)
-        }
-        (None, Some(publication)) => StreamWord::Publication(publication),
-        (None, None) => StreamWord::Nothing,
-    })
+/// Reads a further word of a subscription stream; none where it has no publication in it.
+pub fn decode_publication(message: &[u8]) -> Result<Option<Publication>, DecodeError> {
+    Ok(decode_word(message)?.publication)
+}
+
+fn decode_word(message: &[u8]) -> Result<StreamSubscribeResponse, DecodeError> {
+    check_fields(message, [1, 2])?;
+    decode_message(message)
 }
 
 #[cfg(test)]
@@ -396,13 +394,21 @@ mod tests {
     /// S06, S07
     #[test]
     fn streams_hold_a_reply_or_a_publication() {
-        let word = |message: StreamSubscribeResponse| decode_stream_word(&message.encode_to_vec());
         let publication = Publication { data: "1".into(), ..Default::default() };
-        let message = StreamSubscribeResponse { publication: Some(publication.clone()), ..Default::default() };
-        assert_eq!(word(message), Ok(StreamWord::Publication(publication)));
-        let message =
-            StreamSubscribeResponse { subscribe_response: Some(SubscribeResponse::default()), ..Default::default() };
-        assert_eq!(word(message), Ok(StreamWord::Reply(ProxyReply::Result(ProxyResult::Subscribe(None)))));
-        assert_eq!(word(StreamSubscribeResponse::default()), Ok(StreamWord::Nothing));
+        let both = StreamSubscribeResponse {
+            publication: Some(publication.clone()),
+            subscribe_response: Some(SubscribeResponse::default()),
+        };
+        let reply = ProxyReply::Result(ProxyResult::Subscribe(None));
+        assert_eq!(decode_first_word(&both.encode_to_vec()), Ok(Some(reply)));
+        assert_eq!(decode_publication(&both.encode_to_vec()), Ok(Some(publication)));
+        assert_eq!((decode_first_word(b""), decode_publication(b"")), (Ok(None), Ok(None)));
+        let many = |length| {
+            let mut message = Vec::new();
+            prost::encoding::bytes::encode(2, &b"\x3a\x00".repeat(length), &mut message);
+            decode_publication(&message)
+        };
+        assert!(many(RESULT_FIELDS_MAX).is_ok());
+        assert!(many(RESULT_FIELDS_MAX + 1).is_err());
     }
 }

@@ -29,7 +29,7 @@ mod turn;
 #[allow(unsafe_code)]
 pub mod uring;
 
-pub use backend::{Answers, BackendLine, Questions};
+pub use backend::{Acts, Answers, BackendLine, News, Questions};
 pub use broker::{BrokerDriver, BrokerLine};
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};

@@ -16,7 +16,7 @@ use ringcast_state::broker::BrokerNews;
 use ringcast_state::metrics::ApiProtocol;
 use ringcast_state::{Compass, Message, RequestId, Seeds, ShardId};
 
-use crate::backend::{self, Answers, BackendLine, Questions};
+use crate::backend::{self, Answers, BackendLine, Beginnings, Ends, News};
 use crate::balance::{Balance, Loads};
 use crate::broker::{BrokerDesk, BrokerLine};
 use crate::call::{CallLine, Handover};
@@ -61,6 +61,8 @@ pub(crate) enum Control {
     Key(KeyAnswer),
     /// What came of questions to backends.
     Backend(Answers),
+    /// What backends said on streams.
+    Streams(News),
     /// The question whether the shard still turns.
     Beat(Beat),
     /// Copy the counters.
@@ -112,7 +114,7 @@ pub(crate) struct Setup {
     pub questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pub pages: Sender<PageQuestion>,
     pub broker: BrokerDesk,
-    pub backends: Sender<Questions>,
+    pub backends: Beginnings,
     pub counters: Arc<Counters>,
     /// One per `Options::listeners`.
     pub sockets: Vec<ShardSocket>,
@@ -128,7 +130,7 @@ pub struct Pool {
     questions: Receiver<(ShardId, Arc<KeyQuestion>)>,
     /// Until it is given away.
     pages: Option<Receiver<PageQuestion>>,
-    backends: Receiver<Questions>,
+    backends: Ends,
     line: Line,
     compass: Compass,
     broker: BrokerDesk,
@@ -408,7 +410,7 @@ struct Ways {
     questions: Sender<(ShardId, Arc<KeyQuestion>)>,
     pages: Sender<PageQuestion>,
     broker: BrokerDesk,
-    backends: Sender<Questions>,
+    backends: Beginnings,
 }
 
 /// What all shards get a share of.

@@ -153,6 +153,7 @@ impl ShardLoop {
         self.backends.ask(&mut self.state);
         done += self.connections.resume_streams();
         self.flush(now);
+        self.backends.act(&mut self.state);
         self.send_messages();
         done += self.ask_broker(now);
         let pings = self.state.take_pings();
@@ -189,6 +190,11 @@ impl ShardLoop {
                 Control::Backend(answers) => {
                     for (request, answer) in answers {
                         self.state.handle_proxy_answer(now, request, answer);
+                    }
+                }
+                Control::Streams(news) => {
+                    for (stream, news) in news {
+                        self.state.handle_stream(now, stream, news);
                     }
                 }
                 Control::Beat(beat) => beat.answer(),

@@ -6,7 +6,7 @@
 //! One turn: hand in what came (`handle_*`), then `handle_timeout` once `next_timeout` is reached, then take out
 //! actions ([`Shard::take_action`]), API answers ([`Shard::take_api_answer`], [`Shard::take_outcome`]), dirty connections ([`Shard::take_dirty`], each
 //! flushed once with [`Shard::take_frames`], then [`Shard::handle_written`]), signature checks ([`Shard::take_signature_check`], [`Shard::take_slow_signature_check`]),
-//! key questions ([`Shard::take_key_question`]), questions to backends ([`Shard::take_proxy_question`]) and messages for other shards ([`Shard::outbox`]).
+//! key questions ([`Shard::take_key_question`]), questions to backends ([`Shard::take_proxy_question`]), acts about their streams ([`Shard::take_stream_act`]) and messages for other shards ([`Shard::outbox`]).
 
 mod api;
 pub mod auth;

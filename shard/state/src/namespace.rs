@@ -128,6 +128,11 @@ pub struct ChannelOptions {
     /// Keys `sub_refresh_proxy_enabled` and `sub_refresh_proxy_name`: the backend that decides whether a subscription goes on whose
     /// time is over; clients do not refresh it then.
     pub sub_refresh_proxy: Option<ProxyId>,
+    /// Keys `subscribe_stream_proxy_enabled` and `subscribe_stream_proxy_name`: the backend that decides who subscribes without a token,
+    /// and feeds the subscription with a stream.
+    pub subscribe_stream_proxy: Option<ProxyId>,
+    /// What clients publish goes up the stream; else they cannot publish.
+    pub subscribe_stream_proxy_bidirectional: bool,
     /// Keys `publish_proxy_enabled` and `publish_proxy_name`: the backend that decides about publications of clients.
     pub publish_proxy: Option<ProxyId>,
     /// Matched against the name behind the namespace.
@@ -256,6 +261,8 @@ impl ChannelOptions {
         allow_user_limited_channels: false,
         subscribe_proxy: None,
         sub_refresh_proxy: None,
+        subscribe_stream_proxy: None,
+        subscribe_stream_proxy_bidirectional: false,
         publish_proxy: None,
         channel_regex: None,
         publication_data_format: None,

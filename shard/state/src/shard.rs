@@ -15,7 +15,7 @@ use crate::node::Cluster;
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::post::Post;
-use crate::proxy::{Background, Proxies};
+use crate::proxy::{Background, Proxies, Streams};
 use crate::random::Random;
 use crate::session::Sessions;
 use crate::sparse::GiveBack;
@@ -102,6 +102,7 @@ pub struct Shard {
     pub(crate) pending: Pending<Waiting>,
     pub(crate) proofs: Proofs,
     pub(crate) proxies: Proxies,
+    pub(crate) streams: Streams,
     /// Of the options in force; looked at with every command.
     pub(crate) uses_public_keys: bool,
     /// Of the options in force; looked at with every publication.
@@ -180,6 +181,7 @@ impl Shard {
             pending: Pending::new(),
             proofs,
             proxies: Proxies::new(),
+            streams: Streams::default(),
             uses_public_keys: options.uses_public_keys(),
             uses_batches: options.channel.uses_batches(),
             batches: Batches::default(),
@@ -534,6 +536,9 @@ impl Shard {
     pub fn handle_flushed(&mut self, connection: ConnectionId) -> bool {
         let Some(client) = self.clients.get_mut(connection) else { return false };
         client.queue.flushed();
+        if self.streams.has_unread() && client.queue.is_empty() {
+            self.streams.was_read(connection);
+        }
         !client.queue.is_empty() && !client.turn.is_awaited()
     }
 

@@ -67,9 +67,9 @@ keys! {
         Works publish_proxy_name:                   Text,                                                    "default", "Proxy";
         Works sub_refresh_proxy_enabled:            Bool,                                                    "",        "Ask backend";
         Works sub_refresh_proxy_name:               Text,                                                    "default", "Proxy";
-        Later subscribe_stream_proxy_enabled:       Bool,                                                    "",        "Stream from backend";
-        Later subscribe_stream_proxy_name:          Text,                                                    "default", "Proxy";
-        Later subscribe_stream_proxy_bidirectional: Bool,                                                    "",        "Client publishes go into the stream";
+        Works subscribe_stream_proxy_enabled:       Bool,                                                    "",        "Stream from backend";
+        Works subscribe_stream_proxy_name:          Text,                                                    "default", "Proxy";
+        Works subscribe_stream_proxy_bidirectional: Bool,                                                    "",        "Client publishes go into the stream";
         Later subscription_type:                    Text,                                                    "",        "\"\", stream, map, map_clients, map_users, shared_poll";
         Later map:                                  Object(&[MAP, PRO_MAP]),                                 "",        "Map subscriptions";
         Later shared_poll:                          Object(&[SHARED_POLL_OPTIONS, PRO_SHARED_POLL_OPTIONS]), "",        "Shared poll subscriptions";
@@ -134,7 +134,7 @@ keys! {
         Works subscribe:           Object(&[PROXY]), "", "Default proxy object";
         Works publish:             Object(&[PROXY]), "", "Default proxy object";
         Works sub_refresh:         Object(&[PROXY]), "", "Default proxy object";
-        Later subscribe_stream:    Object(&[PROXY]), "", "Default proxy object (GRPC only)";
+        Works subscribe_stream:    Object(&[PROXY]), "", "Default proxy object (GRPC only)";
         Later map_publish:         Object(&[PROXY]), "", "Default proxy object";
         Later map_remove:          Object(&[PROXY]), "", "Default proxy object";
         Later shared_poll_refresh: Object(&[PROXY]), "", "Default proxy object";

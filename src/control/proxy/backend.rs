@@ -2,12 +2,15 @@
 
 use super::client::Client;
 use super::forward::Forwarding;
+use super::meter::{Call, Meter, Meters};
+use super::stream::StreamPool;
 use super::{grpc, http, question};
 use crate::tls::ClientTls;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ringcast_proto::DecodeError;
 use ringcast_proto::proxy::{Disconnect, Error, ProxyReply, ProxyRequest};
 use ringcast_state::proxy::ProxyQuestion;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -97,8 +100,10 @@ pub enum BackendError {
     Decode(DecodeError),
     /// The client's payload is not JSON.
     PayloadIsNotJson,
-    /// The backend has as many requests as it may.
-    Busy,
+    /// The backend has as many requests or streams as it may.
+    Busy(usize),
+    /// A stream is wanted of a backend that speaks HTTP.
+    NotGrpc,
 }
 
 impl fmt::Display for BackendError {
@@ -119,7 +124,8 @@ impl fmt::Display for BackendError {
             Self::TooLong(limit) => write!(f, "the answer is longer than {limit} bytes"),
             Self::Decode(error) => write!(f, "the answer cannot be read: {error}"),
             Self::PayloadIsNotJson => f.write_str("the client's payload is not JSON: such need key binary_encoding"),
-            Self::Busy => write!(f, "{IN_FLIGHT_MAX} requests wait for it already"),
+            Self::Busy(limit) => write!(f, "{limit} requests or streams are its already"),
+            Self::NotGrpc => f.write_str("streams need a backend that speaks GRPC, see key endpoint"),
         }
     }
 }
@@ -130,39 +136,77 @@ pub struct Backend {
     client: Client,
     places: Arc<Semaphore>,
     warnings: Mutex<Warnings>,
+    streams: StreamPool,
+    meters: Arc<Meters>,
+    /// Those of `meters` that were used, by event.
+    used: Mutex<BTreeMap<&'static str, Arc<Meter>>>,
 }
 
 impl Backend {
-    pub fn new(options: BackendOptions) -> Self {
+    pub fn new(options: BackendOptions, meters: Arc<Meters>) -> Self {
         let tls = options
             .http
             .as_ref()
             .map_or_else(|| options.grpc.as_ref().and_then(|grpc| grpc.tls.as_ref()), |http| http.tls.as_ref());
         let client = Client::new(tls, options.grpc.is_some());
         let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        Self { options, client, places, warnings: Mutex::default() }
+        let (warnings, streams, used) = Default::default();
+        Self { options, client, places, warnings, streams, meters, used }
+    }
+
+    /// Key `timeout`.
+    pub fn timeout(&self) -> Duration {
+        self.options.timeout
+    }
+
+    /// Where it speaks GRPC.
+    pub fn grpc(&self) -> Option<&GrpcBackend> {
+        self.options.grpc.as_ref()
+    }
+
+    /// Its connections for streams.
+    pub fn streams(&self) -> &StreamPool {
+        &self.streams
+    }
+
+    /// Counts a call about an event from now on.
+    pub fn begin_call(&self, event: &'static str) -> Call {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let meter = used.entry(event).or_insert_with(|| {
+            let protocol = if self.options.grpc.is_some() { "grpc" } else { "http" };
+            self.meters.get((protocol, event, self.options.name.clone()))
+        });
+        Call::begin(meter.clone())
     }
 
     /// Room for one more request.
     pub fn take_place(&self) -> Option<OwnedSemaphorePermit> {
         let place = self.places.clone().try_acquire_owned().ok();
         if place.is_none() {
-            self.failed(&BackendError::Busy);
+            self.failed(&BackendError::Busy(IN_FLIGHT_MAX));
         }
         place
     }
 
     /// What the backend says; none, and a warning, where it says nothing of use.
     pub async fn ask(&self, question: ProxyQuestion) -> Option<ProxyReply> {
-        let forwarded = self.options.forwarding.headers(&question.asker);
-        let mut request = question::encode(question, self.options.include_connection_meta);
-        request.finish(self.options.binary_encoding);
+        let (request, forwarded) = self.request(question);
         let limit = self.options.timeout;
+        let call = self.begin_call(request.event().as_str());
         let reply = match timeout(limit, self.exchange(&request, &forwarded)).await {
             Ok(reply) => reply,
             Err(_) => Err(BackendError::Timeout(limit)),
         };
+        call.end(reply.is_err());
         reply.inspect_err(|error| self.failed(error)).ok()
+    }
+
+    /// The message for the backend, and the headers that go along.
+    pub fn request(&self, question: ProxyQuestion) -> (ProxyRequest, HeaderMap) {
+        let forwarded = self.options.forwarding.headers(&question.asker);
+        let mut request = question::encode(question, self.options.include_connection_meta);
+        request.finish(self.options.binary_encoding);
+        (request, forwarded)
     }
 
     async fn exchange(&self, request: &ProxyRequest, forwarded: &HeaderMap) -> Result<ProxyReply, BackendError> {
@@ -173,7 +217,8 @@ impl Backend {
         }
     }
 
-    fn failed(&self, error: &BackendError) {
+    /// Has an operator hear of a failure.
+    pub fn failed(&self, error: &BackendError) {
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(silent) = warnings.tell(Instant::now()) else { return };
         let proxy = &self.options.name;

@@ -5,11 +5,12 @@ use crate::tls::{ClientTls, nobody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::convert::Infallible;
 use std::time::Duration;
 
 /// Connections that wait for the next request, for each host; as in the reference.
@@ -24,31 +25,44 @@ const PING_PERIOD: Duration = Duration::from_secs(10);
 /// Most bytes of an answer; a body that goes on is given up.
 pub const RESPONSE_BYTES_MAX: usize = 16 << 20;
 
-/// Makes requests.
-pub struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+/// Makes requests with bodies of one kind.
+pub struct Client<B = Full<Bytes>>(legacy::Client<HttpsConnector<HttpConnector>, B>);
 
 impl Client {
     /// Without TLS options, for cleartext only.
     pub fn new(tls: Option<&ClientTls>, is_grpc: bool) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        let mut client = legacy::Client::builder(TokioExecutor::new());
-        client.pool_max_idle_per_host(IDLE_MAX).pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new());
-        client.timer(TokioTimer::new());
-        if is_grpc {
-            client.http2_only(true).http2_keep_alive_interval(PING_PERIOD);
-        }
-        Self(client.build(wrap(connector, tls, is_grpc)))
+        Self(builder(is_grpc).build(connector(tls, is_grpc)))
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static> Client<B> {
+    /// For streams of GRPC, with so many bytes of a stream and of a connection on their way here.
+    pub fn for_streams(tls: Option<&ClientTls>, stream_window: u32, connection_window: u32) -> Self {
+        let mut client = builder(true);
+        client.http2_initial_stream_window_size(stream_window).http2_initial_connection_window_size(connection_window);
+        Self(client.build(connector(tls, true)))
     }
 
     /// Sends a request; its answer has begun.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, BackendError> {
+    pub async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, BackendError> {
         self.0.request(request).await.map_err(|error| BackendError::Exchange(Box::new(error)))
     }
 }
 
-fn wrap(connector: HttpConnector, tls: Option<&ClientTls>, is_grpc: bool) -> HttpsConnector<HttpConnector> {
+fn builder(is_grpc: bool) -> legacy::Builder {
+    let mut client = legacy::Client::builder(TokioExecutor::new());
+    client.pool_max_idle_per_host(IDLE_MAX).pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new());
+    client.timer(TokioTimer::new());
+    if is_grpc {
+        client.http2_only(true).http2_keep_alive_interval(PING_PERIOD);
+    }
+    client
+}
+
+fn connector(tls: Option<&ClientTls>, is_grpc: bool) -> HttpsConnector<HttpConnector> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
     let builder = HttpsConnectorBuilder::new();
     let config = tls.map_or_else(nobody, |tls| tls.config.clone());
     let mut builder = builder.with_tls_config(config).https_or_http();

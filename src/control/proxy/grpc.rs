@@ -14,7 +14,7 @@ use ringcast_proto::proxy::{ProxyReply, ProxyRequest, decode_protobuf_reply};
 use std::io::Read as _;
 
 /// Bytes before a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
+pub const PREFIX_BYTES: usize = 5;
 
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
@@ -26,7 +26,9 @@ pub async fn ask(
     request: &ProxyRequest,
     forwarded: &HeaderMap,
 ) -> Result<ProxyReply, BackendError> {
-    let mut call = Request::new(Full::new(frame(request, options.compression)?));
+    let mut message = Vec::new();
+    request.encode_protobuf(&mut message);
+    let mut call = Request::new(Full::new(frame(message, options.compression)?));
     *call.method_mut() = Method::POST;
     *call.uri_mut() = address(&options.endpoint, request.event().grpc_path());
     *call.headers_mut() = headers(options, forwarded);
@@ -42,13 +44,15 @@ pub async fn ask(
     decode_protobuf_reply(request.event(), &message).map_err(BackendError::Decode)
 }
 
-fn address(endpoint: &Uri, path: &'static str) -> Uri {
+/// Where a method is.
+pub fn address(endpoint: &Uri, path: &'static str) -> Uri {
     let mut parts = endpoint.clone().into_parts();
     parts.path_and_query = Some(http::uri::PathAndQuery::from_static(path));
     Uri::from_parts(parts).expect("an address with another path")
 }
 
-fn headers(options: &GrpcBackend, forwarded: &HeaderMap) -> HeaderMap {
+/// What goes with a call.
+pub fn headers(options: &GrpcBackend, forwarded: &HeaderMap) -> HeaderMap {
     let mut headers = options.static_metadata.clone();
     replace(&mut headers, forwarded);
     // Ours, whatever a client says.
@@ -65,9 +69,7 @@ fn headers(options: &GrpcBackend, forwarded: &HeaderMap) -> HeaderMap {
 }
 
 /// The message with what goes before it.
-fn frame(request: &ProxyRequest, is_compressed: bool) -> Result<Bytes, BackendError> {
-    let mut message = Vec::new();
-    request.encode_protobuf(&mut message);
+pub fn frame(mut message: Vec<u8>, is_compressed: bool) -> Result<Bytes, BackendError> {
     if is_compressed {
         let mut deflated = Vec::new();
         GzEncoder::new(&*message, Compression::fast())
@@ -93,24 +95,24 @@ fn unframe(body: &Bytes) -> Result<Bytes, BackendError> {
     }
     match prefix[0] {
         0 => Ok(body.slice(PREFIX_BYTES..)),
-        1 => inflate(message),
+        1 => inflate(message, RESPONSE_BYTES_MAX),
         _ => Err(broken()),
     }
 }
 
-fn inflate(message: &[u8]) -> Result<Bytes, BackendError> {
+/// The message that is compressed here; fails when it is longer than `bytes_max`.
+pub fn inflate(message: &[u8], bytes_max: usize) -> Result<Bytes, BackendError> {
     let mut inflated = Vec::new();
-    let limit = RESPONSE_BYTES_MAX as u64 + 1;
-    let read = MultiGzDecoder::new(message).take(limit).read_to_end(&mut inflated);
+    let read = MultiGzDecoder::new(message).take(bytes_max as u64 + 1).read_to_end(&mut inflated);
     read.map_err(|error| BackendError::Exchange(Box::new(error)))?;
-    if inflated.len() > RESPONSE_BYTES_MAX {
-        return Err(BackendError::TooLong(RESPONSE_BYTES_MAX));
+    if inflated.len() > bytes_max {
+        return Err(BackendError::TooLong(bytes_max));
     }
     Ok(inflated.into())
 }
 
 /// Fails unless the status is OK, or is to come.
-fn check_status(headers: &HeaderMap, is_last: bool) -> Result<(), BackendError> {
+pub fn check_status(headers: &HeaderMap, is_last: bool) -> Result<(), BackendError> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     match (text(STATUS), is_last) {
         (Some("0"), _) | (None, false) => Ok(()),

@@ -7,10 +7,13 @@ mod client;
 mod forward;
 mod grpc;
 mod http;
+mod meter;
 mod question;
+mod stream;
 
 pub use backend::{BackendOptions, GrpcBackend, HttpBackend, StatusTransform};
 pub use forward::Forwarding;
+pub use meter::{MeterSnapshot, Meters};
 
 use answers::AnswerDesk;
 use backend::Backend;
@@ -30,6 +33,21 @@ const THREADS_MAX: usize = 4;
 
 /// Batches that wait for a thread; the others wait in the line, which is bounded, too.
 const BATCHES_MAX: usize = 16;
+
+/// Where a thread finds backends.
+#[derive(Clone)]
+pub struct Directory(Arc<RwLock<Lists>>);
+
+impl Directory {
+    /// None, and a warning, where there is none.
+    fn find(&self, proxy: (ProxyListId, ProxyId)) -> Option<Arc<Backend>> {
+        let backend = self.0.read().unwrap_or_else(PoisonError::into_inner).find(proxy);
+        if backend.is_none() {
+            warn!("a proxy is asked that has no endpoint");
+        }
+        backend
+    }
+}
 
 /// By the ids that the shards name.
 type Backends = Vec<Option<Arc<Backend>>>;
@@ -58,16 +76,23 @@ impl Lists {
 /// Asks. Its threads start with the first proxy that is configured, and end with the shards.
 pub struct Proxy {
     line: Arc<BackendLine>,
-    threads: Vec<Arc<RwLock<Lists>>>,
+    threads: Vec<Directory>,
     id: ProxyListId,
+    meters: Arc<Meters>,
 }
 
 impl Proxy {
     /// Answers the shards from now on.
     pub fn start(options: Vec<Option<BackendOptions>>, line: BackendLine) -> io::Result<Self> {
-        let mut proxy = Self { line: Arc::new(line), threads: Vec::new(), id: ProxyListId(0) };
+        let meters = Arc::default();
+        let mut proxy = Self { line: Arc::new(line), threads: Vec::new(), id: ProxyListId(0), meters };
         proxy.start_threads(&options)?;
         Ok(proxy)
+    }
+
+    /// What is counted of the backends, those of earlier lists included.
+    pub fn meters(&self) -> Arc<Meters> {
+        self.meters.clone()
     }
 
     /// Asks other backends from now on: the list that is returned. What is asked already comes to its end.
@@ -76,9 +101,9 @@ impl Proxy {
         if self.threads.is_empty() {
             self.start_threads(&options)?;
         }
-        for lists in &self.threads {
+        for Directory(lists) in &self.threads {
             let mut lists = lists.write().unwrap_or_else(PoisonError::into_inner);
-            let before = std::mem::replace(&mut lists.now, open(&options));
+            let before = std::mem::replace(&mut lists.now, open(&options, &self.meters));
             *lists = Lists { id: self.id, now: std::mem::take(&mut lists.now), before };
         }
         Ok(self.id)
@@ -90,42 +115,53 @@ impl Proxy {
         }
         let count = thread::available_parallelism()?.get().min(THREADS_MAX);
         for number in 0..count {
-            let lists = Lists { id: self.id, now: open(options), before: Vec::new() };
-            self.threads.push(start_thread(number, lists, self.line.clone())?);
+            let (directory, line) = (self.directory(options), self.line.clone());
+            let batches = pump(format!("proxy-in-{number}"), line.questions())?;
+            start_thread(format!("proxy-{number}"), run(batches, directory, Arc::new(AnswerDesk::new(line))))?;
         }
-        Ok(())
+        let (directory, line) = (self.directory(options), self.line.clone());
+        let acts = pump("proxy-in-s".to_owned(), line.acts())?;
+        start_thread("proxy-streams".to_owned(), stream::run(acts, directory, Arc::new(AnswerDesk::new(line))))
+    }
+
+    /// For a thread, with connections of its own.
+    fn directory(&mut self, options: &[Option<BackendOptions>]) -> Directory {
+        let lists = Lists { id: self.id, now: open(options, &self.meters), before: Vec::new() };
+        let directory = Directory(Arc::new(RwLock::new(lists)));
+        self.threads.push(directory.clone());
+        directory
     }
 }
 
-fn open(options: &[Option<BackendOptions>]) -> Backends {
-    options.iter().map(|options| options.clone().map(|options| Arc::new(Backend::new(options)))).collect()
+fn open(options: &[Option<BackendOptions>], meters: &Arc<Meters>) -> Backends {
+    let backend = |options: &BackendOptions| Arc::new(Backend::new(options.clone(), meters.clone()));
+    options.iter().map(|options| options.as_ref().map(backend)).collect()
 }
 
-fn start_thread(number: usize, lists: Lists, line: Arc<BackendLine>) -> io::Result<Arc<RwLock<Lists>>> {
-    let lists = Arc::new(RwLock::new(lists));
-    let (sender, batches) = mpsc::channel(BATCHES_MAX);
-    let questions = line.questions().clone();
-    // Waits where tokio cannot.
-    thread::Builder::new().name(format!("proxy-in-{number}")).spawn(move || {
-        while let Ok(batch) = questions.recv() {
+/// Waits for the shards where tokio cannot, on a thread.
+fn pump<T: Send + 'static>(name: String, batches: &crossbeam_channel::Receiver<T>) -> io::Result<Receiver<T>> {
+    let (sender, receiver) = mpsc::channel(BATCHES_MAX);
+    let batches = batches.clone();
+    thread::Builder::new().name(name).spawn(move || {
+        while let Ok(batch) = batches.recv() {
             if sender.blocking_send(batch).is_err() {
                 return;
             }
         }
     })?;
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let asked = lists.clone();
-    thread::Builder::new()
-        .name(format!("proxy-{number}"))
-        .spawn(move || runtime.block_on(run(batches, asked, line)))?;
-    Ok(lists)
+    Ok(receiver)
 }
 
-async fn run(mut batches: Receiver<Questions>, lists: Arc<RwLock<Lists>>, line: Arc<BackendLine>) {
-    let answers = Arc::new(AnswerDesk::new(line));
+fn start_thread(name: String, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    thread::Builder::new().name(name).spawn(move || runtime.block_on(work))?;
+    Ok(())
+}
+
+async fn run(mut batches: Receiver<Questions>, directory: Directory, answers: Arc<AnswerDesk>) {
     while let Some((shard, questions)) = batches.recv().await {
         for question in questions {
-            let backend = lists.read().unwrap_or_else(PoisonError::into_inner).find(question.proxy);
+            let backend = directory.find(question.proxy);
             ask(shard, question, backend, &answers);
         }
     }
@@ -133,10 +169,7 @@ async fn run(mut batches: Receiver<Questions>, lists: Arc<RwLock<Lists>>, line: 
 
 fn ask(shard: ShardId, question: ProxyQuestion, backend: Option<Arc<Backend>>, answers: &Arc<AnswerDesk>) {
     let request = question.request;
-    let Some(backend) = backend else {
-        warn!("a proxy is asked that has no endpoint");
-        return answers.add(shard, request, ProxyAnswer::Failed);
-    };
+    let Some(backend) = backend else { return answers.add(shard, request, ProxyAnswer::Failed) };
     let Some(place) = backend.take_place() else { return answers.add(shard, request, ProxyAnswer::Failed) };
     let answers = answers.clone();
     tokio::spawn(async move {

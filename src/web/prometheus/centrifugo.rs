@@ -5,6 +5,7 @@ use super::super::Scrape;
 use super::PrometheusOptions;
 use super::model::{Families, Labels, Unit};
 use super::window::Recent;
+use crate::control::proxy::MeterSnapshot;
 use ringcast_proto::api::Method;
 use ringcast_runtime::metrics::Request;
 use ringcast_state::TransportKind;
@@ -36,7 +37,7 @@ const COMMAND: &[u64] = &[
 /// Buckets of numbers of publications; B5.
 const PUBLICATIONS: &[u64] = &[0, 1, 2, 3, 5, 10, 20, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000];
 
-/// Buckets of the server API; B9, the default of client_golang.
+/// Buckets of the server API and of proxies; B9, the default of client_golang.
 const CALL: &[u64] =
     &[5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
@@ -49,6 +50,7 @@ pub fn add(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape
     add_commands(families, &node.metrics, recent, has_summaries);
     add_transport(families, scrape, &node.metrics);
     add_api(families, &node.metrics, recent, has_summaries);
+    add_proxies(families, &scrape.proxies, recent, has_summaries);
 }
 
 fn add_node(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape, node: &Snapshot) {
@@ -268,6 +270,29 @@ fn add_api(families: &mut Families, metrics: &Metrics, recent: &Recent, has_summ
         (labels(&[("error", &error), ("method", method), ("protocol", protocol)]), count)
     });
     families.counter("centrifugo_api_command_errors_total", "Total errors in API commands.", errors);
+}
+
+/// Of those that were asked.
+fn add_proxies(families: &mut Families, proxies: &[MeterSnapshot], recent: &Recent, has_summaries: bool) {
+    let named = || {
+        proxies.iter().map(|meter| {
+            let (protocol, kind, name) = &meter.name;
+            (labels(&[("name", name), ("protocol", protocol), ("type", kind)]), meter)
+        })
+    };
+    let durations = named().map(|(labels, meter)| (labels, &meter.durations));
+    let help = "Histogram of duration of proxy call.";
+    families.histogram("centrifugo_proxy_duration_seconds_histogram", help, Unit::Time, CALL, durations);
+    if has_summaries {
+        let durations =
+            named().zip(&recent.proxies).map(|((labels, meter), recent)| (labels, &meter.durations, recent));
+        let help = "DEPRECATED — use centrifugo_proxy_duration_seconds_histogram. Will be removed in Centrifugo v7. Duration of proxy call.";
+        families.summary("centrifugo_proxy_duration_seconds", help, durations);
+    }
+    let errors = named().map(|(labels, meter)| (labels, meter.errors));
+    families.counter("centrifugo_proxy_errors", "Proxy call error count.", errors);
+    let inflight = named().map(|(labels, meter)| (labels, meter.inflight as f64));
+    families.gauge("centrifugo_proxy_inflight_requests", "Number of inflight proxy requests.", inflight);
 }
 
 /// As there is no list of known programs.

@@ -46,7 +46,13 @@ impl<'a> Exposition<'a> {
         let node = node(scrape);
         let shape = if self.options.native_histograms { Shape::Native } else { Shape::Classic };
         let mut families = Families::new(shape);
-        centrifugo::add(&mut families, self.options, scrape, &node, &self.windows.recent(&node.metrics));
+        centrifugo::add(
+            &mut families,
+            self.options,
+            scrape,
+            &node,
+            &self.windows.recent(&node.metrics, &scrape.proxies),
+        );
         ours::add(&mut families, scrape);
         process::add(&mut families);
         families.finish()

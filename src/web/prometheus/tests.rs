@@ -1,14 +1,15 @@
 //! Whole pages out of made-up shards.
 
 use super::*;
+use crate::control::proxy::MeterSnapshot;
 use ringcast_runtime::metrics::{LoopMetrics, ShardSnapshot};
 use ringcast_state::ShardId;
-use ringcast_state::metrics::{Action, FrameType, Metrics, Program, Traffic};
+use ringcast_state::metrics::{Action, FrameType, Histogram, Metrics, Program, Traffic};
 use std::collections::BTreeSet;
 
 /// One shard that counted this.
 pub fn scrape(metrics: &Metrics) -> Scrape {
-    Scrape { shards: vec![shard(0, metrics)], refused: 0, dropped_lines: 0 }
+    Scrape { shards: vec![shard(0, metrics)], refused: 0, dropped_lines: 0, proxies: Vec::new() }
 }
 
 fn shard(number: u16, metrics: &Metrics) -> Option<Box<ShardSnapshot>> {
@@ -72,6 +73,26 @@ fn page_shows_what_the_shards_counted_together() {
             "ringcast_publish_to_write_seconds_count{shard=\"1\"} 3",
             "ringcast_publish_to_write_seconds_bucket{shard=\"1\",le=\"1e-05\"} 0",
             "ringcast_publish_to_write_seconds_bucket{shard=\"1\",le=\"5e-05\"} 3",
+        ],
+    );
+}
+
+#[test]
+fn page_shows_what_was_asked_of_backends() {
+    let mut scrape = scrape(&Metrics::default());
+    let mut durations = Histogram::default();
+    durations.record(7_000);
+    let name = ("http", "rpc", "default".to_owned());
+    scrape.proxies = vec![MeterSnapshot { name, durations, errors: 1, inflight: 2 }];
+    let labels = r#"name="default",protocol="http",type="rpc""#;
+    check(
+        &page(&scrape, &PrometheusOptions::default()),
+        &[
+            &format!("centrifugo_proxy_duration_seconds_histogram_bucket{{{labels},le=\"0.005\"}} 0"),
+            &format!("centrifugo_proxy_duration_seconds_histogram_bucket{{{labels},le=\"0.01\"}} 1"),
+            &format!("centrifugo_proxy_duration_seconds{{{labels},quantile=\"0.5\"}} 0.007"),
+            &format!("centrifugo_proxy_errors{{{labels}}} 1"),
+            &format!("centrifugo_proxy_inflight_requests{{{labels}}} 2"),
         ],
     );
 }

@@ -4,18 +4,19 @@
 //! the oldest is recent: eight to ten minutes, as there.
 
 use super::Scrape;
+use crate::control::proxy::MeterSnapshot;
 use ringcast_state::metrics::{Histogram, Metrics};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Copies that are kept. Bound of their memory: five times that of one shard's histograms.
+/// Copies that are kept. Bound of their memory: five times that of one shard's histograms, and of the proxies'.
 const STEPS: usize = 5;
 
 /// Counters of the past.
 #[derive(Debug, Default)]
 pub struct Windows {
     /// Oldest first.
-    past: VecDeque<Metrics>,
+    past: VecDeque<(Metrics, Vec<MeterSnapshot>)>,
 }
 
 impl Windows {
@@ -27,22 +28,28 @@ impl Windows {
         if scrape.shards.iter().any(Option::is_none) {
             return;
         }
-        self.past.push_back(super::node(scrape).metrics);
+        self.past.push_back((super::node(scrape).metrics, scrape.proxies.clone()));
         if self.past.len() > STEPS {
             self.past.pop_front();
         }
     }
 
     /// Histograms that summaries are made of, without what is too old.
-    pub fn recent(&self, now: &Metrics) -> Recent {
-        let Some(past) = self.past.front().filter(|_| self.past.len() == STEPS) else {
+    pub fn recent(&self, now: &Metrics, proxies: &[MeterSnapshot]) -> Recent {
+        let Some((past, past_proxies)) = self.past.front().filter(|_| self.past.len() == STEPS) else {
             let (commands, api_calls) = (now.commands.to_vec(), now.api_calls.to_vec());
-            return Recent { commands, api_calls, surveys: now.surveys.clone() };
+            let proxies = proxies.iter().map(|meter| meter.durations.clone()).collect();
+            return Recent { commands, api_calls, surveys: now.surveys.clone(), proxies };
+        };
+        let of_proxy = |now: &MeterSnapshot| {
+            let past = past_proxies.iter().find(|past| past.name == now.name);
+            past.map_or_else(|| now.durations.clone(), |past| now.durations.since(&past.durations))
         };
         Recent {
             commands: since(&now.commands, &past.commands),
             api_calls: since(&now.api_calls, &past.api_calls),
             surveys: now.surveys.since(&past.surveys),
+            proxies: proxies.iter().map(of_proxy).collect(),
         }
     }
 }
@@ -56,6 +63,8 @@ pub struct Recent {
     pub api_calls: Vec<Histogram>,
     /// As in [`Metrics`].
     pub surveys: Histogram,
+    /// In the order of the scrape.
+    pub proxies: Vec<Histogram>,
 }
 
 fn since(now: &[Histogram], past: &[Histogram]) -> Vec<Histogram> {
@@ -76,7 +85,7 @@ mod tests {
                 windows.step(&scrape(&metrics));
             }
         }
-        windows.recent(&metrics).surveys.buckets().map(|bucket| bucket.low).collect()
+        windows.recent(&metrics, &[]).surveys.buckets().map(|bucket| bucket.low).collect()
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod publish;
 mod query;
 mod refresh;
 mod server_side;
+mod stream;
 mod subscribe;
 mod subscription;
 mod timer;

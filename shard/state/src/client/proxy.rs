@@ -120,24 +120,32 @@ impl Shard {
         event: ProxyEvent,
         asked: Asked,
     ) -> Option<RequestId> {
-        let client = self.clients.get(asked.connection)?;
-        let asker = ProxyAsker {
+        let asker = self.asker(asked.connection)?;
+        let deadline = now.at + self.options.proxy.give_up_after;
+        Some(self.proxies.ask((self.options.proxy.list, proxy), asker, event, asked, deadline))
+    }
+
+    /// None when the client is gone.
+    pub(super) fn asker(&self, connection: ConnectionId) -> Option<ProxyAsker> {
+        let client = self.clients.get(connection)?;
+        Some(ProxyAsker {
             client: client.id,
             transport: client.shape.kind,
             encoding: client.encoding,
             // Before connect it is what the transport says, and the backend is asked.
             user: if client.is_live() { client.user.clone() } else { "".into() },
             background: client.background.clone(),
-        };
-        let deadline = now.at + self.options.proxy.give_up_after;
-        Some(self.proxies.ask((self.options.proxy.list, proxy), asker, event, asked, deadline))
+        })
     }
 
     fn settle(&mut self, now: Now, request: RequestId, asked: Asked, answer: ProxyAnswer) {
         let connection = asked.connection;
-        let Some(client) = self.clients.get(connection) else { return };
+        let client = self.clients.get(connection);
         // Who has left wants nothing any more, not even what the backend allows.
-        let is_there = client.is_live() || matches!(client.phase, Phase::Fresh);
+        let is_there = client.is_some_and(|client| client.is_live() || matches!(client.phase, Phase::Fresh));
+        if let Some(stream) = asked.stream().filter(|_| !is_there) {
+            self.streams.close(stream);
+        }
         match asked.matter {
             Matter::Command(serving, _) if !is_there => self.finish_command(now, connection, serving),
             Matter::Command(serving, subject) => {
@@ -170,6 +178,21 @@ impl Shard {
                 self.publish_as_told(now, connection, serving, (&channel, data), answer);
                 Ok(Served::Later)
             }
+            (answer, Subject::Stream { request, stream }) => {
+                let outcome = match answer {
+                    ProxyAnswer::Subscribe(answer) => {
+                        self.subscribe(now, connection, serving, *request, Basis::Fed(*answer, stream))
+                    }
+                    ProxyAnswer::Disconnect(disconnect) => Err(disconnect.into()),
+                    ProxyAnswer::Error(error) => Err(error.into()),
+                    _ => Err(ReplyError::INTERNAL.into()),
+                };
+                if self.streams.find(stream).is_none() {
+                    self.streams.close(stream);
+                }
+                outcome
+            }
+            (ProxyAnswer::Sent, Subject::Upwards) => Ok(self.sent_upwards(connection, serving)),
             (ProxyAnswer::Rpc(data), Subject::Rpc) => {
                 self.write_result(connection, serving.id, ReplyResult::Rpc(RpcResult { data }));
                 Ok(Served::Done)

@@ -52,6 +52,12 @@ impl Shard {
         if let Some(proxy) = options.publish_proxy {
             return Ok(self.ask_to_publish(now, proxy, connection, serving, (request.channel, request.data)));
         }
+        if options.subscribe_stream_proxy.is_some() {
+            if !options.subscribe_stream_proxy_bidirectional {
+                return Err(ReplyError::NOT_AVAILABLE.into());
+            }
+            return Ok(self.publish_upwards(now, connection, serving, (&request.channel, request.data))?);
+        }
         let Some(client) = self.clients.get(connection) else { return Ok(Served::Done) };
         if !self.may_publish(client, &request.channel, options) {
             return Err(ReplyError::PERMISSION_DENIED.into());

@@ -11,7 +11,7 @@ use crate::hub::{HubIndex, Subscriber};
 use crate::message::{self, Member, Message, Overrides, Recover, Subscribed};
 use crate::metrics::FrameType;
 use crate::namespace::{ChannelOptions, DeltaType, SubscriptionType};
-use crate::proxy::{ProxyId, SubscribeAnswer};
+use crate::proxy::{Fed, ProxyId, StreamId, SubscribeAnswer};
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, RequestId, ShardId, Variant};
 use bytes::Bytes;
@@ -84,6 +84,16 @@ pub(super) enum Basis {
     Proof(Proof),
     /// The word of the backend.
     Told(SubscribeAnswer),
+    /// The same, and its stream.
+    Fed(SubscribeAnswer, StreamId),
+}
+
+/// Which backend is asked about a subscribe command, and how.
+enum Asking {
+    /// One question.
+    Once(ProxyId),
+    /// A stream, bidirectional or not.
+    Stream(ProxyId, bool),
 }
 
 /// A subscription whose home was asked.
@@ -136,10 +146,16 @@ impl Shard {
         if client.subscriptions.len() >= self.options.client.channel_limit {
             return Err(ReplyError::LIMIT_EXCEEDED.into());
         }
-        if matches!(basis, Basis::Proof(_))
-            && let Some(proxy) = self.subscribe_proxy(&request)
-        {
-            return Ok(self.ask_to_subscribe(now, proxy, connection, serving, request));
+        if matches!(basis, Basis::Proof(_)) {
+            match self.subscribe_proxy(&request) {
+                Some(Asking::Once(proxy)) => {
+                    return Ok(self.ask_to_subscribe(now, proxy, connection, serving, request));
+                }
+                Some(Asking::Stream(proxy, is_bidirectional)) => {
+                    return Ok(self.open_stream(now, (proxy, is_bidirectional), connection, serving, request));
+                }
+                None => {}
+            }
         }
         let grant = self.grant(now, connection, &request, basis)?;
         // The reference takes such a number for a stream's up to here, and then trips over it.
@@ -152,13 +168,16 @@ impl Shard {
     }
 
     /// The backend that is to be asked about a subscribe command; none where something else decides, or refuses it.
-    fn subscribe_proxy(&self, request: &SubscribeRequest) -> Option<ProxyId> {
+    fn subscribe_proxy(&self, request: &SubscribeRequest) -> Option<Asking> {
         let channel = &*request.channel;
         let options = self.options.channel.resolve_for_client(channel).ok()?;
         let is_stream = !MAPS.contains(&request.r#type) && options.subscription_type == SubscriptionType::Stream;
         let is_open = request.token.is_empty() && !self.options.channel.is_private(channel);
         let is_limited = self.options.channel.limited_to(channel, options).is_some();
-        options.subscribe_proxy.filter(|_| is_stream && is_open && !is_limited)
+        let is_bidirectional = options.subscribe_stream_proxy_bidirectional;
+        let of_stream = options.subscribe_stream_proxy.map(|proxy| Asking::Stream(proxy, is_bidirectional));
+        let asking = options.subscribe_proxy.map(Asking::Once).or(of_stream);
+        asking.filter(|_| is_stream && is_open && !is_limited)
     }
 
     /// Whether, and on which terms, the client may subscribe.
@@ -179,9 +198,12 @@ impl Shard {
         if self.options.channel.is_private(channel) && request.token.is_empty() {
             return Err(ReplyError::PERMISSION_DENIED.into());
         }
-        let is_told = matches!(basis, Basis::Told(_));
+        let is_told = !matches!(basis, Basis::Proof(_));
+        let is_fed = matches!(basis, Basis::Fed(..));
         let mut grant = if let Basis::Told(answer) = basis {
             Grant::told(options, answer)
+        } else if let Basis::Fed(answer, stream) = basis {
+            Grant::fed(options, answer, stream)
         } else if let Basis::Proof(proof) = basis
             && !request.token.is_empty()
         {
@@ -200,11 +222,12 @@ impl Shard {
             grant.positioned |= request.positioned && (options.allow_positioning || reads_history);
             grant.recoverable |= request.recoverable && (options.allow_recovery || reads_history);
         }
-        grant.delta = grants_delta(&request.delta, options);
+        // What a backend feeds has no place in the channel's stream, so that there is nothing to make a patch against.
+        grant.delta = !is_fed && grants_delta(&request.delta, options);
         // An expiry in the past is an error of the command; in the future it is told to the client.
         subscription_ttl(grant.expire_at, now)?;
         if let Some(filter) = &request.tf {
-            if !options.allow_tags_filter {
+            if is_fed || !options.allow_tags_filter {
                 return Err(ReplyError::BAD_REQUEST.into());
             }
             grant.filter = Some(validate(filter).map_err(|_| ReplyError::BAD_REQUEST)?);
@@ -290,12 +313,16 @@ impl Shard {
             join_leave: grant.join_leave,
         });
         let filter = grant.filter.map(|filter| self.filters.enter(filter));
-        let has_detail = member.is_some() || ttl.is_some() || filter.is_some() || !grant.info.is_empty();
+        if let Some(stream) = grant.stream {
+            self.streams.attach(stream, Fed { connection, channel: index });
+        }
+        let is_fed = grant.stream.is_some();
+        let has_detail = member.is_some() || ttl.is_some() || filter.is_some() || !grant.info.is_empty() || is_fed;
         let grace = self.options.client.expired_sub_close_delay;
         let detail = has_detail.then(|| {
             let expire_at = close_at(now, ttl, grace);
             let (member, info) = (member.clone(), grant.info.clone());
-            Box::new(Detail { member, info, filter, expire_at, ..Detail::default() })
+            Box::new(Detail { member, info, filter, expire_at, stream: grant.stream, ..Detail::default() })
         });
         let state = State::Subscribing(request);
         let variant = Variant::new(client.encoding, grant.delta);
@@ -389,6 +416,9 @@ impl Shard {
             has_base: brings_base(answer),
         };
         subscription.state = State::Live(self.hub.join(index, subscriber, answer.top.clone()));
+        if let Some(stream) = subscription.stream() {
+            self.streams.begin(stream);
+        }
         self.metrics.subscribed(subscription.is_named);
     }
 

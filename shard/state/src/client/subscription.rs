@@ -4,7 +4,7 @@ use crate::filters::FilterId;
 use crate::hub::HubIndex;
 use crate::message::{Member, Overrides};
 use crate::namespace::{ChannelOptions, RecoveryMode};
-use crate::proxy::SubscribeAnswer;
+use crate::proxy::{StreamId, SubscribeAnswer};
 use crate::{RequestId, Time, Variant};
 use bytes::Bytes;
 use ringcast_proto::filter::Filter;
@@ -49,6 +49,8 @@ pub(crate) struct Detail {
     pub(crate) refreshing: Option<RequestId>,
     /// When presence shows what `member` says since a refresh.
     pub(crate) renew_at: Option<Time>,
+    /// The backend's stream that feeds it.
+    pub(crate) stream: Option<StreamId>,
 }
 
 impl Subscription {
@@ -58,6 +60,10 @@ impl Subscription {
 
     pub(crate) fn filter(&self) -> Option<FilterId> {
         self.detail.as_ref()?.filter
+    }
+
+    pub(crate) fn stream(&self) -> Option<StreamId> {
+        self.detail.as_ref()?.stream
     }
 
     pub(crate) fn expire_at(&self) -> Option<Time> {
@@ -151,6 +157,8 @@ pub(crate) struct Grant {
     pub(crate) delta: bool,
     /// Which publications the client wants.
     pub(crate) filter: Option<Filter>,
+    /// The backend's stream that feeds it.
+    pub(crate) stream: Option<StreamId>,
 }
 
 impl Grant {
@@ -178,6 +186,18 @@ impl Grant {
             data: answer.data,
             expire_at: Some(answer.expire_at).filter(|at| *at > 0),
             ..Grant::new(options, answer.overrides)
+        }
+    }
+
+    /// As `told`, for a subscription that a stream feeds: it has no position, and the client is told when it ends.
+    pub(crate) fn fed(options: &ChannelOptions, answer: SubscribeAnswer, stream: StreamId) -> Self {
+        Grant {
+            positioned: false,
+            recoverable: false,
+            auto_cache_recover: false,
+            cache: false,
+            stream: Some(stream),
+            ..Grant::told(options, answer)
         }
     }
 }

@@ -78,6 +78,9 @@ impl Shard {
                 moved.expect("a subscriber in the hub has the subscription").state = State::Live(place);
             }
         }
+        if let Some(stream) = subscription.stream() {
+            self.streams.close(stream);
+        }
         if let Some(filter) = subscription.filter() {
             self.filters.exit(filter);
         }

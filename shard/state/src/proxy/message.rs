@@ -68,6 +68,8 @@ pub enum ProxyAnswer {
     Publish(PublishAnswer),
     /// The result of [`ProxyEvent::Rpc`]: its data, empty for none.
     Rpc(Bytes),
+    /// The result of [`StreamAct::Publish`](super::StreamAct::Publish).
+    Sent,
     /// The command is refused; what asked to go on is over.
     Error(ReplyError),
     /// The client is closed; what asked to go on is over.

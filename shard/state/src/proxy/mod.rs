@@ -5,6 +5,7 @@ mod background;
 mod message;
 mod options;
 mod queue;
+mod stream;
 
 pub use crate::message::Overrides;
 pub use background::Background;
@@ -13,3 +14,5 @@ pub use message::{
 };
 pub use options::{ProxyId, ProxyListId, ProxyOptions, RpcOptions};
 pub(crate) use queue::{Asked, Matter, Proxies, Subject};
+pub(crate) use stream::{Fed, Streams};
+pub use stream::{StreamAct, StreamId, StreamNews};

@@ -1,6 +1,6 @@
 //! Questions on their way to the control plane, and who waits for the answers.
 
-use super::{ProxyAsker, ProxyEvent, ProxyId, ProxyListId, ProxyQuestion};
+use super::{ProxyAsker, ProxyEvent, ProxyId, ProxyListId, ProxyQuestion, StreamId};
 use crate::client::Serving;
 use crate::hub::HubIndex;
 use crate::pending::Pending;
@@ -40,6 +40,20 @@ pub(crate) enum Subject {
     Publish { channel: Arc<str>, data: Bytes },
     /// An RPC command.
     Rpc,
+    /// To subscribe, with a stream of the backend's.
+    Stream { request: Box<SubscribeRequest>, stream: StreamId },
+    /// A publish command whose data goes up a stream.
+    Upwards,
+}
+
+impl Asked {
+    /// The stream that would feed the subscription.
+    pub(crate) fn stream(&self) -> Option<StreamId> {
+        match self.matter {
+            Matter::Command(_, Subject::Stream { stream, .. }) => Some(stream),
+            Matter::Command(..) | Matter::Refresh | Matter::SubRefresh(_) => None,
+        }
+    }
 }
 
 /// Questions to backends.
@@ -65,9 +79,27 @@ impl Proxies {
         asked: Asked,
         deadline: Time,
     ) -> RequestId {
-        let request = self.waiting.insert(asked, deadline);
-        self.questions.push_back(ProxyQuestion { request, proxy, asker, event });
+        let question = self.ask_apart(proxy, asker, event, asked, deadline);
+        let request = question.request;
+        self.questions.push_back(question);
         request
+    }
+
+    /// A question that the caller sends on its way.
+    pub(crate) fn ask_apart(
+        &mut self,
+        proxy: (ProxyListId, ProxyId),
+        asker: ProxyAsker,
+        event: ProxyEvent,
+        asked: Asked,
+        deadline: Time,
+    ) -> ProxyQuestion {
+        ProxyQuestion { request: self.wait(asked, deadline), proxy, asker, event }
+    }
+
+    /// Waits for an answer to something that is no question.
+    pub(crate) fn wait(&mut self, asked: Asked, deadline: Time) -> RequestId {
+        self.waiting.insert(asked, deadline)
     }
 
     /// The oldest question that somebody still waits for.

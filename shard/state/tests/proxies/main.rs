@@ -2,6 +2,7 @@
 
 mod connections;
 mod house;
+mod streams;
 mod subscriptions;
 
 use bytes::Bytes;
