@@ -6,6 +6,8 @@ mod config;
 mod control;
 mod jwks;
 mod log;
+mod machine;
+mod memory;
 mod run;
 mod systemd;
 mod tls;

@@ -6,6 +6,7 @@ use crate::control::node::Identity;
 use crate::control::{Ports, acme, engine, proxy};
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
+use crate::memory;
 use crate::systemd::{Handed, Service};
 use crate::tls;
 use crate::web;
@@ -140,6 +141,8 @@ fn serve(
         .map_err(|error| Fatal::new("error starting proxies", error))?;
     start_pages(&mut pool, program.prometheus, dropped_lines, proxy.meters())
         .map_err(|error| Fatal::new("error starting metrics", error))?;
+    memory::start(program.memory_budget, pool.relief_line())
+        .map_err(|error| Fatal::new("error watching memory", error))?;
     let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);

@@ -44,6 +44,9 @@ pub struct ProgramOptions {
     pub demo: bool,
     /// Config group `prometheus`.
     pub prometheus: PrometheusOptions,
+    /// Key `memory.budget`, bytes: with more, load is shed. 0, the default, for four fifths of what the machine and its control
+    /// groups grant; negative for no budget.
+    pub memory_budget: i64,
 }
 
 /// Options of the program itself.
@@ -54,6 +57,7 @@ pub fn program(settings: &Settings) -> ProgramOptions {
         shutdown_timeout: root.object("shutdown").duration("timeout"),
         demo: root.object("demo").bool("enabled"),
         prometheus: prometheus(root.object("prometheus")),
+        memory_budget: root.object("memory").int("budget"),
     }
 }
 

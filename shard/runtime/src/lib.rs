@@ -17,6 +17,7 @@ pub mod options;
 pub mod placement;
 mod pool;
 mod pulse;
+mod relief;
 pub mod ring;
 mod signatures;
 mod sockjs;
@@ -40,6 +41,7 @@ pub use listen::Listen;
 pub use options::Options;
 pub use pool::{CertificateLine, KeyLine, Pool};
 pub use pulse::Pulse;
+pub use relief::{Pressure, ReliefLine};
 pub use start::StartError;
 pub use transport::page::{Page, PageAnswer, PageLine, PageQuestion};
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crate::metrics::{MetricsLine, SnapshotSender};
 use crate::options::Options;
 use crate::placement::{self, Machine, Placement as Places};
 use crate::pulse::{Beat, Pulse};
+use crate::relief::ReliefLine;
 use crate::ring::{Doorbell, Endpoint, Mesh};
 use crate::signatures::{self, SlowCheck};
 use crate::sockjs::Parcel;
@@ -65,6 +66,8 @@ pub(crate) enum Control {
     Streams(News),
     /// The question whether the shard still turns.
     Beat(Beat),
+    /// Memory is short.
+    Shed { histories: bool },
     /// Copy the counters.
     Snapshot(SnapshotSender),
     /// What came of a request for a page.
@@ -88,8 +91,10 @@ pub(crate) struct Counters {
     pub clients: AtomicUsize,
     /// The same per shard.
     pub clients_of_shard: Vec<AtomicUsize>,
-    /// Client connections refused by `client.connection_limit`.
+    /// Client connections refused by `client.connection_limit`, or for want of memory.
     pub refused: AtomicU64,
+    /// Memory is so short that no further client is let in.
+    pub is_full: AtomicBool,
     /// What is left of `client.connection_rate_limit`.
     pub tries: Tries,
     /// Wrong keys of the server API over HTTP.
@@ -297,6 +302,11 @@ impl Pool {
     /// Where the counters of the shards are asked for.
     pub fn metrics_line(&self) -> MetricsLine {
         MetricsLine::new(self.line.clone(), self.counters.clone())
+    }
+
+    /// Gives up what takes memory, as far as it is short; who says so goes on until it is not.
+    pub fn relief_line(&self) -> ReliefLine {
+        ReliefLine { line: self.line.clone(), counters: self.counters.clone() }
     }
 
     /// Stops accepting, closes every client with 3001 and ends the shards. Waits at most `timeout`, key

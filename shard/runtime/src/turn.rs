@@ -198,6 +198,12 @@ impl ShardLoop {
                     }
                 }
                 Control::Beat(beat) => beat.answer(),
+                Control::Shed { histories } => {
+                    self.state.shed_queues(now);
+                    if histories {
+                        self.state.shed_histories();
+                    }
+                }
                 Control::Snapshot(to) => {
                     // Whoever asked may have given up.
                     let _ = to.try_send(Box::new(self.snapshot()));

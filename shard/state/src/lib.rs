@@ -32,6 +32,7 @@ mod random;
 mod registry;
 mod session;
 mod shard;
+mod shed;
 mod sparse;
 mod time;
 mod transport;

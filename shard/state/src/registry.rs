@@ -70,6 +70,11 @@ impl<T: Named> Registry<T> {
         self.places.get_mut(place as usize).map(Box::as_mut)
     }
 
+    /// Places in use now.
+    pub(crate) fn places(&self) -> Vec<u32> {
+        self.places.iter().map(|(place, _)| place as u32).collect()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.places.iter().map(|(_, thing)| thing.as_ref())
     }

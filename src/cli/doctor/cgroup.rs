@@ -2,6 +2,7 @@
 
 use super::finding::Finding;
 use super::machine::Machine;
+use super::machine::groups::{Group, NO_LIMIT, folders};
 use super::memory::affordable;
 use super::wants::{Wants, size_text};
 
@@ -39,13 +40,11 @@ fn cpu(machine: &Machine, wants: &Wants) -> Option<Finding> {
 }
 
 fn memory(machine: &Machine, wants: &Wants) -> Option<Finding> {
-    // Version 1 says "no limit" with a number beyond every machine.
-    const NONE: u64 = 1 << 60;
     let limits = folders(machine, "memory").into_iter().filter_map(|group| match &group {
         Group::V2(folder) => machine.number(&format!("{folder}/memory.max")),
         Group::V1(folder) => machine.number(&format!("{folder}/memory.limit_in_bytes")),
     });
-    let limit = limits.filter(|limit| *limit < NONE).min()?;
+    let limit = limits.filter(|limit| *limit < NO_LIMIT).min()?;
     let needed = wants.memory_bytes();
     let found = format!(
         "the control group has {}; {} idle clients and {} shards need some {}, sockets of the kernel included",
@@ -79,39 +78,6 @@ fn threads(machine: &Machine, wants: &Wants) -> Option<Finding> {
     let why = "a shard is a thread; without all of them the server does not start";
     let finding = Finding::fail("cgroup pids", found).why(why);
     Some(finding.remedy("raise it: TasksMax= of the unit, --pids-limit of docker run"))
-}
-
-/// A control group's folder.
-enum Group {
-    V1(String),
-    V2(String),
-}
-
-/// The groups that bind us, ours and all above it. In a container the path may be the host's; then only its root is found.
-fn folders(machine: &Machine, controller: &str) -> Vec<Group> {
-    let text = machine.text("proc/self/cgroup").unwrap_or_default();
-    let mut groups = Vec::new();
-    for line in text.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
-            continue;
-        };
-        if controllers.is_empty() {
-            groups.extend(upwards(path).map(|path| Group::V2(format!("sys/fs/cgroup{path}"))));
-            groups.extend(upwards(path).map(|path| Group::V2(format!("sys/fs/cgroup/unified{path}"))));
-        } else if controllers.split(',').any(|name| name == controller) {
-            groups.extend(upwards(path).map(|path| Group::V1(format!("sys/fs/cgroup/{controllers}{path}"))));
-            if controllers != controller {
-                groups.extend(upwards(path).map(|path| Group::V1(format!("sys/fs/cgroup/{controller}{path}"))));
-            }
-        }
-    }
-    groups
-}
-
-/// A path and all above it; the root is empty.
-fn upwards(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(path.trim_end_matches('/')), |path| Some(&path[..path.rfind('/')?]))
 }
 
 #[cfg(test)]

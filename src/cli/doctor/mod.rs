@@ -8,7 +8,6 @@ mod finding;
 mod interrupts;
 mod kernel;
 mod limits;
-mod machine;
 mod memory;
 mod network;
 mod processors;
@@ -18,8 +17,8 @@ mod tree;
 mod wants;
 
 use crate::config::{self, Environment, Sources};
+use crate::machine::{self, Machine};
 use finding::{Finding, Level};
-use machine::Machine;
 use std::path::PathBuf;
 use wants::Wants;
 

@@ -141,6 +141,7 @@ keys! {
         Works shards:                     Int,                                                   "",  "Threads that serve connections, 0 = one on every CPU this process may use, at most its CPU quota";
         Works shard_placement:            Object(&[server::SHARD_PLACEMENT]),                    "",  "CPUs of the shards";
         Works shard_balance:              Object(&[server::SHARD_BALANCE]),                      "",  "Even numbers of connections";
+        Works memory:                     Object(&[server::MEMORY]),                             "",  "Memory of the process";
         Works demo:                       Object(&[server::DEMO]),                               "",  "Demo page";
     }
 }

@@ -154,3 +154,10 @@ keys! {
         Works timeout: Duration, "30s", "Graceful stop limit";
     }
 }
+
+keys! {
+    /// `memory`, a group of ringcast
+    MEMORY {
+        Works budget: Int, "", "Bytes from which load is shed, 0 = 80 % of the least that machine and control groups grant, negative = never";
+    }
+}

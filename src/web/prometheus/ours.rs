@@ -33,6 +33,15 @@ const NUMBERS: &[Number] = &[
     ("slow_clients_total", "Clients closed with 3008 because they did not keep up.", Kind::Counter, |shard| {
         shard.state.metrics.disconnects.get(&Disconnect::SLOW.code)
     }),
+    ("memory_shed_clients_total", "Clients closed with 3008 because memory was short.", Kind::Counter, |shard| {
+        shard.state.metrics.shed_clients
+    }),
+    (
+        "memory_shed_publications_total",
+        "Publications of histories that were forgotten because memory was short.",
+        Kind::Counter,
+        |shard| shard.state.metrics.shed_publications,
+    ),
     ("cross_shard_messages_total", "Messages that other shards sent.", Kind::Counter, |shard| shard.runtime.messages),
     ("cross_shard_queue_depth", "Messages that wait in the rings from other shards.", Kind::Gauge, |shard| {
         shard.queued as u64

@@ -364,7 +364,7 @@ pub(super) fn end_if_torn(shard: &Shard) {
 /// Counts one more client connection of the node, if the limit allows; 0 is none.
 pub(super) fn has_room(counters: &Counters, limit: usize) -> bool {
     let before = counters.clients.fetch_add(1, Ordering::Relaxed);
-    let room = limit == 0 || before < limit;
+    let room = (limit == 0 || before < limit) && !counters.is_full.load(Ordering::Relaxed);
     if !room {
         counters.clients.fetch_sub(1, Ordering::Relaxed);
         counters.refused.fetch_add(1, Ordering::Relaxed);

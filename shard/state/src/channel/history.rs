@@ -4,6 +4,8 @@ use super::{Context, Homes, Position, retention};
 use crate::Variant;
 use crate::message::{Ask, AskHistory, Message, Publications};
 use crate::metrics::Action;
+use crate::options::Limits;
+use crate::wheel::Wheel;
 use ringcast_proto::codes::ReplyError;
 
 impl Homes {
@@ -51,6 +53,21 @@ impl Homes {
             self.settle(index, context.wheel, &context.options.limits);
         }
         context.answer(Message::Published { request: ask.request, result: Ok(Position::default()) });
+    }
+
+    /// Forgets the older half of every stream; returns how many publications that were.
+    pub(crate) fn forget_older_half(&mut self, wheel: &mut Wheel, limits: &Limits) -> u64 {
+        let mut forgotten = 0;
+        for index in self.channels.places() {
+            let Some(stream) = self.channels.get_mut(index).and_then(|channel| channel.stream.as_mut()) else {
+                continue;
+            };
+            if !stream.is_empty() {
+                forgotten += stream.forget_older_half() as u64;
+                self.settle(index, wheel, limits);
+            }
+        }
+        forgotten
     }
 
     /// All members.

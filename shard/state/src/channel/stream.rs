@@ -104,6 +104,14 @@ impl Stream {
         self.publications = VecDeque::new();
     }
 
+    /// Forgets the older half of the publications, at least one. Returns how many that were.
+    pub(crate) fn forget_older_half(&mut self) -> usize {
+        let forgotten = self.publications.len().div_ceil(2);
+        self.publications.drain(..forgotten);
+        self.publications.shrink_to_fit();
+        forgotten
+    }
+
     /// Whether no publication is kept.
     pub(crate) fn is_empty(&self) -> bool {
         self.publications.is_empty()

@@ -179,7 +179,7 @@ impl Client {
     }
 
     /// Bytes that wait for this client.
-    fn queued_bytes(&self) -> usize {
+    pub(crate) fn queued_bytes(&self) -> usize {
         match &self.phase {
             Phase::Connecting(connecting) => connecting.held_bytes() + self.queue.bytes(),
             _ => self.queue.bytes(),

@@ -110,6 +110,10 @@ pub struct Metrics {
     pub actions: [u64; Action::COUNT],
     /// Deliveries that a tag filter kept back.
     pub filtered: u64,
+    /// Clients closed because the process ran short of memory; they are among `disconnects`, too.
+    pub shed_clients: u64,
+    /// Publications of histories that were forgotten for the same reason.
+    pub shed_publications: u64,
     /// Requests of the server API, to the write of the answer; see [`Metrics::calls`].
     pub api_calls: [Histogram; Method::ALL.len() * ApiProtocol::COUNT],
     /// Their errors by method and code, without a code for a body that cannot be read; of a broadcast's channels the method is
@@ -151,6 +155,8 @@ impl Metrics {
         add_counts(&mut self.suppressed, &other.suppressed);
         add_counts(&mut self.actions, &other.actions);
         self.filtered += other.filtered;
+        self.shed_clients += other.shed_clients;
+        self.shed_publications += other.shed_publications;
         add_histograms(&mut self.api_calls, &other.api_calls);
         self.api_errors.add(&other.api_errors);
         self.surveys.add(&other.surveys);

@@ -1,6 +1,10 @@
 //! The machine as its files under `/proc` and `/sys` describe it. What cannot be read is absent, never an error: a
 //! container hides much, and so do old kernels.
 
+pub mod groups;
+#[cfg(test)]
+pub mod tree;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -111,8 +115,8 @@ pub fn cpu_text(cpus: &[usize]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::tree::Tree;
     use super::*;
-    use crate::cli::doctor::tree::Tree;
 
     #[test]
     fn lists_of_cpus_are_read_and_written() {
