@@ -22,7 +22,7 @@ const BODY_MAX: usize = 1 << 20;
 /// Listens, prints the port, answers. Each block on standard input asks how many requests were answered; ends with it.
 pub fn serve(address: SocketAddr) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
-    println!("{}", listener.local_addr()?.port());
+    writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
     let answered = Arc::new(AtomicU64::new(0));
     let counter = answered.clone();
     thread::spawn(move || {
@@ -37,7 +37,7 @@ pub fn serve(address: SocketAddr) -> io::Result<()> {
     let mut length = [0; 4];
     loop {
         match io::stdin().read_exact(&mut length) {
-            Ok(()) => println!("{}", answered.load(Ordering::Relaxed)),
+            Ok(()) => writeln!(io::stdout(), "{}", answered.load(Ordering::Relaxed))?,
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => exit(0),
             Err(error) => return Err(error),
         }
