@@ -7,6 +7,7 @@ mod grpc_backend;
 mod script;
 mod stream_backend;
 mod streams;
+mod tls;
 
 use std::fs;
 

@@ -43,6 +43,12 @@ impl<W> Pending<W> {
         Some(entry).filter(|entry| entry.generation == request.generation).map(|entry| &mut entry.waiter)
     }
 
+    /// The first wait of this kind, among all.
+    pub(crate) fn find(&self, is_it: impl Fn(&W) -> bool) -> Option<RequestId> {
+        let (slot, entry) = self.waiting.iter().find(|(_, entry)| is_it(&entry.waiter))?;
+        Some(RequestId { slot: slot as u32, generation: entry.generation })
+    }
+
     /// Ends the wait; `None` when it was over already.
     pub(crate) fn take(&mut self, request: RequestId) -> Option<W> {
         self.get_mut(request)?;
