@@ -1,6 +1,9 @@
 //! What Redis does in one step. The effects equal those of Centrifugo's scripts, key by key, so that nodes of both share streams
 //! and presence. Source: behaviour §10.1.
 
+use super::connection::Connection;
+use ringcast_proto::redis::CommandWriter;
+use std::io;
 use std::sync::LazyLock;
 
 /// A script and the name under which Redis knows it once it was loaded.
@@ -14,15 +17,23 @@ impl Script {
         Self { source, digest: LazyLock::new(digest) }
     }
 
-    /// Its text in Lua.
-    pub fn source(&self) -> &'static str {
-        self.source
+    /// Adds the command that makes it known.
+    pub fn write_load(&self, out: &mut Vec<u8>) {
+        CommandWriter::new(out).command(&[b"SCRIPT", b"LOAD", self.source.as_bytes()]);
     }
 
     /// For `EVALSHA`.
     pub fn digest(&self) -> &str {
         &self.digest
     }
+}
+
+/// Makes all of them known.
+pub async fn load(connection: &mut Connection) -> io::Result<()> {
+    for script in ALL {
+        connection.ask(&[&[b"SCRIPT", b"LOAD", script.source.as_bytes()]]).await?;
+    }
+    Ok(())
 }
 
 /// SHA-1 in hexadecimal.
@@ -40,7 +51,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    /// Keys: stream, meta, result. Words: publication, size, ttl, channel, meta ttl, epoch if new, result ttl, delta, version, its
+    /// Keys: stream, meta, and the result if it has a ttl. Words: publication, size, ttl, channel, meta ttl, epoch if new, result ttl, delta, version, its
     /// epoch. Answer: top, epoch, 0 published or 1 known by its idempotency key or 2 version not higher.
     ADD_TO_STREAM = r"
 local pub, size, ttl, to, meta_ttl, fresh, result_ttl, delta, version, version_epoch = unpack(ARGV)
