@@ -43,6 +43,16 @@ impl Fault {
     }
 }
 
+/// How PUB/SUB does.
+pub struct PubSub {
+    /// How often what went wrong.
+    pub faults: Vec<(Fault, u64)>,
+    /// Control messages that came faster than they were worked off.
+    pub dropped: u64,
+    /// Control messages that wait to be worked off.
+    pub waiting: usize,
+}
+
 /// Counted by the connections, read by the page.
 #[derive(Default)]
 pub struct Counters {
@@ -61,13 +71,10 @@ impl Counters {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often each went wrong.
-    pub fn faults(&self) -> [(Fault, u64); Fault::ALL.len()] {
-        Fault::ALL.map(|fault| (fault, self.faults[fault as usize].load(Ordering::Relaxed)))
-    }
-
-    /// Control messages that were dropped.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// All counts.
+    pub fn read(&self) -> PubSub {
+        let count = |fault| (fault, self.faults[fault as usize].load(Ordering::Relaxed));
+        let faults = Fault::ALL.into_iter().map(count).collect();
+        PubSub { faults, dropped: self.dropped.load(Ordering::Relaxed), waiting: 0 }
     }
 }

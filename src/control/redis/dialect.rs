@@ -68,7 +68,12 @@ impl Dialect {
                 self.presence(&scripts::REMOVE_PRESENCE, 4, &channel, &mut writer);
                 writer.word(&*info.client).word(&*info.user).word(flag(self.map_users)).word(flag(self.field_ttl));
             }
-            BrokerAsk::Presence { channel } => {
+            BrokerAsk::PresenceStats { channel } if self.map_users => {
+                self.presence(&scripts::COUNT_PRESENCE, 2, &channel, &mut writer);
+                writer.word(since_1970().as_secs()).word(flag(self.field_ttl));
+                return Expected::PresenceStats;
+            }
+            BrokerAsk::Presence { channel } | BrokerAsk::PresenceStats { channel } => {
                 call(&mut writer, &scripts::READ_PRESENCE, 2, 2);
                 writer.word(keys.name(Kind::PresenceExpire, &channel)).word(keys.name(Kind::PresenceData, &channel));
                 writer.word(since_1970().as_secs()).word(flag(self.field_ttl));

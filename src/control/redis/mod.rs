@@ -19,13 +19,16 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{Counters, Fault};
+#[cfg(test)]
+pub use counters::Fault;
+pub use counters::PubSub;
 pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
 
 use crate::control::node::Speaker;
 use cluster::{Cluster, Map};
 use commands::{Commands, Order};
 use connection::{Connection, Places, within};
+use counters::Counters;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dialect::Dialect;
 pub(super) use news::{Asker, Listener, News, Question};
@@ -209,14 +212,9 @@ impl Speaker for Redis {
         let _ = self.shards[turn].commands.send(Order::Tell { channel, message, said: None });
     }
 
-    /// What went wrong.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Control messages that wait to be worked off.
-    pub fn waiting(&self) -> usize {
-        self.control.len()
+    /// How its PUB/SUB does.
+    pub fn pub_sub(&self) -> PubSub {
+        PubSub { waiting: self.control.len(), ..self.counters.read() }
     }
 }
 

@@ -203,6 +203,19 @@ if map_users == '1' and was_there and redis.call('HINCRBY', KEYS[4], user, -1) <
   redis.call('HDEL', KEYS[4], user)
 end";
 
+    /// Keys as `ADD_PRESENCE`. Words: now, 1 for expiry of the fields themselves. Answer: connections, users.
+    COUNT_PRESENCE = r"
+local function forget(members, fields)
+  local gone = redis.call('ZRANGEBYSCORE', members, 0, ARGV[1])
+  for _, name in ipairs(gone) do redis.call('HDEL', fields, name) end
+  if #gone > 0 then redis.call('ZREMRANGEBYSCORE', members, 0, ARGV[1]) end
+end
+if ARGV[2] == '0' then
+  forget(KEYS[1], KEYS[2])
+  forget(KEYS[3], KEYS[4])
+end
+return {redis.call('HLEN', KEYS[2]), redis.call('HLEN', KEYS[4])}";
+
     /// Keys: expiry of clients, clients. Words: now, 1 for expiry of the fields themselves. Answer: clients and infos.
     READ_PRESENCE = r"
 if ARGV[2] == '0' then

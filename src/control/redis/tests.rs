@@ -332,7 +332,7 @@ fn a_version_that_is_not_higher_publishes_nothing() {
     assert_eq!(server.cli(&["HMGET", "centrifugo.stream.meta.ch", "v", "ve", "s"]), "6\nb\n3");
 }
 
-/// E02
+/// E02, O04
 #[test]
 fn presence_counts_connections_and_forgets_those_that_are_gone() {
     let server = Server::start("presence");
@@ -345,6 +345,11 @@ fn presence_counts_connections_and_forgets_those_that_are_gone() {
         node.done(add(info(user, client)));
     }
     assert_eq!(node.presence(), ["a", "a", "b"]);
+    let stats = |node: &mut Node| match node.ask(BrokerAsk::PresenceStats { channel: "ch".into() }) {
+        BrokerAnswer::PresenceStats { clients, users } => (clients, users),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stats(&mut node), (3, 2));
     assert_eq!(server.cli(&["HMGET", "centrifugo.presence.user.clients.ch", "a", "b"]), "2\n1");
     assert_eq!(server.cli(&["TTL", "centrifugo.presence.data.ch"]), "60");
     node.done(remove(info("a", 1)));
@@ -353,7 +358,10 @@ fn presence_counts_connections_and_forgets_those_that_are_gone() {
     assert_eq!(node.presence(), ["a"]);
     assert_eq!(server.cli(&["HGETALL", "centrifugo.presence.user.clients.ch"]), "a\n1");
     assert_eq!(server.cli(&["ZRANGE", "centrifugo.presence.user.expire.ch", "0", "-1"]), "a");
+    assert_eq!(stats(&mut node), (1, 1));
     server.cli(&["ZADD", "centrifugo.presence.expire.ch", "1", &ClientId(2).to_string()]);
+    server.cli(&["ZADD", "centrifugo.presence.user.expire.ch", "1", "a"]);
+    assert_eq!(stats(&mut node), (0, 0));
     assert_eq!(node.presence(), [""; 0]);
 }
 

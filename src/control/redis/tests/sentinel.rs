@@ -110,7 +110,7 @@ fn a_connection_that_answers_and_tells_nothing_is_given_up() {
     node.hears_again(&["ch"]);
     assert_eq!(node.publish(kept("2")).0, 2);
     node.hears(2, "2", None);
-    let timeouts = node.redis.counters().faults().into_iter().find(|(fault, _)| *fault == Fault::ProbeTimeout);
+    let timeouts = node.redis.pub_sub().faults.into_iter().find(|(fault, _)| *fault == Fault::ProbeTimeout);
     assert_eq!(timeouts.map(|(_, count)| count), Some(1));
 }
 
@@ -126,5 +126,5 @@ fn a_connection_without_anything_to_tell_is_kept() {
         line.and_then(|line| line.split(',').next()?.parse::<u32>().ok()).unwrap_or(0)
     };
     server.wait_until(|_| probes() >= 2);
-    assert!(node.redis.counters().faults().iter().all(|(_, count)| *count == 0));
+    assert!(node.redis.pub_sub().faults.iter().all(|(_, count)| *count == 0));
 }

@@ -96,10 +96,6 @@ impl Server {
         }
     }
 
-    pub fn dir(&self) -> &PathBuf {
-        &self.dir
-    }
-
     pub fn socket(&self) -> PathBuf {
         self.dir.join("socket")
     }
