@@ -197,7 +197,7 @@ fn after_the_death_of_a_node_its_replica_is_asked() {
         assert_eq!(node.publish(named(channel, kept("1"))).0, 1);
         node.hears(1, "1", None);
     }
-    cluster.servers[0].wait_until(|server| server.cli(&["WAIT", "1", "1000"]) == "1");
+    cluster.servers[0].wait_for(&cluster.servers[3]);
     cluster.servers[0].kill();
     let answer = node.ask(BrokerAsk::Publish(Box::new(named(&dead[0], kept("lost")))));
     assert!(matches!(answer, BrokerAnswer::Failed(BrokerError::Unavailable)), "{answer:?}");

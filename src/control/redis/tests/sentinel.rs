@@ -43,7 +43,7 @@ fn after_the_death_of_the_master_the_replica_is_asked_and_heard() {
     ["ch", "other"].into_iter().for_each(|channel| node.done(subscribe(channel)));
     assert_eq!(node.publish(kept("1")).0, 1);
     node.hears(1, "1", None);
-    trio.master.wait_until(|master| master.cli(&["WAIT", "1", "1000"]) == "1");
+    trio.master.wait_for(&trio.replica);
     trio.master.kill();
     let answer = node.ask(BrokerAsk::Publish(Box::new(kept("lost"))));
     assert!(matches!(answer, BrokerAnswer::Failed(BrokerError::Unavailable)), "{answer:?}");
@@ -63,7 +63,7 @@ fn a_master_that_was_replaced_is_left() {
     node.done(subscribe("ch"));
     assert_eq!(node.publish(kept("1")).0, 1);
     node.hears(1, "1", None);
-    trio.master.wait_until(|master| master.cli(&["WAIT", "1", "1000"]) == "1");
+    trio.master.wait_for(&trio.replica);
     trio.sentinel.wait_until(|sentinel| sentinel.cli_at_port(&["SENTINEL", "FAILOVER", "m"]) == "OK");
     trio.replica.wait_until(|replica| replica.cli(&["ROLE"]).starts_with("master"));
     node.hears_again(&["ch"]);

@@ -89,6 +89,19 @@ impl Server {
         }
     }
 
+    /// Waits until a replica has all that was written here.
+    #[track_caller]
+    pub fn wait_for(&self, replica: &Server) {
+        let offset = |server: &Server, name: &str| {
+            let info = server.cli(&["INFO", "replication"]);
+            info.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned))
+        };
+        self.wait_until(|master| {
+            let wanted = offset(master, "master_repl_offset:");
+            wanted.is_some() && offset(replica, "slave_repl_offset:") == wanted
+        });
+    }
+
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it runs");
