@@ -3,6 +3,7 @@
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower, proxies};
 use crate::control::node::Identity;
+use crate::control::redis::Redis;
 use crate::control::{Ports, acme, engine, proxy};
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
@@ -134,11 +135,11 @@ fn serve(
     if let Some(store) = automatic {
         start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
     }
-    let membership = engine::start(&pool, engine, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
+    let engine = engine::start(&pool, engine, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
-    start_pages(&mut pool, program.prometheus, dropped_lines, proxy.meters())
+    start_pages(&mut pool, program.prometheus, dropped_lines, proxy.meters(), engine.redis)
         .map_err(|error| Fatal::new("error starting metrics", error))?;
     let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
@@ -158,7 +159,7 @@ fn serve(
     ports.close();
     let stopped = pool.stop(program.shutdown_timeout);
     ports.stop();
-    drop(membership);
+    drop(engine.membership);
     drop(pid_file);
     match stopped {
         true => Ok(()),
@@ -197,9 +198,10 @@ fn start_pages(
     options: web::PrometheusOptions,
     dropped_lines: DroppedLines,
     proxies: Arc<proxy::Meters>,
+    redis: Option<Arc<Redis>>,
 ) -> io::Result<()> {
     match pool.take_page_line().filter(|_| options.enabled) {
-        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines, proxies),
+        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines, proxies, redis),
         None => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ pub mod swagger;
 pub use prometheus::PrometheusOptions;
 
 use crate::control::proxy::{MeterSnapshot, Meters};
+use crate::control::redis::{PubSub, Redis};
 use crate::log::DroppedLines;
 use crossbeam_channel::{select, tick};
 use prometheus::{Exposition, Format, Windows};
@@ -32,6 +33,8 @@ pub struct Scrape {
     pub dropped_lines: u64,
     /// What was asked of backends.
     pub proxies: Vec<MeterSnapshot>,
+    /// How the broker's PUB/SUB does, where it is Redis.
+    pub redis: Option<PubSub>,
 }
 
 /// Answers the shards from now on, until they have ended.
@@ -41,8 +44,9 @@ pub fn start(
     options: PrometheusOptions,
     dropped_lines: DroppedLines,
     proxies: Arc<Meters>,
+    redis: Option<Arc<Redis>>,
 ) -> io::Result<()> {
-    let desk = Desk { pages, metrics, options, dropped_lines, proxies, windows: Windows::default() };
+    let desk = Desk { pages, metrics, options, dropped_lines, proxies, redis, windows: Windows::default() };
     thread::Builder::new().name("web".to_owned()).spawn(move || desk.run())?;
     Ok(())
 }
@@ -53,6 +57,7 @@ struct Desk {
     options: PrometheusOptions,
     dropped_lines: DroppedLines,
     proxies: Arc<Meters>,
+    redis: Option<Arc<Redis>>,
     windows: Windows,
 }
 
@@ -79,7 +84,8 @@ impl Desk {
     fn scrape(&self) -> Scrape {
         let shards = self.metrics.snapshots(PATIENCE);
         let (refused, dropped_lines) = (self.metrics.refused(), self.dropped_lines.count());
-        Scrape { shards, refused, dropped_lines, proxies: self.proxies.snapshot() }
+        let redis = self.redis.as_ref().map(|redis| redis.pub_sub());
+        Scrape { shards, refused, dropped_lines, proxies: self.proxies.snapshot(), redis }
     }
 
     fn page(&self, question: &PageQuestion) -> PageAnswer {

@@ -95,6 +95,11 @@ pub enum BrokerAsk {
         /// Channel.
         channel: ChannelName,
     },
+    /// Answered with `PresenceStats`, or with `Presence` where the broker does not count.
+    PresenceStats {
+        /// Channel.
+        channel: ChannelName,
+    },
 }
 
 /// A publication to put in order.
@@ -154,6 +159,13 @@ pub enum BrokerAnswer {
     },
     /// Everybody who is there, each once.
     Presence(Vec<Arc<ClientInfo>>),
+    /// How many there are.
+    PresenceStats {
+        /// Connections.
+        clients: u32,
+        /// Users.
+        users: u32,
+    },
     /// It did not work.
     Failed(BrokerError),
 }
@@ -237,7 +249,8 @@ impl BrokerAsk {
             | BrokerAsk::RemoveHistory { channel }
             | BrokerAsk::AddPresence { channel, .. }
             | BrokerAsk::RemovePresence { channel, .. }
-            | BrokerAsk::Presence { channel } => channel,
+            | BrokerAsk::Presence { channel }
+            | BrokerAsk::PresenceStats { channel } => channel,
             BrokerAsk::Publish(publish) => &publish.channel,
         }
     }

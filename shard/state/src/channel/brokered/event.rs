@@ -72,7 +72,7 @@ impl Brokered {
         let Some(index) = self.find(&told.channel) else { return };
         let channel = &mut self.channels[index];
         let position = Position { epoch: channel.known_epoch(told.position.epoch), ..told.position };
-        let (now, is_kept) = (context.now.at, position.offset > 0);
+        let (now, is_kept, time) = (context.now.at, position.offset > 0, told.publication.time);
         if is_kept && channel.has(&position) {
             return;
         }
@@ -80,6 +80,7 @@ impl Brokered {
         let publication = Arc::new(Publication::new(content, position.epoch.clone(), now, now));
         if is_kept {
             channel.top = Some(position);
+            channel.top_time = time;
             if let Some(reading) = &mut channel.reading {
                 reading.keep(Arc::clone(&publication));
             }
