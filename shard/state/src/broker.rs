@@ -10,7 +10,7 @@ use crate::{ClientId, Position, RequestId};
 use bytes::Bytes;
 use ringcast_proto::api::NodeResult;
 use ringcast_proto::client::{self as wire, ClientInfo};
-use ringcast_proto::control::Body;
+use ringcast_proto::control::{Body, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,8 +233,21 @@ pub enum BrokerNews {
     Event(BrokerEvent),
     /// A command that another node was called with; for the home of its user.
     Command(Box<Body>),
+    /// A question of another node, or an answer of one; for the shard of `Compass::addressee`.
+    Survey(Box<Command>),
     /// The other nodes, for every shard.
     Nodes(Arc<[NodeResult]>),
+    /// A node has said farewell; for every shard.
+    Left(Arc<str>),
+}
+
+/// A message to other nodes.
+#[derive(Debug, PartialEq)]
+pub struct NodeMessage {
+    /// Only to the node with this id; to all others if none is named.
+    pub to: Option<String>,
+    /// What it says.
+    pub body: Body,
 }
 
 impl BrokerAsk {

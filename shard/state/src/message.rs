@@ -103,6 +103,8 @@ pub enum Message {
         session: ClientId,
         /// A frame of commands.
         data: Bytes,
+        /// Another node sent it, and waits for an answer; it does not know the encoding, so JSON is the content of a string.
+        asker: Option<NodeAsker>,
     },
 
     /// To the home of a user: a connection of the sending shard is authenticated as that user.
@@ -154,6 +156,15 @@ pub enum Message {
         /// The answer.
         answer: Box<SurveyAnswer>,
     },
+}
+
+/// Another node that waits for the answer to a survey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAsker {
+    /// Its id.
+    pub uid: String,
+    /// Its name for the survey.
+    pub id: u64,
 }
 
 /// See [`Message::Subscribe`].

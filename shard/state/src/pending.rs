@@ -58,6 +58,12 @@ impl<W> Pending<W> {
         Some(waiter)
     }
 
+    /// All that wait.
+    pub(crate) fn requests(&self) -> Vec<RequestId> {
+        let entries = self.waiting.iter();
+        entries.map(|(slot, entry)| RequestId { slot: slot as u32, generation: entry.generation }).collect()
+    }
+
     /// A wait whose time is over.
     pub(crate) fn take_overdue(&mut self, now: Time) -> Option<(RequestId, W)> {
         self.drop_answered();

@@ -343,7 +343,7 @@ impl Shard {
             Message::PositionLost { channel } => self.lose_position(&channel),
             Message::Insufficient { channel } => self.deliver_insufficient(&channel),
 
-            Message::Emulate { slot, session, data } => self.emulate(now, slot, session, &data),
+            Message::Emulate { slot, session, data, asker } => self.emulate(now, (slot, session), &data, asker),
 
             Message::UserConnect(connect) => self.user_connect(from, *connect),
             Message::UserDisconnect { user } => self.users.disconnect(&user, from),
@@ -399,7 +399,9 @@ impl Shard {
         for news in news {
             match news {
                 BrokerNews::Command(body) => self.obey(*body),
+                BrokerNews::Survey(command) => self.handle_survey(now, *command),
                 BrokerNews::Nodes(others) => self.know_nodes(others),
+                BrokerNews::Left(node) => self.node_left(now, &node),
                 news => self.with_broker(now, |brokered, context| brokered.handle_news(context, news)),
             }
         }
@@ -447,6 +449,7 @@ impl Shard {
         while let Some((request, waiting)) = self.pending.take_overdue(now.at) {
             self.time_out(now, request, waiting);
         }
+        self.give_up_surveys(now);
         self.give_up_proofs(now);
         self.give_up_proxies(now);
         self.handle_local(now);
@@ -475,7 +478,7 @@ impl Shard {
             Waiting::ApiHistory { origin } => self.api_history_is(now, &origin, Err(error)),
             Waiting::ApiHistoryRemove { origin } => self.api_history_removed(now, &origin, Err(error)),
             Waiting::ApiActing(acting) => self.complete_late(now, acting.origin()),
-            Waiting::ApiSurvey(gathering) => self.complete_late(now, gathering.origin()),
+            Waiting::ApiSurvey(gathering) => self.gathered_late(now, *gathering),
         }
     }
 
@@ -488,6 +491,7 @@ impl Shard {
             self.proxies.next_timeout(),
             self.batches.next_timeout(),
             self.brokered.as_ref().and_then(|brokered| brokered.next_timeout()),
+            self.cluster.surveys.next_timeout(),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -617,6 +621,11 @@ impl Shard {
     /// is asked.
     pub fn home(&self, name: &str) -> ShardId {
         self.compass.home(name)
+    }
+
+    /// Which shards there are.
+    pub(crate) fn compass(&self) -> &Compass {
+        &self.compass
     }
 
     /// When a question asked now is given up.

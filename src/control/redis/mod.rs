@@ -36,7 +36,7 @@ use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::redis::{Keys, consistent_index};
 use ringcast_runtime::{BrokerDriver, BrokerLine};
 use ringcast_state::ShardId;
-use ringcast_state::broker::{BrokerAsk, BrokerRequest};
+use ringcast_state::broker::{BrokerAsk, BrokerRequest, NodeMessage};
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
@@ -219,8 +219,8 @@ impl Speaker for Redis {
 }
 
 impl BrokerDriver for Redis {
-    fn tell_nodes(&self, messages: Vec<Body>) {
-        messages.into_iter().for_each(|body| self.say(None, body));
+    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
+        messages.into_iter().for_each(|message| self.say(message.to.as_deref(), message.body));
     }
 
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {

@@ -430,7 +430,8 @@ fn nodes_tell_all_nodes_or_one() {
     }
     here.redis.say(None, Body::Node(NodeIs { name: "here".into(), ..NodeIs::default() }));
     here.redis.say(Some("there"), Body::Shutdown(Shutdown {}));
-    here.redis.tell_nodes(vec![Body::Disconnect(Disconnect { user: "u".into(), ..Disconnect::default() })]);
+    let body = Body::Disconnect(Disconnect { user: "u".into(), ..Disconnect::default() });
+    here.redis.tell_nodes(vec![NodeMessage { to: None, body }]);
     let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");
     assert!(heard.uid == "here" && matches!(heard.body, Some(Body::Node(_))), "{heard:?}");
     let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");
