@@ -19,6 +19,17 @@ pub struct EngineOptions {
     pub redis: Option<RedisOptions>,
 }
 
+impl EngineOptions {
+    /// Names of the brokers, where several share the channels in this order.
+    pub fn brokers(&self) -> Vec<String> {
+        match (&self.nats, &self.redis) {
+            (Some(_), _) => vec!["NATS".to_owned()],
+            (None, Some(redis)) => redis.shards.iter().map(|shard| shard.place.to_string()).collect(),
+            (None, None) => vec!["memory".to_owned()],
+        }
+    }
+}
+
 /// Why it did not start: the message of the log, and the cause.
 type Failure = (&'static str, io::Error);
 

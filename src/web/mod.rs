@@ -4,6 +4,7 @@
 mod hdr;
 mod latency;
 mod prometheus;
+mod ready;
 pub mod swagger;
 
 pub use prometheus::PrometheusOptions;
@@ -24,20 +25,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Scrape {
     /// In order; `None` for a shard that did not answer.
     pub shards: Vec<Option<Box<ShardSnapshot>>>,
+    /// Names of the brokers whose deliveries are checked, as `Snapshot::delivery` has them; empty without the check.
+    pub brokers: Vec<String>,
     /// Client connections refused by `client.connection_limit`.
     pub refused: u64,
     /// Log lines that were dropped.
     pub dropped_lines: u64,
 }
 
-/// Answers the shards from now on, until they have ended.
+/// Answers the shards from now on, until they have ended. `brokers` are those whose deliveries are checked.
 pub fn start(
     pages: PageLine,
     metrics: MetricsLine,
     options: PrometheusOptions,
+    brokers: Vec<String>,
     dropped_lines: DroppedLines,
 ) -> io::Result<()> {
-    let desk = Desk { pages, metrics, options, dropped_lines, windows: Windows::default() };
+    let desk = Desk { pages, metrics, options, brokers, dropped_lines, windows: Windows::default() };
     thread::Builder::new().name("web".to_owned()).spawn(move || desk.run())?;
     Ok(())
 }
@@ -46,6 +50,7 @@ struct Desk {
     pages: PageLine,
     metrics: MetricsLine,
     options: PrometheusOptions,
+    brokers: Vec<String>,
     dropped_lines: DroppedLines,
     windows: Windows,
 }
@@ -62,7 +67,7 @@ impl Desk {
                     }
                     Err(_) => return,
                 },
-                recv(ticks) -> _ => {
+                recv(ticks) -> _ => if self.options.enabled {
                     let scrape = self.scrape();
                     self.windows.step(&scrape);
                 }
@@ -72,12 +77,18 @@ impl Desk {
 
     fn scrape(&self) -> Scrape {
         let shards = self.metrics.snapshots(PATIENCE);
-        Scrape { shards, refused: self.metrics.refused(), dropped_lines: self.dropped_lines.count() }
+        Scrape {
+            shards,
+            brokers: self.brokers.clone(),
+            refused: self.metrics.refused(),
+            dropped_lines: self.dropped_lines.count(),
+        }
     }
 
     fn page(&self, question: &PageQuestion) -> PageAnswer {
         let scrape = self.scrape();
         match question.page {
+            Page::Ready => ready::page(&scrape),
             Page::Latency => PageAnswer { status: 200, content_type: "application/json", body: latency::page(&scrape) },
             Page::Metrics => {
                 let format = Format::accepted(&question.accept);
