@@ -3,7 +3,6 @@
 use crate::cli::{self, RunRequest, VERSION};
 use crate::config::{self, Environment, Loaded, Notices, Settings, Sources, View, lower, proxies};
 use crate::control::node::Identity;
-use crate::control::redis::Redis;
 use crate::control::{Ports, acme, engine, proxy};
 use crate::jwks::Jwks;
 use crate::log::{self, DroppedLines, Level, Logs};
@@ -116,7 +115,9 @@ fn serve(
     let backends = proxies::list(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let node = node(settings)?;
     let engine = lower::engine(settings).map_err(|error| Fatal::new("error validating config", error))?;
-    let state = lower::state(settings, node.clone());
+    let brokers = if program.delivery_check { engine.brokers() } else { Vec::new() };
+    let mut state = lower::state(settings, node.clone());
+    state.delivery_check = u16::try_from(brokers.len()).unwrap_or(u16::MAX);
     let identity =
         Identity { uid: state.node.uid.clone(), name: state.node.name.clone(), version: state.node.version.clone() };
     info!(
@@ -139,8 +140,8 @@ fn serve(
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
-    start_pages(&mut pool, program.prometheus, dropped_lines, proxy.meters(), engine.redis)
-        .map_err(|error| Fatal::new("error starting metrics", error))?;
+    let sources = web::Sources { brokers, dropped_lines, proxies: proxy.meters(), redis: engine.redis };
+    start_pages(&mut pool, program.prometheus, sources).map_err(|error| Fatal::new("error starting metrics", error))?;
     let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
     let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);
@@ -193,15 +194,9 @@ fn handed_sockets(handed: io::Result<Handed>, listeners: usize) -> Result<Vec<Ve
 }
 
 /// Has the pages made that are configured.
-fn start_pages(
-    pool: &mut Pool,
-    options: web::PrometheusOptions,
-    dropped_lines: DroppedLines,
-    proxies: Arc<proxy::Meters>,
-    redis: Option<Arc<Redis>>,
-) -> io::Result<()> {
-    match pool.take_page_line().filter(|_| options.enabled) {
-        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines, proxies, redis),
+fn start_pages(pool: &mut Pool, options: web::PrometheusOptions, sources: web::Sources) -> io::Result<()> {
+    match pool.take_page_line().filter(|_| options.enabled || !sources.brokers.is_empty()) {
+        Some(pages) => web::start(pages, pool.metrics_line(), options, sources),
         None => Ok(()),
     }
 }
@@ -359,6 +354,7 @@ fn log_started(pool: &Pool, options: &Options) {
             (endpoints.http_api, "api"),
             (endpoints.prometheus, "prometheus"),
             (endpoints.health, "health"),
+            (endpoints.ready, "ready"),
             (endpoints.swagger, "swagger"),
             (endpoints.assets, "demo"),
         ];

@@ -44,6 +44,8 @@ pub struct ProgramOptions {
     pub demo: bool,
     /// Config group `prometheus`.
     pub prometheus: PrometheusOptions,
+    /// Key `health.delivery_check`. Default false.
+    pub delivery_check: bool,
 }
 
 /// Options of the program itself.
@@ -54,6 +56,7 @@ pub fn program(settings: &Settings) -> ProgramOptions {
         shutdown_timeout: root.object("shutdown").duration("timeout"),
         demo: root.object("demo").bool("enabled"),
         prometheus: prometheus(root.object("prometheus")),
+        delivery_check: root.object("health").bool("delivery_check"),
     }
 }
 
@@ -256,6 +259,7 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
 /// Brokers and who keeps presence. Says what cannot be served.
 pub fn engine(settings: &Settings) -> Result<EngineOptions, String> {
     let root = settings.view();
+    check_types(root)?;
     let nats = nats::broker(root)?;
     let redis = match nats.is_some() {
         true if presence_type(root) == "redis" => redis::presence(root)?,
@@ -263,6 +267,27 @@ pub fn engine(settings: &Settings) -> Result<EngineOptions, String> {
         false => redis::engine(root)?,
     };
     Ok(EngineOptions { nats, redis })
+}
+
+/// NATS stands beside any presence manager; other brokers keep presence themselves.
+fn check_types(root: View<'_>) -> Result<(), String> {
+    let (engine, presence) = (root.object("engine").text("type"), presence_type(root));
+    if !["memory", "redis"].contains(&presence) {
+        return Err(format!("presence_manager.type is {presence}, expected memory or redis"));
+    }
+    let broker = root.object("broker");
+    let broker = if broker.bool("enabled") { broker.text("type") } else { engine };
+    if broker != "nats" && broker != engine {
+        return Err(format!(
+            "broker.type is {broker}, which is not supported beside engine.type {engine} yet: expected {engine} or nats"
+        ));
+    }
+    if broker != "nats" && presence != engine {
+        return Err(format!(
+            "presence_manager.type is {presence}, which is not supported beside engine.type {engine} yet: expected {engine}"
+        ));
+    }
+    Ok(())
 }
 
 /// Who keeps presence: the presence manager, or the engine.
@@ -296,6 +321,7 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
         init: is_on("init"),
         http_api: has_api && api.bool("external"),
         health: false,
+        ready: false,
         prometheus: false,
         assets: is_on("demo"),
         swagger: false,
@@ -303,6 +329,7 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     let inside = Endpoints {
         http_api: has_api && !api.bool("external"),
         health: is_on("health"),
+        ready: root.object("health").bool("delivery_check"),
         prometheus: is_on("prometheus"),
         swagger: is_on("swagger"),
         ..Endpoints::default()
@@ -310,8 +337,8 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     let http3 = http.object("http3").bool("enabled").then_some(0);
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
-        let Endpoints { health, prometheus, swagger, .. } = inside;
-        let endpoints = Endpoints { http_api, health, prometheus, swagger, ..outside };
+        let Endpoints { health, ready, prometheus, swagger, .. } = inside;
+        let endpoints = Endpoints { http_api, health, ready, prometheus, swagger, ..outside };
         return vec![ListenerOptions { listen: external, endpoints, tls: None, h2c: false, http3 }];
     }
     let h2c = http.bool("h2c_external");

@@ -2,12 +2,12 @@
 
 use super::nats::{self, NatsOptions};
 use super::node::{self, Identity, Membership, Speaker};
-use super::redis::{self, RedisOptions};
+use super::redis::{self, Redis, RedisOptions};
 use crossbeam_channel::Receiver;
-use ringcast_proto::control::{Body, Command};
+use ringcast_proto::control::Command;
 use ringcast_runtime::{BrokerDriver, BrokerLine, Pool};
 use ringcast_state::ShardId;
-use ringcast_state::broker::{BrokerAsk, BrokerRequest};
+use ringcast_state::broker::{BrokerAsk, BrokerRequest, NodeMessage};
 use std::io;
 use std::sync::Arc;
 
@@ -19,18 +19,39 @@ pub struct EngineOptions {
     pub redis: Option<RedisOptions>,
 }
 
+impl EngineOptions {
+    /// Names of the brokers, where several share the channels in this order.
+    pub fn brokers(&self) -> Vec<String> {
+        match (&self.nats, &self.redis) {
+            (Some(_), _) => vec!["NATS".to_owned()],
+            (None, Some(redis)) => redis.shards.iter().map(|shard| shard.place.to_string()).collect(),
+            (None, None) => vec!["memory".to_owned()],
+        }
+    }
+}
+
+/// What runs.
+#[derive(Default)]
+pub struct Engine {
+    /// Among the nodes; nothing where this node is alone.
+    pub membership: Option<Membership>,
+    /// The broker, where it is Redis.
+    pub redis: Option<Arc<Redis>>,
+}
+
 /// Why it did not start: the message of the log, and the cause.
 type Failure = (&'static str, io::Error);
 
 /// Connects, and joins the nodes. What is asked before it is connected fails.
-pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<Option<Membership>, Failure> {
+pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<Engine, Failure> {
     let line = pool.broker_line();
     let redis = options.redis.map(|redis| redis::start(&redis, &identity.uid, line.clone()));
     let redis = redis.transpose().map_err(|error| ("error connecting to Redis", error))?;
     let nats = options.nats.map(|nats| nats::start(&nats, &identity.uid, line.clone()));
     let nats = nats.transpose().map_err(|error| ("error connecting to NATS", error))?;
+    let broker = redis.as_ref().filter(|_| nats.is_none()).map(|(redis, _)| redis.clone());
     let membership = match (nats, redis) {
-        (None, None) => return Ok(None),
+        (None, None) => return Ok(Engine::default()),
         (None, Some((redis, control))) => join(pool, &line, redis.clone(), redis, control, identity),
         (Some((nats, control)), None) => join(pool, &line, nats.clone(), nats, control, identity),
         (Some((nats, control)), Some((presence, _))) => {
@@ -38,7 +59,8 @@ pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<
             join(pool, &line, split, nats, control, identity)
         }
     };
-    membership.map(Some).map_err(|error| ("error joining the other nodes", error))
+    let membership = membership.map_err(|error| ("error joining the other nodes", error))?;
+    Ok(Engine { membership: Some(membership), redis: broker })
 }
 
 fn join(
@@ -64,7 +86,10 @@ impl BrokerDriver for Split {
         let is_presence = |request: &BrokerRequest| {
             matches!(
                 request.ask,
-                BrokerAsk::AddPresence { .. } | BrokerAsk::RemovePresence { .. } | BrokerAsk::Presence { .. }
+                BrokerAsk::AddPresence { .. }
+                    | BrokerAsk::RemovePresence { .. }
+                    | BrokerAsk::Presence { .. }
+                    | BrokerAsk::PresenceStats { .. }
             )
         };
         let (presence, rest): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_presence);
@@ -75,7 +100,7 @@ impl BrokerDriver for Split {
         }
     }
 
-    fn tell_nodes(&self, messages: Vec<Body>) {
+    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
         self.broker.tell_nodes(messages);
     }
 }

@@ -201,6 +201,11 @@ impl Redis {
     fn shard_of(&self, channel: &str) -> usize {
         if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
     }
+
+    /// How its PUB/SUB does.
+    pub fn pub_sub(&self) -> PubSub {
+        PubSub { waiting: self.control.len(), ..self.counters.read() }
+    }
 }
 
 impl Speaker for Redis {
@@ -210,11 +215,6 @@ impl Speaker for Redis {
         let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         // Fails only while the server stops.
         let _ = self.shards[turn].commands.send(Order::Tell { channel, message, said: None });
-    }
-
-    /// How its PUB/SUB does.
-    pub fn pub_sub(&self) -> PubSub {
-        PubSub { waiting: self.control.len(), ..self.counters.read() }
     }
 }
 

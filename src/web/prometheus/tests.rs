@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 
 /// One shard that counted this.
 pub fn scrape(metrics: &Metrics) -> Scrape {
-    Scrape { shards: vec![shard(0, metrics)], refused: 0, dropped_lines: 0, proxies: Vec::new(), redis: None }
+    Scrape { shards: vec![shard(0, metrics)], ..Scrape::default() }
 }
 
 fn shard(number: u16, metrics: &Metrics) -> Option<Box<ShardSnapshot>> {
     let state = Snapshot { metrics: metrics.clone(), ..Snapshot::default() };
     let (shard, runtime) = (ShardId(number), LoopMetrics::default());
-    Some(Box::new(ShardSnapshot { shard, state, runtime, sockets: 0, queued: 0 }))
+    Some(Box::new(ShardSnapshot { shard, at: ringcast_state::Time(0), state, runtime, sockets: 0, queued: 0 }))
 }
 
 fn busy() -> Metrics {

@@ -85,7 +85,11 @@ impl Shard {
                 let glob = Glob::new(pattern);
                 let is_wanted = |name: &str| glob.as_ref().is_some_and(|glob| glob.matches(name));
                 let brokered = self.brokered.iter().flat_map(|brokered| brokered.iter_active());
-                let active = self.homes.iter_active().chain(brokered).filter(|(name, _)| is_wanted(name));
+                let active = self
+                    .homes
+                    .iter_active()
+                    .chain(brokered)
+                    .filter(|(name, _)| is_wanted(name) && !self.delivery.hides(name));
                 SurveyAnswer::Channels(active.map(|(name, subscribers)| (name.clone(), subscribers)).collect())
             }
             Survey::Info => SurveyAnswer::Info {

@@ -65,7 +65,7 @@ fn lowered(redis: &Json) -> RedisOptions {
     let environment = Environment::default();
     let loaded = load(Sources { file: Some(&path), environment: &environment, flags: &[] }).expect("loaded");
     std::fs::remove_file(&path).expect("it was made here");
-    lower::redis(&loaded.settings).expect("lowered").expect("an engine")
+    lower::engine(&loaded.settings).expect("lowered").redis.expect("an engine")
 }
 
 fn try_to_connect(options: &RedisOptions) -> Result<Node, String> {
