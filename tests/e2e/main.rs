@@ -22,6 +22,7 @@ mod lifecycle;
 mod metrics;
 mod nats;
 mod proxies;
+mod redis;
 mod sdk;
 mod server;
 mod session;

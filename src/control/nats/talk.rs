@@ -220,7 +220,8 @@ impl<'a> Talk<'a> {
             | BrokerAsk::RemoveHistory { .. }
             | BrokerAsk::AddPresence { .. }
             | BrokerAsk::RemovePresence { .. }
-            | BrokerAsk::Presence { .. } => Step::Answered(BrokerAnswer::Failed(BrokerError::Unsupported)),
+            | BrokerAsk::Presence { .. }
+            | BrokerAsk::PresenceStats { .. } => Step::Answered(BrokerAnswer::Failed(BrokerError::Unsupported)),
         }
     }
 
