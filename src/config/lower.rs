@@ -247,8 +247,8 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         channel: channel(root),
         proxy: proxies::asked(root),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
-        has_broker: root.object("engine").text("type") == "redis" || nats::is_broker(root),
-        presence_is_local: nats::is_broker(root) && presence_type(root) == "memory",
+        has_broker: broker_type(root) != "memory",
+        presence_is_local: broker_type(root) != "memory" && presence_type(root) == "memory",
         node: NodeOptions { name, ..node },
         websocket: deflate(root.object("websocket")),
         uni_websocket: deflate(root.object("uni_websocket")),
@@ -261,12 +261,36 @@ pub fn engine(settings: &Settings) -> Result<EngineOptions, String> {
     let root = settings.view();
     check_types(root)?;
     let nats = nats::broker(root)?;
-    let redis = match nats.is_some() {
-        true if presence_type(root) == "redis" => redis::presence(root)?,
-        true => None,
-        false => redis::engine(root)?,
-    };
-    Ok(EngineOptions { nats, redis })
+    let redis = if broker_type(root) == "redis" { Some(redis::broker(root)?) } else { None };
+    // The engine's Redis does both over the same connections.
+    let is_one = redis.is_some() && !root.object("broker").bool("enabled") && !is_presence_apart(root);
+    let presence = if presence_type(root) == "redis" && !is_one { Some(redis::presence(root)?) } else { None };
+    Ok(EngineOptions { nats, redis, presence })
+}
+
+/// The memory of a node is a broker only where it keeps presence, too.
+fn check_types(root: View<'_>) -> Result<(), String> {
+    let (broker, presence) = (broker_type(root), presence_type(root));
+    if !["memory", "redis", "nats"].contains(&broker) {
+        return Err(format!("broker.type is {broker}, which is not supported yet: expected memory, redis or nats"));
+    }
+    if !["memory", "redis"].contains(&presence) {
+        return Err(format!("presence_manager.type is {presence}, expected memory or redis"));
+    }
+    if broker == "memory" && presence == "redis" {
+        return Err("the broker is memory and the presence manager redis, which is not supported: expected broker.type redis or nats, or presence_manager.type memory".into());
+    }
+    Ok(())
+}
+
+/// Who orders publications: the broker, or the engine.
+fn broker_type(root: View<'_>) -> &str {
+    let broker = root.object("broker");
+    if broker.bool("enabled") { broker.text("type") } else { root.object("engine").text("type") }
+}
+
+fn is_presence_apart(root: View<'_>) -> bool {
+    root.object("presence_manager").bool("enabled")
 }
 
 /// NATS stands beside any presence manager; other brokers keep presence themselves.

@@ -15,8 +15,19 @@ use std::sync::Arc;
 pub struct EngineOptions {
     /// Config group `broker.nats`, where it is the broker.
     pub nats: Option<NatsOptions>,
-    /// The broker, or where NATS is, who keeps presence.
+    /// Where it is the broker.
     pub redis: Option<RedisOptions>,
+    /// Who keeps presence, where that is neither the broker nor the memory of each node.
+    pub presence: Option<RedisOptions>,
+}
+
+/// What runs.
+#[derive(Default)]
+pub struct Engine {
+    /// Joined with the other nodes, where there can be any.
+    pub membership: Option<Membership>,
+    /// The broker, where it is Redis.
+    pub redis: Option<Arc<Redis>>,
 }
 
 impl EngineOptions {
@@ -30,15 +41,6 @@ impl EngineOptions {
     }
 }
 
-/// What runs.
-#[derive(Default)]
-pub struct Engine {
-    /// Among the nodes; nothing where this node is alone.
-    pub membership: Option<Membership>,
-    /// The broker, where it is Redis.
-    pub redis: Option<Arc<Redis>>,
-}
-
 /// Why it did not start: the message of the log, and the cause.
 type Failure = (&'static str, io::Error);
 
@@ -47,31 +49,32 @@ pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<
     let line = pool.broker_line();
     let redis = options.redis.map(|redis| redis::start(&redis, &identity.uid, line.clone()));
     let redis = redis.transpose().map_err(|error| ("error connecting to Redis", error))?;
+    let presence = options.presence.map(|presence| redis::start_presence(&presence, &identity.uid, line.clone()));
+    let presence = presence.transpose().map_err(|error| ("error connecting to Redis for presence", error))?;
     let nats = options.nats.map(|nats| nats::start(&nats, &identity.uid, line.clone()));
     let nats = nats.transpose().map_err(|error| ("error connecting to NATS", error))?;
-    let broker = redis.as_ref().filter(|_| nats.is_none()).map(|(redis, _)| redis.clone());
+    let engine = Engine { membership: None, redis: redis.as_ref().map(|(redis, _)| redis.clone()) };
     let membership = match (nats, redis) {
-        (None, None) => return Ok(Engine::default()),
-        (None, Some((redis, control))) => join(pool, &line, redis.clone(), redis, control, identity),
-        (Some((nats, control)), None) => join(pool, &line, nats.clone(), nats, control, identity),
-        (Some((nats, control)), Some((presence, _))) => {
-            let split = Arc::new(Split { broker: nats.clone(), presence });
-            join(pool, &line, split, nats, control, identity)
-        }
+        (None, None) => return Ok(engine),
+        (Some((nats, control)), _) => join(pool, &line, (nats.clone(), presence), nats, control, identity),
+        (None, Some((redis, control))) => join(pool, &line, (redis.clone(), presence), redis, control, identity),
     };
     let membership = membership.map_err(|error| ("error joining the other nodes", error))?;
-    Ok(Engine { membership: Some(membership), redis: broker })
+    Ok(Engine { membership: Some(membership), ..engine })
 }
 
 fn join(
     pool: &Pool,
     line: &BrokerLine,
-    driver: Arc<dyn BrokerDriver>,
+    (broker, presence): (Arc<dyn BrokerDriver>, Option<Arc<Redis>>),
     speaker: Arc<dyn Speaker>,
     control: Receiver<Command>,
     identity: Identity,
 ) -> io::Result<Membership> {
-    line.serve(driver);
+    line.serve(match presence {
+        Some(presence) => Arc::new(Split { broker, presence }),
+        None => broker,
+    });
     node::start(identity, speaker, control, line.clone(), pool.metrics_line())
 }
 

@@ -23,6 +23,7 @@ mod metrics;
 mod nats;
 mod proxies;
 mod ready;
+mod redis;
 mod sdk;
 mod server;
 mod session;

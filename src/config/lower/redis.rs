@@ -3,35 +3,43 @@
 use crate::config::settings::View;
 use crate::control::redis::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
 use crate::tls::ClientTls;
+use std::time::Duration;
 
-/// The engine's, where its type is `redis`. Says what cannot be served.
-pub fn engine(root: View<'_>) -> Result<Option<RedisOptions>, String> {
-    let engine = root.object("engine");
-    if engine.text("type") != "redis" {
-        return Ok(None);
-    }
-    let redis = engine.object("redis");
-    let history_use_lists = redis.bool("history_use_lists");
-    options(redis, "engine.redis").map(|options| Some(RedisOptions { history_use_lists, ..options }))
+/// The broker, or the engine, whose type is `redis`. Says what cannot be served.
+pub fn broker(root: View<'_>) -> Result<RedisOptions, String> {
+    let broker = root.object("broker");
+    let options = match broker.bool("enabled") {
+        // Without presence of its own.
+        true => options(broker.object("redis"), "broker.redis", None),
+        false => engine(root),
+    };
+    let redis = if broker.bool("enabled") { broker.object("redis") } else { root.object("engine").object("redis") };
+    options.map(|options| RedisOptions { history_use_lists: redis.bool("history_use_lists"), ..options })
 }
 
-/// Who keeps presence where another broker hands on: the presence manager, else the engine. Its type is `redis`.
-pub fn presence(root: View<'_>) -> Result<Option<RedisOptions>, String> {
+/// Who keeps presence: the presence manager, or the engine, whose type is `redis`.
+pub fn presence(root: View<'_>) -> Result<RedisOptions, String> {
     let manager = root.object("presence_manager");
-    if !manager.bool("enabled") {
-        return engine(root);
+    match manager.bool("enabled") {
+        true => options(manager.object("redis"), "presence_manager.redis", Some(manager.object("redis"))),
+        false => engine(root),
     }
-    options(manager.object("redis"), "presence_manager.redis").map(Some)
 }
 
-fn options(redis: View<'_>, path: &str) -> Result<RedisOptions, String> {
+fn engine(root: View<'_>) -> Result<RedisOptions, String> {
+    let redis = root.object("engine").object("redis");
+    options(redis, "engine.redis", Some(redis))
+}
+
+/// Presence has options of its own where it is kept there.
+fn options(redis: View<'_>, path: &str, presence: Option<View<'_>>) -> Result<RedisOptions, String> {
     Ok(RedisOptions {
         prefix: redis.text("prefix").to_owned(),
         shards: endpoints(redis).map_err(|error| format!("{path}.{error}"))?,
         history_use_lists: false,
-        presence_ttl: redis.duration("presence_ttl"),
-        presence_user_mapping: redis.bool("presence_user_mapping"),
-        presence_hash_field_ttl: redis.bool("presence_hash_field_ttl"),
+        presence_ttl: presence.map_or(Duration::ZERO, |presence| presence.duration("presence_ttl")),
+        presence_user_mapping: presence.is_some_and(|presence| presence.bool("presence_user_mapping")),
+        presence_hash_field_ttl: presence.is_some_and(|presence| presence.bool("presence_hash_field_ttl")),
     })
 }
 
@@ -164,7 +172,7 @@ mod tests {
     fn lowered(redis: serde_json::Value) -> Result<Vec<(String, String, String, u32)>, String> {
         let file = json!({"engine": {"type": "redis", "redis": redis}});
         let merged = merge::merge(file.as_object().expect("an object").clone(), &Environment::default(), &[]);
-        let options = super::engine(merged.expect("merged").settings.view())?.expect("an engine");
+        let options = super::broker(merged.expect("merged").settings.view())?;
         let join = |addresses: Vec<Address>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let name = |place| match place {
             Place::Fixed(Address::Tcp(address)) => address,

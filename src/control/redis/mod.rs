@@ -76,6 +76,8 @@ struct Inboxes {
 struct Node<'a> {
     options: &'a RedisOptions,
     id: &'a str,
+    /// Has PUB/SUB connections.
+    hears: bool,
     control: Sender<Command>,
     counters: Arc<Counters>,
     listener: Arc<dyn Listener>,
@@ -85,18 +87,24 @@ struct Node<'a> {
 /// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
 /// tell it comes out of the receiver, in no order among several Redis. Fails when a Redis cannot be reached.
 pub fn start(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
-    connect(options, node, Arc::new(line))
+    connect(options, node, Arc::new(line), true)
+}
+
+/// The same for presence alone: nothing is heard.
+pub fn start_presence(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<Arc<Redis>> {
+    connect(options, node, Arc::new(line), false).map(|(redis, _)| redis)
 }
 
 fn connect(
     options: &RedisOptions,
     node: &str,
     listener: Arc<dyn Listener>,
+    hears: bool,
 ) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let (control, controlled) = bounded(CONTROL_MAX);
     let counters = Arc::<Counters>::default();
-    let here = Node { options, id: node, control, counters: counters.clone(), listener, runtime: &runtime };
+    let here = Node { options, id: node, hears, control, counters: counters.clone(), listener, runtime: &runtime };
     let (mut shards, mut connections) = (Vec::new(), Vec::new());
     for endpoint in &options.shards {
         let explain = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", endpoint.place));
@@ -113,7 +121,7 @@ fn connect(
 
 impl Node<'_> {
     /// Both connections to one Redis.
-    fn open(&self, endpoint: &Endpoint) -> io::Result<(Inboxes, [JoinHandle<()>; 2])> {
+    fn open(&self, endpoint: &Endpoint) -> io::Result<(Inboxes, Vec<JoinHandle<()>>)> {
         let (commands, orders) = unbounded_channel();
         let (subscriptions, questions) = unbounded_channel();
         let (known, places) = Places::channel();
@@ -147,6 +155,9 @@ impl Node<'_> {
                 self.runtime.spawn(commands.run(first))
             }
         };
+        if !self.hears {
+            return Ok((Inboxes { commands, subscriptions }, vec![asking]));
+        }
         let second = self.runtime.block_on(Connection::open(&endpoint, &places))?;
         let hearing = Subscriptions {
             endpoint,
@@ -160,7 +171,7 @@ impl Node<'_> {
             counters: self.counters.clone(),
             channels: HashSet::new(),
         };
-        let connections = [asking, self.runtime.spawn(hearing.run(second))];
+        let connections = vec![asking, self.runtime.spawn(hearing.run(second))];
         Ok((Inboxes { commands, subscriptions }, connections))
     }
 }
@@ -198,6 +209,11 @@ fn serve(runtime: Runtime, connections: Vec<JoinHandle<()>>) {
 }
 
 impl Redis {
+    /// How its PUB/SUB does.
+    pub fn pub_sub(&self) -> PubSub {
+        PubSub { waiting: self.control.len(), ..self.counters.read() }
+    }
+
     fn shard_of(&self, channel: &str) -> usize {
         if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
     }

@@ -1,6 +1,7 @@
 //! Against a real `redis-server` that each test starts for itself, on a socket in a directory of its own.
 
 mod cluster;
+mod field_ttl;
 mod login;
 mod sentinel;
 mod servers;
@@ -75,7 +76,7 @@ fn options(places: &[&Path]) -> RedisOptions {
 impl Node {
     fn start(options: &RedisOptions, id: &str) -> Self {
         let (sender, news) = channel();
-        let (redis, control) = connect(options, id, Arc::new(Ear(sender.into()))).expect("Redis is there");
+        let (redis, control) = connect(options, id, Arc::new(Ear(sender.into())), true).expect("Redis is there");
         Self { redis, control, news, next: 0, events: Vec::new() }
     }
 

@@ -65,12 +65,13 @@ fn lowered(redis: &Json) -> RedisOptions {
     let environment = Environment::default();
     let loaded = load(Sources { file: Some(&path), environment: &environment, flags: &[] }).expect("loaded");
     std::fs::remove_file(&path).expect("it was made here");
-    lower::engine(&loaded.settings).expect("lowered").redis.expect("an engine")
+    lower::engine(&loaded.settings).expect("lowered").redis.expect("Redis")
 }
 
 fn try_to_connect(options: &RedisOptions) -> Result<Node, String> {
     let (sender, news) = channel();
-    let (redis, control) = connect(options, "node", Arc::new(Ear(sender.into()))).map_err(|error| error.to_string())?;
+    let (redis, control) =
+        connect(options, "node", Arc::new(Ear(sender.into())), true).map_err(|error| error.to_string())?;
     Ok(Node { redis, control, news, next: 0, events: Vec::new() })
 }
 
