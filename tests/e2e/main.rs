@@ -10,6 +10,7 @@ mod bench;
 mod browser;
 mod bystander;
 mod client;
+mod cluster;
 mod cut;
 mod deflate;
 mod grpc;
