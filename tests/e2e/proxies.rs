@@ -1,10 +1,10 @@
 //! Proxies: the real binary asks backends over HTTP and GRPC, good ones and bad ones.
 
 mod backend;
-mod clients;
+pub mod clients;
 mod decisions;
 mod grpc_backend;
-mod script;
+pub mod script;
 mod stream_backend;
 mod streams;
 mod tls;
