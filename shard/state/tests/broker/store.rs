@@ -60,6 +60,11 @@ impl Store {
         self.subscribed.clear();
     }
 
+    /// No presence is kept.
+    pub fn is_nobody_present(&self) -> bool {
+        self.presence.is_empty()
+    }
+
     pub fn serve(&mut self, node: Node, now: Time, ask: BrokerAsk) -> BrokerAnswer {
         match ask {
             BrokerAsk::Subscribe { channel } => {
