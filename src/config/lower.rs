@@ -293,27 +293,6 @@ fn is_presence_apart(root: View<'_>) -> bool {
     root.object("presence_manager").bool("enabled")
 }
 
-/// NATS stands beside any presence manager; other brokers keep presence themselves.
-fn check_types(root: View<'_>) -> Result<(), String> {
-    let (engine, presence) = (root.object("engine").text("type"), presence_type(root));
-    if !["memory", "redis"].contains(&presence) {
-        return Err(format!("presence_manager.type is {presence}, expected memory or redis"));
-    }
-    let broker = root.object("broker");
-    let broker = if broker.bool("enabled") { broker.text("type") } else { engine };
-    if broker != "nats" && broker != engine {
-        return Err(format!(
-            "broker.type is {broker}, which is not supported beside engine.type {engine} yet: expected {engine} or nats"
-        ));
-    }
-    if broker != "nats" && presence != engine {
-        return Err(format!(
-            "presence_manager.type is {presence}, which is not supported beside engine.type {engine} yet: expected {engine}"
-        ));
-    }
-    Ok(())
-}
-
 /// Who keeps presence: the presence manager, or the engine.
 fn presence_type(root: View<'_>) -> &str {
     let manager = root.object("presence_manager");

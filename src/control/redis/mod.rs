@@ -217,11 +217,6 @@ impl Redis {
     fn shard_of(&self, channel: &str) -> usize {
         if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
     }
-
-    /// How its PUB/SUB does.
-    pub fn pub_sub(&self) -> PubSub {
-        PubSub { waiting: self.control.len(), ..self.counters.read() }
-    }
 }
 
 impl Speaker for Redis {
