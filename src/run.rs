@@ -116,7 +116,9 @@ fn serve(
     let backends = proxies::list(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let node = node(settings)?;
     let engine = lower::engine(settings).map_err(|error| Fatal::new("error validating config", error))?;
-    let state = lower::state(settings, node.clone());
+    let brokers = if program.delivery_check { engine.brokers() } else { Vec::new() };
+    let mut state = lower::state(settings, node.clone());
+    state.delivery_check = u16::try_from(brokers.len()).unwrap_or(u16::MAX);
     let identity =
         Identity { uid: state.node.uid.clone(), name: state.node.name.clone(), version: state.node.version.clone() };
     info!(
@@ -135,12 +137,12 @@ fn serve(
     if let Some(store) = automatic {
         start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
     }
-    let membership = engine::start(&pool, engine, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
+    let engine = engine::start(&pool, engine, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
-    start_pages(&mut pool, program.prometheus, dropped_lines, proxy.meters())
-        .map_err(|error| Fatal::new("error starting metrics", error))?;
+    let sources = web::Sources { brokers, dropped_lines, proxies: proxy.meters(), redis: engine.redis };
+    start_pages(&mut pool, program.prometheus, sources).map_err(|error| Fatal::new("error starting metrics", error))?;
     memory::start(program.memory_budget, pool.relief_line())
         .map_err(|error| Fatal::new("error watching memory", error))?;
     let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
@@ -161,7 +163,7 @@ fn serve(
     ports.close();
     let stopped = pool.stop(program.shutdown_timeout);
     ports.stop();
-    drop(membership);
+    drop(engine.membership);
     drop(pid_file);
     match stopped {
         true => Ok(()),
@@ -195,14 +197,9 @@ fn handed_sockets(handed: io::Result<Handed>, listeners: usize) -> Result<Vec<Ve
 }
 
 /// Has the pages made that are configured.
-fn start_pages(
-    pool: &mut Pool,
-    options: web::PrometheusOptions,
-    dropped_lines: DroppedLines,
-    proxies: Arc<proxy::Meters>,
-) -> io::Result<()> {
-    match pool.take_page_line().filter(|_| options.enabled) {
-        Some(pages) => web::start(pages, pool.metrics_line(), options, dropped_lines, proxies),
+fn start_pages(pool: &mut Pool, options: web::PrometheusOptions, sources: web::Sources) -> io::Result<()> {
+    match pool.take_page_line().filter(|_| options.enabled || !sources.brokers.is_empty()) {
+        Some(pages) => web::start(pages, pool.metrics_line(), options, sources),
         None => Ok(()),
     }
 }
@@ -360,6 +357,7 @@ fn log_started(pool: &Pool, options: &Options) {
             (endpoints.http_api, "api"),
             (endpoints.prometheus, "prometheus"),
             (endpoints.health, "health"),
+            (endpoints.ready, "ready"),
             (endpoints.swagger, "swagger"),
             (endpoints.assets, "demo"),
         ];

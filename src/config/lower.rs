@@ -47,6 +47,8 @@ pub struct ProgramOptions {
     /// Key `memory.budget`, bytes: with more, load is shed. 0, the default, for four fifths of what the machine and its control
     /// groups grant; negative for no budget.
     pub memory_budget: i64,
+    /// Key `health.delivery_check`. Default false.
+    pub delivery_check: bool,
 }
 
 /// Options of the program itself.
@@ -58,6 +60,7 @@ pub fn program(settings: &Settings) -> ProgramOptions {
         demo: root.object("demo").bool("enabled"),
         prometheus: prometheus(root.object("prometheus")),
         memory_budget: root.object("memory").int("budget"),
+        delivery_check: root.object("health").bool("delivery_check"),
     }
 }
 
@@ -248,8 +251,8 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
         channel: channel(root),
         proxy: proxies::asked(root),
         rpc_ping_method: ping.bool("enabled").then(|| ping.text("method").to_owned()),
-        has_broker: root.object("engine").text("type") == "redis" || nats::is_broker(root),
-        presence_is_local: nats::is_broker(root) && presence_type(root) == "memory",
+        has_broker: broker_type(root) != "memory",
+        presence_is_local: broker_type(root) != "memory" && presence_type(root) == "memory",
         node: NodeOptions { name, ..node },
         websocket: deflate(root.object("websocket")),
         uni_websocket: deflate(root.object("uni_websocket")),
@@ -260,13 +263,38 @@ pub fn state(settings: &Settings, node: NodeOptions) -> ringcast_state::Options 
 /// Brokers and who keeps presence. Says what cannot be served.
 pub fn engine(settings: &Settings) -> Result<EngineOptions, String> {
     let root = settings.view();
+    check_types(root)?;
     let nats = nats::broker(root)?;
-    let redis = match nats.is_some() {
-        true if presence_type(root) == "redis" => redis::presence(root)?,
-        true => None,
-        false => redis::engine(root)?,
-    };
-    Ok(EngineOptions { nats, redis })
+    let redis = if broker_type(root) == "redis" { Some(redis::broker(root)?) } else { None };
+    // The engine's Redis does both over the same connections.
+    let is_one = redis.is_some() && !root.object("broker").bool("enabled") && !is_presence_apart(root);
+    let presence = if presence_type(root) == "redis" && !is_one { Some(redis::presence(root)?) } else { None };
+    Ok(EngineOptions { nats, redis, presence })
+}
+
+/// The memory of a node is a broker only where it keeps presence, too.
+fn check_types(root: View<'_>) -> Result<(), String> {
+    let (broker, presence) = (broker_type(root), presence_type(root));
+    if !["memory", "redis", "nats"].contains(&broker) {
+        return Err(format!("broker.type is {broker}, which is not supported yet: expected memory, redis or nats"));
+    }
+    if !["memory", "redis"].contains(&presence) {
+        return Err(format!("presence_manager.type is {presence}, expected memory or redis"));
+    }
+    if broker == "memory" && presence == "redis" {
+        return Err("the broker is memory and the presence manager redis, which is not supported: expected broker.type redis or nats, or presence_manager.type memory".into());
+    }
+    Ok(())
+}
+
+/// Who orders publications: the broker, or the engine.
+fn broker_type(root: View<'_>) -> &str {
+    let broker = root.object("broker");
+    if broker.bool("enabled") { broker.text("type") } else { root.object("engine").text("type") }
+}
+
+fn is_presence_apart(root: View<'_>) -> bool {
+    root.object("presence_manager").bool("enabled")
 }
 
 /// Who keeps presence: the presence manager, or the engine.
@@ -300,6 +328,7 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
         init: is_on("init"),
         http_api: has_api && api.bool("external"),
         health: false,
+        ready: false,
         prometheus: false,
         assets: is_on("demo"),
         swagger: false,
@@ -307,6 +336,7 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     let inside = Endpoints {
         http_api: has_api && !api.bool("external"),
         health: is_on("health"),
+        ready: root.object("health").bool("delivery_check"),
         prometheus: is_on("prometheus"),
         swagger: is_on("swagger"),
         ..Endpoints::default()
@@ -314,8 +344,8 @@ fn listeners(root: View<'_>) -> Vec<ListenerOptions> {
     let http3 = http.object("http3").bool("enabled").then_some(0);
     if internal == external {
         let http_api = outside.http_api || inside.http_api;
-        let Endpoints { health, prometheus, swagger, .. } = inside;
-        let endpoints = Endpoints { http_api, health, prometheus, swagger, ..outside };
+        let Endpoints { health, ready, prometheus, swagger, .. } = inside;
+        let endpoints = Endpoints { http_api, health, ready, prometheus, swagger, ..outside };
         return vec![ListenerOptions { listen: external, endpoints, tls: None, h2c: false, http3 }];
     }
     let h2c = http.bool("h2c_external");

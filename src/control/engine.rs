@@ -2,12 +2,12 @@
 
 use super::nats::{self, NatsOptions};
 use super::node::{self, Identity, Membership, Speaker};
-use super::redis::{self, RedisOptions};
+use super::redis::{self, Redis, RedisOptions};
 use crossbeam_channel::Receiver;
-use ringcast_proto::control::{Body, Command};
+use ringcast_proto::control::Command;
 use ringcast_runtime::{BrokerDriver, BrokerLine, Pool};
 use ringcast_state::ShardId;
-use ringcast_state::broker::{BrokerAsk, BrokerRequest};
+use ringcast_state::broker::{BrokerAsk, BrokerRequest, NodeMessage};
 use std::io;
 use std::sync::Arc;
 
@@ -15,41 +15,66 @@ use std::sync::Arc;
 pub struct EngineOptions {
     /// Config group `broker.nats`, where it is the broker.
     pub nats: Option<NatsOptions>,
-    /// The broker, or where NATS is, who keeps presence.
+    /// Where it is the broker.
     pub redis: Option<RedisOptions>,
+    /// Who keeps presence, where that is neither the broker nor the memory of each node.
+    pub presence: Option<RedisOptions>,
+}
+
+/// What runs.
+#[derive(Default)]
+pub struct Engine {
+    /// Joined with the other nodes, where there can be any.
+    pub membership: Option<Membership>,
+    /// The broker, where it is Redis.
+    pub redis: Option<Arc<Redis>>,
+}
+
+impl EngineOptions {
+    /// Names of the brokers, where several share the channels in this order.
+    pub fn brokers(&self) -> Vec<String> {
+        match (&self.nats, &self.redis) {
+            (Some(_), _) => vec!["NATS".to_owned()],
+            (None, Some(redis)) => redis.shards.iter().map(|shard| shard.place.to_string()).collect(),
+            (None, None) => vec!["memory".to_owned()],
+        }
+    }
 }
 
 /// Why it did not start: the message of the log, and the cause.
 type Failure = (&'static str, io::Error);
 
 /// Connects, and joins the nodes. What is asked before it is connected fails.
-pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<Option<Membership>, Failure> {
+pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<Engine, Failure> {
     let line = pool.broker_line();
     let redis = options.redis.map(|redis| redis::start(&redis, &identity.uid, line.clone()));
     let redis = redis.transpose().map_err(|error| ("error connecting to Redis", error))?;
+    let presence = options.presence.map(|presence| redis::start_presence(&presence, &identity.uid, line.clone()));
+    let presence = presence.transpose().map_err(|error| ("error connecting to Redis for presence", error))?;
     let nats = options.nats.map(|nats| nats::start(&nats, &identity.uid, line.clone()));
     let nats = nats.transpose().map_err(|error| ("error connecting to NATS", error))?;
+    let engine = Engine { membership: None, redis: redis.as_ref().map(|(redis, _)| redis.clone()) };
     let membership = match (nats, redis) {
-        (None, None) => return Ok(None),
-        (None, Some((redis, control))) => join(pool, &line, redis.clone(), redis, control, identity),
-        (Some((nats, control)), None) => join(pool, &line, nats.clone(), nats, control, identity),
-        (Some((nats, control)), Some((presence, _))) => {
-            let split = Arc::new(Split { broker: nats.clone(), presence });
-            join(pool, &line, split, nats, control, identity)
-        }
+        (None, None) => return Ok(engine),
+        (Some((nats, control)), _) => join(pool, &line, (nats.clone(), presence), nats, control, identity),
+        (None, Some((redis, control))) => join(pool, &line, (redis.clone(), presence), redis, control, identity),
     };
-    membership.map(Some).map_err(|error| ("error joining the other nodes", error))
+    let membership = membership.map_err(|error| ("error joining the other nodes", error))?;
+    Ok(Engine { membership: Some(membership), ..engine })
 }
 
 fn join(
     pool: &Pool,
     line: &BrokerLine,
-    driver: Arc<dyn BrokerDriver>,
+    (broker, presence): (Arc<dyn BrokerDriver>, Option<Arc<Redis>>),
     speaker: Arc<dyn Speaker>,
     control: Receiver<Command>,
     identity: Identity,
 ) -> io::Result<Membership> {
-    line.serve(driver);
+    line.serve(match presence {
+        Some(presence) => Arc::new(Split { broker, presence }),
+        None => broker,
+    });
     node::start(identity, speaker, control, line.clone(), pool.metrics_line())
 }
 
@@ -64,7 +89,10 @@ impl BrokerDriver for Split {
         let is_presence = |request: &BrokerRequest| {
             matches!(
                 request.ask,
-                BrokerAsk::AddPresence { .. } | BrokerAsk::RemovePresence { .. } | BrokerAsk::Presence { .. }
+                BrokerAsk::AddPresence { .. }
+                    | BrokerAsk::RemovePresence { .. }
+                    | BrokerAsk::Presence { .. }
+                    | BrokerAsk::PresenceStats { .. }
             )
         };
         let (presence, rest): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_presence);
@@ -75,7 +103,7 @@ impl BrokerDriver for Split {
         }
     }
 
-    fn tell_nodes(&self, messages: Vec<Body>) {
+    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
         self.broker.tell_nodes(messages);
     }
 }

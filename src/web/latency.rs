@@ -83,10 +83,10 @@ mod tests {
             let mut state = Snapshot::default();
             values.for_each(|value| state.metrics.publish_to_write.record(value));
             let (shard, runtime) = (ShardId(number), LoopMetrics::default());
-            Some(Box::new(ShardSnapshot { shard, state, runtime, sockets: 0, queued: 0 }))
+            Some(Box::new(ShardSnapshot { shard, at: ringcast_state::Time(0), state, runtime, sockets: 0, queued: 0 }))
         };
         let shards = vec![shard(0, 1..=100), None, shard(2, 101..=1000)];
-        let page = page(&Scrape { shards, refused: 0, dropped_lines: 0, proxies: Vec::new() });
+        let page = page(&Scrape { shards, ..Scrape::default() });
         let page: Value = serde_json::from_slice(&page).expect("JSON");
         let all = &page["all"]["publish_to_write"];
         let numbers = ["count", "p50", "p99", "p99.99", "max"].map(|name| all[name].as_u64().unwrap_or(0));

@@ -147,6 +147,17 @@ impl Client {
         }
     }
 
+    /// The next push, whatever it is.
+    #[track_caller]
+    pub fn next_push(&mut self) -> Value {
+        loop {
+            let message = self.pushes.pop_front().unwrap_or_else(|| self.message());
+            if let Some(push) = message.get("push") {
+                return push.clone();
+            }
+        }
+    }
+
     /// Sends a text frame.
     pub fn send(&mut self, text: &str) {
         self.send_message(Message::text(text));

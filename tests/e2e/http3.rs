@@ -10,6 +10,8 @@ use rustix::process::Signal;
 use rustls::version::TLS13;
 use serde_json::{Value, json};
 
+use crate::proxies::clients::{ask_with_headers, heard_header};
+use crate::proxies::script::Script;
 use crate::server::{API_KEY, PATIENCE, Server, config, free_port};
 use crate::tls::authority::{Authority, dial, exchange};
 use crate::transports;
@@ -428,4 +430,17 @@ fn flood_of_requests_that_are_given_up_ends_the_connection() {
     bystander.publish("quiet:flood", json!(1));
     assert_eq!(bystander.message(&mut events)["push"]["pub"]["data"], 1);
     wait_for_clients(&mut bystander, 1);
+}
+
+/// X13, T12
+#[test]
+fn backends_hear_of_headers() {
+    for script in Script::both() {
+        let site = Site::start_with(2, |config| ask_with_headers(config, &script));
+        let mut peer = site.connect();
+        let headers = [("x-real", "real"), ("x-other", "no")];
+        let mut stream = peer.request("POST", "/connection/http_stream", &headers, CONNECT.as_bytes());
+        assert!(peer.message(&mut stream).get("connect").is_some());
+        heard_header(&script, "http_stream");
+    }
 }

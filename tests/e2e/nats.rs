@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::ready::Redis;
 use crate::server::{PATIENCE, Server, config, free_port};
 use crate::tls::authority::Authority;
 use peer::{NatsServer, Peer};
@@ -137,6 +138,45 @@ fn names_that_no_subject_can_have_are_refused() {
     assert_eq!(client.publication(), json!({"data": 1}));
 }
 
+/// E07
+#[test]
+fn presence_is_shared_where_redis_keeps_it() {
+    let (nats, redis) = (NatsServer::start(), Redis::start());
+    let address = json!({"address": [format!("127.0.0.1:{}", redis.port())]});
+    let start = |more: Value| {
+        let mut config = node_config(&nats, json!({}));
+        config.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        Server::start_with(2, &config)
+    };
+    let one = start(json!({"engine": {"type": "redis", "redis": address}}));
+    let two = start(json!({"presence_manager": {"enabled": true, "type": "redis", "redis": address}}));
+    let (mut anna, mut otto) = (Client::connect(one.address()), Client::connect(two.address()));
+    anna.subscribe("room");
+    otto.subscribe("room");
+    for client in [&mut anna, &mut otto] {
+        let presence = client.call("presence", json!({"channel": "room"}));
+        assert_eq!(presence["presence"]["presence"].as_object().map(|there| there.len()), Some(2), "{presence}");
+    }
+    publish(&two, "room", json!(1));
+    assert_eq!(anna.publication()["data"], json!(1));
+}
+
+/// E07
+#[test]
+fn types_that_do_not_go_together_are_refused() {
+    let broker = |kind: &str| {
+        let mut config = config(free_port());
+        config["broker"] = json!({"enabled": true, "type": kind});
+        config
+    };
+    let mut presence = config(free_port());
+    presence["presence_manager"] = json!({"enabled": true, "type": "redis"});
+    for (config, key) in [(broker("redisnats"), "broker.type"), (presence, "presence_manager.type")] {
+        let ended = Server::ends_with(1, &config);
+        assert!(ended.log.contains(&format!("{key} is ")), "{key}: {}", ended.log);
+    }
+}
+
 /// C20
 #[test]
 fn patterns_hear_all_channels_that_they_fit() {
@@ -145,6 +185,8 @@ fn patterns_hear_all_channels_that_they_fit() {
     let (one, two) = (node(&nats, options.clone()), node(&nats, options));
     let mut client = Client::connect(one.address());
     client.subscribe("news.*.today");
+    // As in Centrifugo, a pattern has members of its own.
+    assert_eq!(client.push("join")["info"]["client"], json!(client.client));
     publish(&two, "news.sport.yesterday", json!(0));
     publish(&two, "news.sport.today", json!(1));
     assert_eq!(client.publication(), json!({"data": 1, "channel": "news.sport.today"}));
@@ -154,8 +196,6 @@ fn patterns_hear_all_channels_that_they_fit() {
     for _ in 0..3 {
         assert_eq!(client.publication(), json!({"data": 2, "channel": "news.sport.today"}));
     }
-    // As in Centrifugo, a pattern has members of its own.
-    assert_eq!(client.push("join")["info"]["client"], json!(client.client));
     assert_eq!(publish(&two, "news.*", json!(3))["error"]["code"], json!(107));
     assert_eq!(client.call("subscribe", json!({"channel": "news.>.x"}))["error"]["code"], json!(107));
 }

@@ -1,12 +1,13 @@
 //! Proxies: the real binary asks backends over HTTP and GRPC, good ones and bad ones.
 
 mod backend;
-mod clients;
+pub mod clients;
 mod decisions;
 mod grpc_backend;
-mod script;
+pub mod script;
 mod stream_backend;
 mod streams;
+mod tls;
 
 use std::fs;
 
@@ -15,9 +16,11 @@ use serde_json::{Value, json};
 
 use crate::bystander::Bystander;
 use crate::client::Client;
+use crate::metrics::scrape_until;
 use crate::server::{PATIENCE, Server, config, free_port};
 use backend::{Backend, Behaviour};
 use grpc_backend::GrpcBackend;
+use stream_backend::StreamBackend;
 
 /// Asks `endpoint` about RPC methods, and about publications in `asked`.
 fn asking(endpoint: &str, more: Value) -> Value {
@@ -199,4 +202,54 @@ fn a_reload_changes_proxies_and_disconnects_nobody() {
         assert_eq!(rpc(&mut client, "one:m", json!(1))["rpc"]["data"], "one");
         assert_eq!(rpc(&mut client, "two:m", json!(1))["rpc"]["data"], "two");
     }
+}
+
+#[test]
+fn metrics_tell_how_backends_do() {
+    let backend = Backend::start(Behaviour::Answer(200, json!({"result": {}}).to_string()));
+    let streams = StreamBackend::start();
+    let mut config = asking(&backend.url("/"), json!({}));
+    config["prometheus"] = json!({"enabled": true});
+    config["client"]["concurrency"] = json!(2);
+    config["channel"]["proxy"]["subscribe_stream"] = json!({"endpoint": streams.endpoint, "timeout": "300ms"});
+    let fed = json!({"name": "fed", "subscribe_stream_proxy_enabled": true});
+    config["channel"]["namespaces"].as_array_mut().expect("a list").push(fed);
+    let server = Server::start_with(2, &config);
+    let mut client = Client::connect(server.address());
+    for method in ["a", "b", "named:c"] {
+        rpc(&mut client, method, json!(1));
+    }
+    backend.set(Behaviour::Close);
+    rpc(&mut client, "d", json!(1));
+    client.call("subscribe", json!({"channel": "fed:a"}));
+    backend.set(Behaviour::Hang);
+    client.send(&json!({"id": 100, "rpc": {"method": "e"}}).to_string());
+    let sample = |family: &str, name: &str, protocol: &str, kind: &str| {
+        format!(r#"centrifugo_proxy_{family}{{name="{name}",protocol="{protocol}",type="{kind}"}}"#)
+    };
+    let inflight = sample("inflight_requests", "default", "http", "rpc");
+    let samples = scrape_until(server.address(), |samples| samples.get(&inflight) == Some(&1.0));
+    for (name, protocol, kind, count, errors) in [
+        ("default", "http", "rpc", 3.0, 1.0),
+        ("second", "http", "rpc", 1.0, 0.0),
+        ("default", "grpc", "subscribe_stream", 1.0, 1.0),
+    ] {
+        let value = |family| samples.get(&sample(family, name, protocol, kind)).copied();
+        assert_eq!(value("errors"), Some(errors), "{name} {kind}: {samples:?}");
+        assert_eq!(value("duration_seconds_count"), Some(count), "{name} {kind}: {samples:?}");
+        assert_eq!(value("duration_seconds_histogram_count"), Some(count), "{name} {kind}: {samples:?}");
+    }
+}
+
+/// X13, L10
+#[test]
+fn a_reload_says_that_other_headers_need_a_restart() {
+    let backend = Backend::start(Behaviour::Answer(200, json!({"result": {}}).to_string()));
+    let server = Server::start_with(1, &asking(&backend.url("/"), json!({})));
+    let text = fs::read_to_string(server.config_path()).expect("the file is ours");
+    let mut config: Value = serde_json::from_str(&text).expect("it is JSON");
+    config["rpc"]["proxy"]["http_headers"] = json!(["X-New"]);
+    fs::write(server.config_path(), config.to_string()).expect("the file is ours");
+    server.signal(Signal::HUP);
+    server.wait_for_log(PATIENCE, |log| log.contains("http_headers or grpc_metadata reach").then_some(()));
 }

@@ -123,6 +123,12 @@ pub fn check_tls(server: &Server, authority: &Path) {
     }
 }
 
+/// The JavaScript client where backends decide; see the scenario for what they are to say.
+#[track_caller]
+pub fn check_proxied(server: &Server) {
+    check_on(server, javascript(), &["proxied"]);
+}
+
 /// The main path of the JavaScript client over one of the transports of SockJS.
 #[track_caller]
 pub fn check_sockjs(server: &Server, transport: &str) {

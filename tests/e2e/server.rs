@@ -294,6 +294,6 @@ fn read_log(folder: &Path) -> String {
 
 /// Where the test runner looks for the output of a failed test.
 #[expect(clippy::print_stderr, reason = "shown by the test runner beside the failure")]
-fn write_stderr(text: &str) {
+pub fn write_stderr(text: &str) {
     eprint!("{text}");
 }

@@ -1,5 +1,7 @@
 //! What nodes of a cluster tell each other, equal to Centrifugo's, so that nodes of both take part. Source: behaviour §10.3.
 
+pub mod survey;
+
 use crate::DecodeError;
 use crate::client::{FilterNode, StreamPosition};
 use bytes::Bytes;

@@ -74,6 +74,11 @@ impl Keys {
         format!("{}.node.{id}", self.prefix)
     }
 
+    /// The PUB/SUB channel on which a node hears whether it hears.
+    pub fn probe(&self, id: &str) -> String {
+        format!("{}.node.{id}.probe", self.prefix)
+    }
+
     /// The channel whose messages come on this PUB/SUB channel.
     pub fn channel<'a>(&self, name: &'a str) -> Option<&'a str> {
         let channel = name.strip_prefix(self.prefix.as_str())?.strip_prefix(Kind::Client.infix())?;
@@ -120,6 +125,15 @@ pub fn consistent_index(channel: &str, count: usize) -> usize {
     bucket as usize
 }
 
+/// The slot of a channel's keys in Redis Cluster, in which the channel stands in braces.
+pub fn slot_of_tag(channel: &str) -> u16 {
+    let tag = channel.split_once('}').map_or(channel, |(tag, _)| tag);
+    crc(tag.as_bytes()) % SLOTS
+}
+
+/// Slots of a cluster.
+pub const SLOTS: u16 = 16384;
+
 /// The slot of a key in Redis Cluster: CRC-16/XMODEM of what stands in the first braces, or of all of it.
 /// Source: Redis Cluster specification, "Key distribution model".
 pub fn slot(key: &[u8]) -> u16 {
@@ -127,13 +141,16 @@ pub fn slot(key: &[u8]) -> u16 {
         let rest = &key[open + 1..];
         rest.iter().position(|byte| *byte == b'}').filter(|close| *close > 0).map(|close| &rest[..close])
     });
-    let crc = tag.unwrap_or(key).iter().fold(0_u16, |crc, byte| {
+    crc(tag.unwrap_or(key)) % SLOTS
+}
+
+fn crc(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0_u16, |crc, byte| {
         (0..8).fold(
             crc ^ (u16::from(*byte) << 8),
             |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 },
         )
-    });
-    crc % 16384
+    })
 }
 
 #[cfg(test)]
@@ -170,5 +187,8 @@ mod tests {
         assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
         assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
         assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
+        for channel in ["a", "a{b}c", "a}b", "{a}"] {
+            assert_eq!(slot_of_tag(channel), slot(format!("p.client.{{{channel}}}").as_bytes()), "{channel}");
+        }
     }
 }

@@ -7,6 +7,6 @@ mod message;
 mod value;
 
 pub use command::{Argument, CommandWriter, Encoded};
-pub use keys::{Keys, Kind, consistent_index, slot};
+pub use keys::{Keys, Kind, SLOTS, consistent_index, slot, slot_of_tag};
 pub use message::{ClientMessage, decode_client_message, encode_join, encode_leave};
 pub use value::{Decoder, Value};

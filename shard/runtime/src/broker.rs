@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ringcast_proto::control::Body;
-use ringcast_state::broker::{BrokerNews, BrokerRequest};
+use ringcast_proto::control::Command;
+use ringcast_state::broker::{BrokerNews, BrokerRequest, NodeMessage};
 use ringcast_state::{Compass, ShardId};
 
 use crate::pool::{Control, Line};
@@ -17,8 +17,10 @@ pub trait BrokerDriver: Send + Sync {
     /// `Limits::request_timeout`.
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>);
 
-    /// Tells all other nodes, for as long as the broker can be reached. Called as `take`.
-    fn tell_nodes(&self, messages: Vec<Body>);
+    /// Tells other nodes what a shard has to say to them, for as long as the broker can be reached. Called as `take`.
+    ///
+    /// Bound: each follows from a call of the server API or is part of a survey, and these are bounded.
+    fn tell_nodes(&self, messages: Vec<NodeMessage>);
 }
 
 /// Tells the shards what the broker says, from any thread.
@@ -52,6 +54,13 @@ impl BrokerLine {
     /// The shard that a channel's events are for. Answers go to whoever asked.
     pub fn home(&self, channel: &str) -> ShardId {
         self.compass.home(channel)
+    }
+
+    /// A question or an answer of another node, for the shard that it is for.
+    pub fn tell_survey(&self, command: Command) {
+        if let Some(shard) = self.compass.addressee(&command) {
+            self.tell(shard, vec![BrokerNews::Survey(Box::new(command))]);
+        }
     }
 
     /// The same news for every shard.

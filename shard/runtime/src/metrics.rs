@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 use ringcast_state::metrics::{Histogram, Snapshot, Tally};
-use ringcast_state::{ShardId, TransportKind};
+use ringcast_state::{ShardId, Time, TransportKind};
 
 use crate::pool::{Control, Counters, Line};
 
@@ -60,6 +60,8 @@ impl LoopMetrics {
 pub struct ShardSnapshot {
     /// Which shard.
     pub shard: ShardId,
+    /// The moment.
+    pub at: Time,
     /// Its clients and channels.
     pub state: Snapshot,
     /// Its loop.

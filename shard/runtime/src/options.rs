@@ -146,6 +146,8 @@ pub struct Endpoints {
     pub http_api: bool,
     /// With `health.enabled`; internal port.
     pub health: bool,
+    /// With `health.delivery_check`: `/ready` on the internal port.
+    pub ready: bool,
     /// With `prometheus.enabled`; internal port.
     pub prometheus: bool,
     /// Serves `Options::assets`.
@@ -169,6 +171,7 @@ impl Endpoints {
         init: true,
         http_api: true,
         health: true,
+        ready: true,
         prometheus: true,
         assets: true,
         swagger: true,

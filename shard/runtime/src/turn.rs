@@ -274,6 +274,7 @@ impl ShardLoop {
         runtime.ring = self.uring.counters();
         ShardSnapshot {
             shard: self.id,
+            at: self.clock.time(),
             state: self.state.snapshot(),
             runtime,
             sockets: self.uring.len(),

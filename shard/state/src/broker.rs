@@ -10,7 +10,7 @@ use crate::{ClientId, Position, RequestId};
 use bytes::Bytes;
 use ringcast_proto::api::NodeResult;
 use ringcast_proto::client::{self as wire, ClientInfo};
-use ringcast_proto::control::Body;
+use ringcast_proto::control::{Body, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +95,11 @@ pub enum BrokerAsk {
         /// Channel.
         channel: ChannelName,
     },
+    /// Answered with `PresenceStats`, or with `Presence` where the broker does not count.
+    PresenceStats {
+        /// Channel.
+        channel: ChannelName,
+    },
 }
 
 /// A publication to put in order.
@@ -154,6 +159,13 @@ pub enum BrokerAnswer {
     },
     /// Everybody who is there, each once.
     Presence(Vec<Arc<ClientInfo>>),
+    /// How many there are.
+    PresenceStats {
+        /// Connections.
+        clients: u32,
+        /// Users.
+        users: u32,
+    },
     /// It did not work.
     Failed(BrokerError),
 }
@@ -221,8 +233,21 @@ pub enum BrokerNews {
     Event(BrokerEvent),
     /// A command that another node was called with; for the home of its user.
     Command(Box<Body>),
+    /// A question of another node, or an answer of one; for the shard of `Compass::addressee`.
+    Survey(Box<Command>),
     /// The other nodes, for every shard.
     Nodes(Arc<[NodeResult]>),
+    /// A node has said farewell; for every shard.
+    Left(Arc<str>),
+}
+
+/// A message to other nodes.
+#[derive(Debug, PartialEq)]
+pub struct NodeMessage {
+    /// Only to the node with this id; to all others if none is named.
+    pub to: Option<String>,
+    /// What it says.
+    pub body: Body,
 }
 
 impl BrokerAsk {
@@ -237,7 +262,8 @@ impl BrokerAsk {
             | BrokerAsk::RemoveHistory { channel }
             | BrokerAsk::AddPresence { channel, .. }
             | BrokerAsk::RemovePresence { channel, .. }
-            | BrokerAsk::Presence { channel } => channel,
+            | BrokerAsk::Presence { channel }
+            | BrokerAsk::PresenceStats { channel } => channel,
             BrokerAsk::Publish(publish) => &publish.channel,
         }
     }

@@ -23,4 +23,9 @@ impl Compass {
         let shard = (u128::from(hash) * u128::from(self.shards)) >> 64;
         ShardId(shard as u16)
     }
+
+    /// Whether there is such a shard.
+    pub(crate) fn has(&self, shard: ShardId) -> bool {
+        shard.0 < self.shards
+    }
 }

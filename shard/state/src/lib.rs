@@ -14,6 +14,7 @@ pub mod broker;
 mod channel;
 mod client;
 mod compass;
+mod delivery;
 mod filters;
 mod frame;
 mod glob;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Encoding};
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use ringcast_proto::filter::Filter;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A channel's name as shards pass it around.
@@ -56,8 +56,8 @@ pub enum Message {
     PresenceIs {
         /// The question.
         request: RequestId,
-        /// All members.
-        members: Result<Vec<Arc<ClientInfo>>, ReplyError>,
+        /// All members, or how many.
+        members: Result<Members, ReplyError>,
     },
     /// From the home: answer to `History`.
     HistoryIs {
@@ -103,6 +103,8 @@ pub enum Message {
         session: ClientId,
         /// A frame of commands.
         data: Bytes,
+        /// Another node sent it, and waits for an answer; it does not know the encoding, so JSON is the content of a string.
+        asker: Option<NodeAsker>,
     },
 
     /// To the home of a user: a connection of the sending shard is authenticated as that user.
@@ -156,6 +158,15 @@ pub enum Message {
     },
 }
 
+/// Another node that waits for the answer to a survey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAsker {
+    /// Its id.
+    pub uid: String,
+    /// Its name for the survey.
+    pub id: u64,
+}
+
 /// See [`Message::Subscribe`].
 #[derive(Debug)]
 pub struct Subscribe {
@@ -189,7 +200,7 @@ pub struct Member {
 }
 
 /// From where a subscriber wants to recover.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recover {
     /// Last offset seen.
     pub offset: u64,
@@ -263,6 +274,44 @@ pub struct Ask {
     pub channel: ChannelName,
     /// Later than this nobody waits for the answer.
     pub deadline: Time,
+    /// Of presence only the numbers are wanted.
+    pub stats: bool,
+}
+
+/// Who is in a channel.
+#[derive(Debug)]
+pub enum Members {
+    /// Each connection once.
+    All(Vec<Arc<ClientInfo>>),
+    /// Told only to those who want no more.
+    Counted {
+        /// Connections.
+        clients: u32,
+        /// Users, anonymous ones as one.
+        users: u32,
+    },
+}
+
+impl Members {
+    /// Connections and users.
+    pub fn count(&self) -> (u32, u32) {
+        match self {
+            Members::All(members) => {
+                let users: BTreeSet<&str> = members.iter().map(|info| &*info.user).collect();
+                (members.len() as u32, users.len() as u32)
+            }
+            Members::Counted { clients, users } => (*clients, *users),
+        }
+    }
+
+    /// By client id.
+    pub fn into_map(self) -> BTreeMap<String, ClientInfo> {
+        let members = match self {
+            Members::All(members) => members,
+            Members::Counted { .. } => Vec::new(),
+        };
+        members.iter().map(|info| (info.client.clone(), info.as_ref().clone())).collect()
+    }
 }
 
 /// See [`Message::History`].

@@ -34,6 +34,9 @@ pub struct Options {
     /// Keys `presence_manager.type` or `engine.type`: presence is in memory beside a broker, so that each node shows who is connected to
     /// it. Of a process, not to be reloaded.
     pub presence_is_local: bool,
+    /// With key `health.delivery_check`: how many brokers there are, where several have a part of the channels each; 1 for memory. Without,
+    /// 0. Of a process, not to be reloaded.
+    pub delivery_check: u16,
     /// This node, as `info` shows it.
     pub node: NodeOptions,
     /// Config group `websocket`.

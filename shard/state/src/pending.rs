@@ -43,6 +43,12 @@ impl<W> Pending<W> {
         Some(entry).filter(|entry| entry.generation == request.generation).map(|entry| &mut entry.waiter)
     }
 
+    /// The first wait of this kind, among all.
+    pub(crate) fn find(&self, is_it: impl Fn(&W) -> bool) -> Option<RequestId> {
+        let (slot, entry) = self.waiting.iter().find(|(_, entry)| is_it(&entry.waiter))?;
+        Some(RequestId { slot: slot as u32, generation: entry.generation })
+    }
+
     /// Ends the wait; `None` when it was over already.
     pub(crate) fn take(&mut self, request: RequestId) -> Option<W> {
         self.get_mut(request)?;
@@ -50,6 +56,12 @@ impl<W> Pending<W> {
         self.drop_answered();
         self.give_back();
         Some(waiter)
+    }
+
+    /// All that wait.
+    pub(crate) fn requests(&self) -> Vec<RequestId> {
+        let entries = self.waiting.iter();
+        entries.map(|(slot, entry)| RequestId { slot: slot as u32, generation: entry.generation }).collect()
     }
 
     /// A wait whose time is over.

@@ -6,6 +6,7 @@ use crate::broker::{BrokerNews, BrokerRequest};
 use crate::channel::{Brokered, Context, Homes};
 use crate::client::{Batches, Client, Clients, Phase, PingFrames, Scratch, Serving, Subscribing, Turn};
 use crate::compass::Compass;
+use crate::delivery::DeliveryCheck;
 use crate::filters::Filters;
 use crate::frame::{Frame, Frames, SendQueue};
 use crate::hub::Hub;
@@ -97,6 +98,7 @@ pub struct Shard {
     /// Where a broker orders channels.
     pub(crate) brokered: Option<Box<Brokered>>,
     pub(crate) cluster: Cluster,
+    pub(crate) delivery: DeliveryCheck,
     pub(crate) users: Users,
     pub(crate) filters: Filters,
     pub(crate) pending: Pending<Waiting>,
@@ -157,6 +159,8 @@ pub(crate) enum Waiting {
     ApiActing(Box<Acting>),
     /// A call that asks every shard.
     ApiSurvey(Box<Gathering>),
+    /// The delivery check, for a channel in this place.
+    Delivery { place: usize },
 }
 
 impl Shard {
@@ -170,12 +174,15 @@ impl Shard {
         let proofs = Proofs::new(hash_seed());
         let brokered = options.has_broker.then(|| Box::new(Brokered::new(hash_seed(), options.presence_is_local)));
         let sessions = random.secret();
+        let compass = Compass::new(seeds.home, shards);
+        let delivery = DeliveryCheck::new(options.delivery_check, &options.node.uid, id, shards, &compass, now.at);
         Shard {
             clients: Clients::default(),
             hub,
             homes,
             brokered,
             cluster: Cluster::default(),
+            delivery,
             users,
             filters,
             pending: Pending::new(),
@@ -199,7 +206,7 @@ impl Shard {
             sessions: Sessions::new(sessions),
             pings_sent: 0,
             started_at: now.at,
-            compass: Compass::new(seeds.home, shards),
+            compass,
             fired: Vec::new(),
             is_changing: false,
             delta_table: delta::Table::default(),
@@ -311,12 +318,16 @@ impl Shard {
             | Message::History(_)
             | Message::HistoryRemove(_) => self.dispatch_to_home(now, from, message),
 
-            Message::Subscribed(subscribed) => self.subscribed(now, *subscribed),
-            Message::SubscribeFailed { request, error } => {
-                if let Some(Waiting::Subscribe(subscribing)) = self.pending.take(request) {
-                    self.fail_subscribe(now, request, *subscribing, error);
+            Message::Subscribed(subscribed) => {
+                if !self.delivery_subscribed(now, subscribed.request) {
+                    self.subscribed(now, *subscribed);
                 }
             }
+            Message::SubscribeFailed { request, error } => match self.pending.take(request) {
+                Some(Waiting::Subscribe(subscribing)) => self.fail_subscribe(now, request, *subscribing, error),
+                Some(Waiting::Delivery { place }) => self.delivery_failed(place),
+                waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
+            },
             Message::Published { request, result } => match self.pending.take(request) {
                 Some(Waiting::Publish { connection, serving }) => self.published(now, connection, serving, result),
                 Some(Waiting::ApiPublish { origin }) => self.api_published(now, &origin, result),
@@ -324,6 +335,8 @@ impl Shard {
                 Some(Waiting::ApiBroadcast { broadcast, index }) => {
                     self.api_broadcast_published(now, broadcast, index, result);
                 }
+                // What counts is that it comes back.
+                Some(Waiting::Delivery { .. }) => {}
                 waiting => debug_assert!(waiting.is_none(), "{waiting:?}"),
             },
             Message::PresenceIs { request, members } => match self.pending.take(request) {
@@ -343,7 +356,7 @@ impl Shard {
             Message::PositionLost { channel } => self.lose_position(&channel),
             Message::Insufficient { channel } => self.deliver_insufficient(&channel),
 
-            Message::Emulate { slot, session, data } => self.emulate(now, slot, session, &data),
+            Message::Emulate { slot, session, data, asker } => self.emulate(now, (slot, session), &data, asker),
 
             Message::UserConnect(connect) => self.user_connect(from, *connect),
             Message::UserDisconnect { user } => self.users.disconnect(&user, from),
@@ -399,7 +412,9 @@ impl Shard {
         for news in news {
             match news {
                 BrokerNews::Command(body) => self.obey(*body),
+                BrokerNews::Survey(command) => self.handle_survey(now, *command),
                 BrokerNews::Nodes(others) => self.know_nodes(others),
+                BrokerNews::Left(node) => self.node_left(now, &node),
                 news => self.with_broker(now, |brokered, context| brokered.handle_news(context, news)),
             }
         }
@@ -414,7 +429,11 @@ impl Shard {
 
     /// Channels with subscribers whose home is here.
     pub(crate) fn active_channels(&self) -> usize {
-        self.homes.active() + self.brokered.as_ref().map_or(0, |brokered| brokered.active())
+        let active = self.homes.active() + self.brokered.as_ref().map_or(0, |brokered| brokered.active());
+        let is_active = |name: &&ChannelName| {
+            self.homes.is_active(name) || self.brokered.as_ref().is_some_and(|brokered| brokered.is_active(name))
+        };
+        active - self.delivery.guests().iter().filter(is_active).count()
     }
 
     /// At a user's home: one more connection, within the limit or not, or in place of those before.
@@ -447,8 +466,10 @@ impl Shard {
         while let Some((request, waiting)) = self.pending.take_overdue(now.at) {
             self.time_out(now, request, waiting);
         }
+        self.give_up_surveys(now);
         self.give_up_proofs(now);
         self.give_up_proxies(now);
+        self.check_delivery(now);
         self.handle_local(now);
     }
 
@@ -475,7 +496,8 @@ impl Shard {
             Waiting::ApiHistory { origin } => self.api_history_is(now, &origin, Err(error)),
             Waiting::ApiHistoryRemove { origin } => self.api_history_removed(now, &origin, Err(error)),
             Waiting::ApiActing(acting) => self.complete_late(now, acting.origin()),
-            Waiting::ApiSurvey(gathering) => self.complete_late(now, gathering.origin()),
+            Waiting::ApiSurvey(gathering) => self.gathered_late(now, *gathering),
+            Waiting::Delivery { place } => self.delivery_failed(place),
         }
     }
 
@@ -488,6 +510,8 @@ impl Shard {
             self.proxies.next_timeout(),
             self.batches.next_timeout(),
             self.brokered.as_ref().and_then(|brokered| brokered.next_timeout()),
+            self.cluster.surveys.next_timeout(),
+            self.delivery.next_timeout(),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -610,6 +634,7 @@ impl Shard {
             channels: self.active_channels(),
             outbox_bytes,
             shed,
+            delivery: self.delivery.trips(),
         }
     }
 
@@ -617,6 +642,11 @@ impl Shard {
     /// is asked.
     pub fn home(&self, name: &str) -> ShardId {
         self.compass.home(name)
+    }
+
+    /// Which shards there are.
+    pub(crate) fn compass(&self) -> &Compass {
+        &self.compass
     }
 
     /// When a question asked now is given up.

@@ -1,6 +1,5 @@
 //! What a shard gives up when the memory of the process runs short, the cheapest for its users first.
 
-use crate::channel::Homes;
 use crate::shard::Shard;
 use crate::{ConnectionId, Now};
 use ringcast_proto::codes::Disconnect;

@@ -33,10 +33,10 @@ keys! {
     BROKER {
         Works enabled:   Bool,                                               "",       "Use this broker instead of the engine's";
         Works type:      Text,                                               "memory", "Memory, redis, nats, redisnats, postgres";
-        Works redis:     Object(&[PREFIX, REDIS, HISTORY_LISTS, PRO_REDIS]), "",       "Redis broker";
+        Later redis:     Object(&[PREFIX, REDIS, HISTORY_LISTS, PRO_REDIS]), "",       "Redis broker";
         Works nats:      Object(&[NATS]),                                    "",       "NATS broker";
-        Works postgres:  Object(&[POSTGRES]),                                "",       "PostgreSQL broker";
-        Works redisnats: Object(&[REDISNATS]),                               "",       "History in Redis, messages over NATS";
+        Later postgres:  Object(&[POSTGRES]),                                "",       "PostgreSQL broker";
+        Later redisnats: Object(&[REDISNATS]),                               "",       "History in Redis, messages over NATS";
     }
 }
 

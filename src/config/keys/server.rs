@@ -97,6 +97,7 @@ keys! {
     HEALTH {
         Works enabled:        Bool, "",        "Health endpoint";
         Works handler_prefix: Text, "/health", "Path";
+        Works delivery_check: Bool, "",        "Publish once a second, and say at /ready whether it arrives";
     }
 }
 

@@ -8,9 +8,9 @@ keys! {
         Works enabled:              Bool, "", "Turn on";
         Works cert_pem:             Pem,  "", "Certificate";
         Works key_pem:              Pem,  "", "Private key";
-        Later server_ca_pem:        Pem,  "", "CA to verify the server (client role)";
+        Works server_ca_pem:        Pem,  "", "CA to verify the server (client role)";
         Works client_ca_pem:        Pem,  "", "CA to verify clients, turns on mutual TLS";
-        Later insecure_skip_verify: Bool, "", "No verification";
+        Works insecure_skip_verify: Bool, "", "No verification";
         Works server_name:          Text, "", "SNI / expected host";
     }
 }
@@ -33,14 +33,14 @@ keys! {
         Works password:             Text,                      "",                       "Password";
         Works client_name:          Text,                      "",                       "CLIENT SETNAME value";
         Works force_resp2:          Bool,                      "",                       "No RESP3";
-        Later cluster_address:      Texts,                     "",                       "Cluster seeds; each list item = one shard, comma-separated";
-        Later tls:                  Object(&[TLS]),            "",                       "TLS object";
+        Works cluster_address:      Texts,                     "",                       "Cluster seeds; each list item = one shard, comma-separated";
+        Works tls:                  Object(&[TLS]),            "",                       "TLS object";
         Works sentinel_address:     Texts,                     "",                       "Sentinels, item = shard";
         Works sentinel_user:        Text,                      "",                       "Sentinel user";
         Works sentinel_password:    Text,                      "",                       "Sentinel password";
         Works sentinel_master_name: Text,                      "",                       "Master name";
         Works sentinel_client_name: Text,                      "",                       "Client name on sentinel";
-        Later sentinel_tls:         Object(&[TLS]),            "",                       "TLS object";
+        Works sentinel_tls:         Object(&[TLS]),            "",                       "TLS object";
         Later replica_client:       Object(&[REPLICA_CLIENT]), "",                       "Read from replicas";
     }
 }

@@ -127,7 +127,6 @@ mod tests {
         check_refused(json!({"url": "nats://:1"}), "no host");
         check_refused(json!({"url": "nats://%4@h"}), "percent sign");
         check_refused(json!({"prefix": "a b"}), "prefix");
-        check_refused(json!({"prefix": ""}), "prefix");
         check_refused(json!({"tls": {"enabled": true, "server_ca_pem": "none"}}), "tls.server_ca_pem");
         let replacements = json!({"enabled": true, "channel_replacements": {"": "."}});
         check_refused(json!({"raw_mode": replacements}), "empty key");

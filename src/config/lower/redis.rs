@@ -1,49 +1,54 @@
 //! Keys of a Redis connection -> where Redis is. Source: config §4.2.
 
 use crate::config::settings::View;
-use crate::control::redis::{Address, Endpoint, Login, Place, RedisOptions, Sentinels};
+use crate::control::redis::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
+use crate::tls::ClientTls;
+use std::time::Duration;
 
-/// The engine's, where its type is `redis`. Says what cannot be served.
-pub fn engine(root: View<'_>) -> Result<Option<RedisOptions>, String> {
-    let engine = root.object("engine");
-    if engine.text("type") != "redis" {
-        return Ok(None);
-    }
-    let redis = engine.object("redis");
-    let history_use_lists = redis.bool("history_use_lists");
-    options(redis, "engine.redis").map(|options| Some(RedisOptions { history_use_lists, ..options }))
+/// The broker, or the engine, whose type is `redis`. Says what cannot be served.
+pub fn broker(root: View<'_>) -> Result<RedisOptions, String> {
+    let broker = root.object("broker");
+    let options = match broker.bool("enabled") {
+        // Without presence of its own.
+        true => options(broker.object("redis"), "broker.redis", None),
+        false => engine(root),
+    };
+    let redis = if broker.bool("enabled") { broker.object("redis") } else { root.object("engine").object("redis") };
+    options.map(|options| RedisOptions { history_use_lists: redis.bool("history_use_lists"), ..options })
 }
 
-/// Who keeps presence where another broker hands on: the presence manager, else the engine. Its type is `redis`.
-pub fn presence(root: View<'_>) -> Result<Option<RedisOptions>, String> {
+/// Who keeps presence: the presence manager, or the engine, whose type is `redis`.
+pub fn presence(root: View<'_>) -> Result<RedisOptions, String> {
     let manager = root.object("presence_manager");
-    if !manager.bool("enabled") {
-        return engine(root);
+    match manager.bool("enabled") {
+        true => options(manager.object("redis"), "presence_manager.redis", Some(manager.object("redis"))),
+        false => engine(root),
     }
-    options(manager.object("redis"), "presence_manager.redis").map(Some)
 }
 
-fn options(redis: View<'_>, path: &str) -> Result<RedisOptions, String> {
+fn engine(root: View<'_>) -> Result<RedisOptions, String> {
+    let redis = root.object("engine").object("redis");
+    options(redis, "engine.redis", Some(redis))
+}
+
+/// Presence has options of its own where it is kept there.
+fn options(redis: View<'_>, path: &str, presence: Option<View<'_>>) -> Result<RedisOptions, String> {
     Ok(RedisOptions {
         prefix: redis.text("prefix").to_owned(),
         shards: endpoints(redis).map_err(|error| format!("{path}.{error}"))?,
         history_use_lists: false,
-        presence_ttl: redis.duration("presence_ttl"),
-        presence_user_mapping: redis.bool("presence_user_mapping"),
-        presence_hash_field_ttl: redis.bool("presence_hash_field_ttl"),
+        presence_ttl: presence.map_or(Duration::ZERO, |presence| presence.duration("presence_ttl")),
+        presence_user_mapping: presence.is_some_and(|presence| presence.bool("presence_user_mapping")),
+        presence_hash_field_ttl: presence.is_some_and(|presence| presence.bool("presence_hash_field_ttl")),
     })
 }
 
 fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
-    for (key, is_set) in [
-        ("cluster_address", redis.texts("cluster_address").next().is_some()),
-        ("tls", redis.object("tls").bool("enabled")),
-        ("sentinel_tls", redis.object("sentinel_tls").bool("enabled")),
-    ] {
-        if is_set {
-            return Err(format!("{key} is not supported yet: name a Redis that is reached without"));
-        }
-    }
+    let tls = |key: &str| -> Result<Option<Tls>, String> {
+        let object = redis.object(key);
+        let read = || ClientTls::read(object, key).map(Tls::from);
+        object.bool("enabled").then(read).transpose()
+    };
     let base = Endpoint {
         place: Place::Fixed(Address::Tcp(String::new())),
         login: login(redis, ["user", "password", "client_name"]),
@@ -51,7 +56,14 @@ fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
         connect_timeout: redis.duration("connect_timeout"),
         io_timeout: redis.duration("io_timeout"),
         force_resp2: redis.bool("force_resp2"),
+        tls: tls("tls")?,
+        sentinel_tls: tls("sentinel_tls")?,
     };
+    let clusters: Vec<_> = redis.texts("cluster_address").collect();
+    if !clusters.is_empty() {
+        let of = |item| Ok(Endpoint { place: Place::Cluster(addresses("cluster_address", item)?), ..base.clone() });
+        return clusters.into_iter().map(of).collect();
+    }
     let sentinels: Vec<_> = redis.texts("sentinel_address").collect();
     if sentinels.is_empty() {
         return redis.texts("address").map(|address| endpoint(&base, address)).collect();
@@ -63,12 +75,22 @@ fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
         );
     }
     let place = |item: &str| {
-        let addresses = item.split(',').map(|address| address.trim().to_owned()).collect();
+        let addresses = addresses("sentinel_address", item)?;
         let login = login(redis, ["sentinel_user", "sentinel_password", "sentinel_client_name"]);
         let master = master.clone();
-        Endpoint { place: Place::Sentinel(Sentinels { addresses, master, login }), ..base.clone() }
+        Ok(Endpoint { place: Place::Sentinel(Sentinels { addresses, master, login }), ..base.clone() })
     };
-    Ok(sentinels.into_iter().map(place).collect())
+    sentinels.into_iter().map(place).collect()
+}
+
+/// `host:port`, several with commas between.
+fn addresses(key: &str, item: &str) -> Result<Vec<Address>, String> {
+    let one = |address: &str| {
+        let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let error = || format!("{key} names {address:?}, expected host:port");
+        has_port.then(|| Address::Tcp(address.to_owned())).ok_or_else(error)
+    };
+    item.split(',').map(|address| one(address.trim())).collect()
 }
 
 fn login(redis: View<'_>, keys: [&str; 3]) -> Login {
@@ -85,7 +107,12 @@ fn endpoint(base: &Endpoint, address: &str) -> Result<Endpoint, String> {
     }
     let rest = match address.split_once("://") {
         None => address,
-        Some(("redis", rest)) => rest,
+        Some(("redis" | "tcp", rest)) => rest,
+        Some(("rediss", rest)) => {
+            let system = || ClientTls::system().map(Tls::from).map_err(|error| format!("address wants TLS: {error}"));
+            endpoint.tls = Some(endpoint.tls.take().map_or_else(system, Ok)?);
+            rest
+        }
         Some((scheme, _)) => {
             return Err(format!(
                 "address begins with {scheme}://, which is not supported yet: expected host:port, redis://host:port or unix://path"
@@ -145,11 +172,13 @@ mod tests {
     fn lowered(redis: serde_json::Value) -> Result<Vec<(String, String, String, u32)>, String> {
         let file = json!({"engine": {"type": "redis", "redis": redis}});
         let merged = merge::merge(file.as_object().expect("an object").clone(), &Environment::default(), &[]);
-        let options = super::engine(merged.expect("merged").settings.view())?.expect("an engine");
+        let options = super::broker(merged.expect("merged").settings.view())?;
+        let join = |addresses: Vec<Address>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let name = |place| match place {
             Place::Fixed(Address::Tcp(address)) => address,
             Place::Fixed(Address::Unix(path)) => path.display().to_string(),
-            Place::Sentinel(sentinels) => format!("{} of {}", sentinels.master, sentinels.addresses.join(" ")),
+            Place::Sentinel(sentinels) => format!("{} of {}", sentinels.master, join(sentinels.addresses)),
+            Place::Cluster(seeds) => join(seeds),
         };
         let shards = options.shards.into_iter();
         Ok(shards.map(|shard| (name(shard.place), shard.login.user, shard.login.password, shard.db)).collect())
@@ -168,27 +197,30 @@ mod tests {
         assert!(error.starts_with("engine.redis.") && error.contains(part), "{error}");
     }
 
-    /// E02, E03, E04
+    /// E02, E03, E04, E05
     #[test]
     fn addresses_have_several_forms() {
         check(json!({}), &[("127.0.0.1:6379", "", "", 0)]);
         check(json!({"address": ["h", "g:1"], "db": 3}), &[("h:6379", "", "", 3), ("g:1", "", "", 3)]);
         check(json!({"address": ["redis://u:p%40q@h:1/2"]}), &[("h:1", "u", "p@q", 2)]);
+        let trusting = json!({"enabled": true, "insecure_skip_verify": true});
+        check(json!({"address": ["rediss://h:1"], "tls": trusting}), &[("h:1", "", "", 0)]);
         check(json!({"address": ["redis://:p@[::1]:7"]}), &[("[::1]:7", "", "p", 0)]);
         check(json!({"address": ["unix:///tmp/redis.sock"], "user": "u"}), &[("/tmp/redis.sock", "u", "", 0)]);
         let sentinels = json!({"sentinel_address": ["a:1, b:2"], "sentinel_master_name": "m"});
         check(sentinels, &[("m of a:1 b:2", "", "", 0)]);
+        check(json!({"cluster_address": ["a:1,b:2", "c:3"]}), &[("a:1 b:2", "", "", 0), ("c:3", "", "", 0)]);
     }
 
     /// E02
     #[test]
     fn what_cannot_be_served_is_refused() {
-        check_refused(json!({"address": ["rediss://h:1"]}), "rediss://");
+        check_refused(json!({"address": ["other://h:1"]}), "other://");
         check_refused(json!({"address": ["redis://h/x"]}), "database \"x\"");
         check_refused(json!({"address": ["redis://%4@h"]}), "percent sign");
         check_refused(json!({"address": ["redis://"]}), "no host");
-        check_refused(json!({"tls": {"enabled": true}}), "tls");
-        check_refused(json!({"cluster_address": ["h:1"]}), "cluster_address");
+        check_refused(json!({"tls": {"enabled": true, "server_ca_pem": "x"}}), "tls.server_ca_pem");
+        check_refused(json!({"cluster_address": ["h"]}), "cluster_address");
         check_refused(json!({"sentinel_address": ["h:1"]}), "sentinel_master_name");
     }
 }

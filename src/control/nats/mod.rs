@@ -22,7 +22,7 @@ use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::nats::Subjects;
 use ringcast_runtime::{BrokerDriver, BrokerLine};
 use ringcast_state::ShardId;
-use ringcast_state::broker::{BrokerAnswer, BrokerAsk, BrokerRequest};
+use ringcast_state::broker::{BrokerAnswer, BrokerAsk, BrokerRequest, NodeMessage};
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -210,8 +210,8 @@ impl Speaker for Nats {
 }
 
 impl BrokerDriver for Nats {
-    fn tell_nodes(&self, messages: Vec<Body>) {
-        messages.into_iter().for_each(|body| self.say(None, body));
+    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
+        messages.into_iter().for_each(|message| self.say(message.to.as_deref(), message.body));
     }
 
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {

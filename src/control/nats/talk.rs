@@ -24,6 +24,9 @@ use tracing::warn;
 /// Numbers of the subscriptions for control; those of channels follow.
 const CONTROL_SIDS: [u64; 2] = [1, 2];
 
+/// Room for what is to be sent that stays between two batches.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// Subscriptions that are asked for again at a time.
 const RESUMED_MAX: usize = 512;
 
@@ -154,8 +157,10 @@ impl<'a> Talk<'a> {
     pub fn wrote(&mut self, count: usize) {
         self.sent += count;
         if self.sent == self.out.len() {
-            self.out.clear();
             self.sent = 0;
+            self.out.clear();
+            // After many subscriptions at once.
+            self.out.shrink_to(KEPT_BYTES);
         }
     }
 
@@ -220,7 +225,8 @@ impl<'a> Talk<'a> {
             | BrokerAsk::RemoveHistory { .. }
             | BrokerAsk::AddPresence { .. }
             | BrokerAsk::RemovePresence { .. }
-            | BrokerAsk::Presence { .. } => Step::Answered(BrokerAnswer::Failed(BrokerError::Unsupported)),
+            | BrokerAsk::Presence { .. }
+            | BrokerAsk::PresenceStats { .. } => Step::Answered(BrokerAnswer::Failed(BrokerError::Unsupported)),
         }
     }
 

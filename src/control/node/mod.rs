@@ -4,7 +4,7 @@ mod registry;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use registry::Registry;
-use ringcast_proto::control::{Body, Command, Node, Shutdown, SurveyResponse, survey_codes};
+use ringcast_proto::control::{Body, Command, Node, Shutdown};
 use ringcast_runtime::BrokerLine;
 use ringcast_runtime::metrics::MetricsLine;
 use ringcast_state::broker::BrokerNews;
@@ -81,7 +81,7 @@ impl Nodes {
         let mut announce_at = Instant::now();
         loop {
             if announce_at <= Instant::now() {
-                self.announce();
+                self.announce(None);
                 announce_at = Instant::now() + ANNOUNCE_EVERY;
             }
             match control.recv_deadline(announce_at) {
@@ -95,13 +95,13 @@ impl Nodes {
         }
     }
 
-    fn announce(&self) {
+    fn announce(&self, to: Option<&str>) {
         let mut shards = self.metrics.snapshots(COUNT_PATIENCE).into_iter().flatten().map(|shard| shard.state);
         let Some(mut node) = shards.next() else { return };
         shards.for_each(|shard| node.add(&shard));
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         self.speaker.say(
-            None,
+            to,
             Body::Node(Node {
                 uid: self.identity.uid.clone(),
                 name: self.identity.name.clone(),
@@ -119,19 +119,17 @@ impl Nodes {
     fn handle(&mut self, command: Command) {
         match command.body {
             Some(Body::Node(node)) => {
-                let is_new = self.registry.add(node, Instant::now());
-                if is_new {
+                let uid = node.uid.clone();
+                if self.registry.add(node, Instant::now()) {
                     // It learns of us before it has to wait.
-                    self.announce();
+                    self.announce(Some(&uid));
                 }
             }
-            Some(Body::Shutdown(_)) => self.registry.remove(&command.uid),
-            // What cannot be answered is said at once, so that who asks need not wait.
-            Some(Body::SurveyRequest(request)) => {
-                let code = survey_codes::METHOD_NOT_FOUND;
-                let response = SurveyResponse { id: request.id, code, ..SurveyResponse::default() };
-                self.speaker.say(Some(&command.uid), Body::SurveyResponse(response));
+            Some(Body::Shutdown(_)) => {
+                self.registry.remove(&command.uid);
+                self.line.tell_all(&BrokerNews::Left(command.uid.into()));
             }
+            Some(Body::SurveyRequest(_) | Body::SurveyResponse(_)) => self.line.tell_survey(command),
             _ => (),
         }
     }

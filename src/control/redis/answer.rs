@@ -26,6 +26,8 @@ pub enum Expected {
     List(Page),
     /// Of the script that reads presence.
     Presence,
+    /// Of the script that counts it.
+    PresenceStats,
 }
 
 /// The part of a history that is asked for.
@@ -79,6 +81,11 @@ fn understand(expected: Expected, value: Value) -> Option<BrokerAnswer> {
             let entries = if parts.len() > 2 { parts.swap_remove(2).into_array()? } else { Vec::new() };
             let publications = entries.iter().rev().map(list_entry).collect::<Option<Vec<_>>>()?;
             BrokerAnswer::History { top: position(&parts)?, publications: page.cut(publications) }
+        }
+        Expected::PresenceStats => {
+            let parts = value.into_array()?;
+            let number = |index: usize| parts.get(index)?.number().and_then(|number| u32::try_from(number).ok());
+            BrokerAnswer::PresenceStats { clients: number(0)?, users: number(1)? }
         }
         Expected::Presence => {
             let fields = value.into_array()?;

@@ -1,9 +1,9 @@
 //! The connection for all questions but subscriptions, of one Redis. What waits is written at once and answered in order.
 
-use super::answer::{self, Expected};
-use super::connection::{Backoff, Connection, Input};
+use super::answer::Expected;
+use super::connection::{Backoff, Connection, Input, Places, within};
 use super::dialect::Dialect;
-use super::news::{Asker, Listener, News, Question};
+use super::news::{Listener, News, Question, Recipient};
 use super::options::Endpoint;
 use super::scripts;
 use ringcast_proto::redis::{CommandWriter, Value};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, split};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -27,18 +28,21 @@ const UNSENT_BYTES_MAX: usize = 4 << 20;
 pub enum Order {
     /// Questions of one turn of a shard.
     Ask(Vec<Question>),
-    /// A message to all nodes or to one, on this PUB/SUB channel. Lost when the connection is.
+    /// A message to all nodes or to one. Lost when the connection is.
     Tell {
         /// PUB/SUB channel.
         channel: String,
         /// Encoded control message.
         message: Vec<u8>,
+        /// Told once Redis has it.
+        said: Option<oneshot::Sender<()>>,
     },
 }
 
 /// Asks one Redis.
 pub struct Commands {
     pub endpoint: Endpoint,
+    pub places: Places,
     pub dialect: Dialect,
     pub listener: Arc<dyn Listener>,
     pub inbox: UnboundedReceiver<Order>,
@@ -46,8 +50,7 @@ pub struct Commands {
 
 /// An answer that Redis owes.
 struct Owed {
-    /// Nobody for what we ask for ourselves.
-    asker: Option<Asker>,
+    recipient: Recipient,
     expected: Expected,
     since: Instant,
 }
@@ -62,12 +65,10 @@ struct Talk {
 }
 
 impl Commands {
-    /// Opens the connection for the first time.
-    pub async fn open(endpoint: &Endpoint) -> io::Result<Connection> {
-        let mut connection = Connection::open(endpoint).await?;
-        for script in scripts::ALL {
-            connection.ask(&[&[b"SCRIPT", b"LOAD", script.source().as_bytes()]]).await?;
-        }
+    /// Opens the connection.
+    pub async fn open(endpoint: &Endpoint, places: &Places) -> io::Result<Connection> {
+        let mut connection = Connection::open(endpoint, places).await?;
+        within(endpoint.io_timeout, scripts::load(&mut connection)).await?;
         Ok(connection)
     }
 
@@ -91,11 +92,11 @@ impl Commands {
     /// Tries until it works; meanwhile all questions are refused. Nothing when nobody can ask any more.
     async fn reopen(&mut self, backoff: &mut Backoff) -> Option<Connection> {
         loop {
-            let wait = backoff.next(self.dialect.random_byte());
-            let endpoint = self.endpoint.clone();
+            let wait = backoff.next();
+            let (endpoint, places) = (self.endpoint.clone(), self.places.clone());
             let attempt = async {
                 tokio::time::sleep(wait).await;
-                Self::open(&endpoint).await
+                Self::open(&endpoint, &places).await
             };
             tokio::pin!(attempt);
             let result = loop {
@@ -113,8 +114,8 @@ impl Commands {
 
     /// Asks and answers until the connection fails, which is returned, or nobody can ask any more.
     async fn talk(&mut self, connection: Connection) -> Option<io::Error> {
-        let (mut reader, mut writer) = split(connection.stream);
-        let mut input = connection.input;
+        let Connection { address: here, stream, mut input } = connection;
+        let (mut reader, mut writer) = split(stream);
         let mut talk = Talk { out: Vec::new(), sent: 0, owed: VecDeque::new(), news: News::default() };
         let mut orders = Vec::with_capacity(BATCHES_MAX);
         let error = loop {
@@ -136,21 +137,21 @@ impl Commands {
                 () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
                     Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within io_timeout"))
                 }
+                () = self.places.moved(&here) => Err(io::Error::other("the sentinels name another master")),
             };
             talk.news.tell(&*self.listener);
             if let Err(error) = step {
                 break error;
             }
         };
-        for asker in talk.owed.drain(..).filter_map(|owed| owed.asker) {
-            talk.news.refuse(asker);
-        }
+        talk.owed.drain(..).for_each(|owed| owed.recipient.refuse(&mut talk.news));
         talk.news.tell(&*self.listener);
         Some(error)
     }
 }
 
-fn refuse(order: Order, listener: &dyn Listener) {
+/// Answers that Redis cannot be reached.
+pub fn refuse(order: Order, listener: &dyn Listener) {
     let Order::Ask(questions) = order else { return };
     let mut news = News::default();
     questions.iter().for_each(|question| news.refuse(question.asker()));
@@ -163,14 +164,15 @@ impl Talk {
         match order {
             Order::Ask(questions) => {
                 for question in questions {
-                    let asker = Some(question.asker());
+                    let recipient = Recipient::Shard(question.asker());
                     let expected = dialect.write(question.asked.ask, &mut self.out);
-                    self.owed.push_back(Owed { asker, expected, since });
+                    self.owed.push_back(Owed { recipient, expected, since });
                 }
             }
-            Order::Tell { channel, message } => {
+            Order::Tell { channel, message, said } => {
                 CommandWriter::new(&mut self.out).command(&[b"PUBLISH", channel.as_bytes(), &message]);
-                self.owed.push_back(Owed { asker: None, expected: Expected::Done, since });
+                let recipient = said.map_or(Recipient::Nobody, Recipient::Teller);
+                self.owed.push_back(Owed { recipient, expected: Expected::Done, since });
             }
         }
     }
@@ -193,9 +195,7 @@ impl Talk {
             if is_script_unknown(&value) {
                 self.load_scripts();
             }
-            if let Some(asker) = owed.asker {
-                self.news.answer(asker, answer::read(owed.expected, value));
-            }
+            owed.recipient.answer(owed.expected, value, &mut self.news);
             if must_go {
                 return Err(io::Error::other("the server is not a master any more"));
             }
@@ -207,13 +207,14 @@ impl Talk {
     fn load_scripts(&mut self) {
         let since = Instant::now();
         for script in scripts::ALL {
-            CommandWriter::new(&mut self.out).command(&[b"SCRIPT", b"LOAD", script.source().as_bytes()]);
-            self.owed.push_back(Owed { asker: None, expected: Expected::Done, since });
+            script.write_load(&mut self.out);
+            self.owed.push_back(Owed { recipient: Recipient::Nobody, expected: Expected::Done, since });
         }
     }
 }
 
-fn is_script_unknown(value: &Value) -> bool {
+/// Somebody has flushed them.
+pub fn is_script_unknown(value: &Value) -> bool {
     matches!(value, Value::Error(text) if text.starts_with(b"NOSCRIPT"))
 }
 

@@ -1,13 +1,19 @@
-//! A connection to Redis: dialling, the first words, and waiting between attempts.
+//! A connection to Redis: where it leads, dialling, the first words, and waiting between attempts.
 
-use super::options::{Address, Endpoint, Login, Place, Sentinels};
+use super::dialect::random;
+use super::options::{Address, Endpoint, Login, Place, Tls};
+use super::sentinel;
 use bytes::BytesMut;
 use ringcast_proto::redis::{CommandWriter, Decoder, Value};
+use rustls::pki_types::ServerName;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Shortest and longest wait between two attempts.
 const WAIT_MIN: Duration = Duration::from_millis(50);
@@ -23,6 +29,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection on which the first words were said.
 pub struct Connection {
+    /// Where it leads.
+    pub address: Address,
     /// The socket.
     pub stream: Box<dyn Duplex>,
     /// Bytes that came.
@@ -53,40 +61,68 @@ impl Input {
 }
 
 impl Connection {
-    /// Connects to where the Redis is now, within `connect_timeout`.
-    pub async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+    /// Connects to where the Redis is now, within `connect_timeout`. Of a cluster it is one of `places`, the nodes that are known.
+    pub async fn open(endpoint: &Endpoint, places: &Places) -> io::Result<Self> {
         let attempt = async {
-            let address = match &endpoint.place {
-                Place::Fixed(address) => address.clone(),
-                Place::Sentinel(sentinels) => find_master(sentinels, endpoint).await?,
-            };
-            let mut connection = Self::dial(&address).await?;
-            connection.greet(&endpoint.login, endpoint.force_resp2).await?;
-            if endpoint.db > 0 {
-                connection.ask(&[&[b"SELECT", endpoint.db.to_string().as_bytes()]]).await?;
+            match &endpoint.place {
+                Place::Fixed(address) => Self::open_at(endpoint, address).await,
+                Place::Sentinel(sentinels) => {
+                    let master = sentinel::find_master(sentinels, endpoint).await?;
+                    let mut connection = Self::open_at(endpoint, &master).await?;
+                    connection.check_master().await?;
+                    Ok(connection)
+                }
+                Place::Cluster(seeds) => {
+                    let known = places.now();
+                    Self::open_any(endpoint, if known.is_empty() { seeds } else { &known }).await
+                }
             }
-            if matches!(endpoint.place, Place::Sentinel(_)) {
-                connection.check_master().await?;
-            }
-            Ok(connection)
         };
-        timeout(endpoint.connect_timeout, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        within(endpoint.connect_timeout, attempt).await
     }
 
-    async fn dial(address: &Address) -> io::Result<Self> {
+    /// Connects to this server. Whoever calls this limits the time.
+    pub async fn open_at(endpoint: &Endpoint, address: &Address) -> io::Result<Self> {
+        let mut connection = Self::dial(address, endpoint.tls.as_ref()).await?;
+        connection.greet(&endpoint.login, endpoint.force_resp2).await?;
+        if endpoint.db > 0 {
+            connection.ask(&[&[b"SELECT", endpoint.db.to_string().as_bytes()]]).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Tries them in turn, each for its share of the time, from a random one on so that nodes spread.
+    pub async fn open_any(endpoint: &Endpoint, addresses: &[Address]) -> io::Result<Self> {
+        let share = endpoint.connect_timeout / (addresses.len().min(4) as u32).max(1);
+        let mut last = io::Error::other("no address is known");
+        let start = usize::from(u16::from_be_bytes(random())) % addresses.len().max(1);
+        for address in addresses[start..].iter().chain(&addresses[..start]) {
+            match within(share, Self::open_at(endpoint, address)).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
+    /// Connects and says nothing yet.
+    pub async fn dial(address: &Address, tls: Option<&Tls>) -> io::Result<Self> {
         let stream: Box<dyn Duplex> = match address {
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
+            Address::Tcp(target) => {
+                let stream = TcpStream::connect(target).await?;
                 stream.set_nodelay(true)?;
-                Box::new(stream)
+                match tls {
+                    None => Box::new(stream),
+                    Some(tls) => Box::new(tls.connect(target, stream).await?),
+                }
             }
         };
-        Ok(Self { stream, input: Input::default() })
+        Ok(Self { address: address.clone(), stream, input: Input::default() })
     }
 
     /// Version of RESP, who we are. A server that does not know `HELLO` is spoken to in RESP 2.
-    async fn greet(&mut self, login: &Login, force_resp2: bool) -> io::Result<()> {
+    pub async fn greet(&mut self, login: &Login, force_resp2: bool) -> io::Result<()> {
         let user = if login.user.is_empty() { "default" } else { &login.user };
         if !force_resp2 {
             let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
@@ -153,30 +189,43 @@ fn is_unknown(error: &io::Error) -> bool {
     text.starts_with("NOPROTO") || text.to_ascii_lowercase().contains("unknown command")
 }
 
-/// Asks one sentinel after the other, each for its share of the time.
-async fn find_master(sentinels: &Sentinels, endpoint: &Endpoint) -> io::Result<Address> {
-    let share = endpoint.connect_timeout / (sentinels.addresses.len() as u32 + 1);
-    let mut last = io::Error::other("no sentinel is configured");
-    for address in &sentinels.addresses {
-        match timeout(share, ask_sentinel(address, sentinels, endpoint)).await {
-            Ok(Ok(master)) => return Ok(master),
-            Ok(Err(error)) => last = io::Error::new(error.kind(), format!("sentinel {address}: {error}")),
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("sentinel {address} does not answer")),
-        }
-    }
-    Err(last)
+/// Fails when it takes longer.
+pub async fn within<T>(limit: Duration, attempt: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn ask_sentinel(address: &str, sentinels: &Sentinels, endpoint: &Endpoint) -> io::Result<Address> {
-    let mut connection = Connection::dial(&Address::Tcp(address.to_owned())).await?;
-    connection.greet(&sentinels.login, endpoint.force_resp2).await?;
-    let question: &[&[u8]] = &[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", sentinels.master.as_bytes()];
-    let answer = connection.ask(&[question]).await?.pop().and_then(Value::into_array).unwrap_or_default();
-    let text = |index: usize| answer.get(index).and_then(Value::text).and_then(|text| std::str::from_utf8(text).ok());
-    match (text(0), text(1)) {
-        (Some(host), Some(port)) if host.contains(':') => Ok(Address::Tcp(format!("[{host}]:{port}"))),
-        (Some(host), Some(port)) => Ok(Address::Tcp(format!("{host}:{port}"))),
-        _ => Err(io::Error::other(format!("it knows no master {}", sentinels.master))),
+impl Tls {
+    async fn connect(&self, target: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let host = target.rsplit_once(':').map_or(target, |(host, _)| host).trim_matches(['[', ']']);
+        let name = if self.server_name.is_empty() { host } else { &self.server_name };
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        TlsConnector::from(self.config.clone()).connect(name, stream).await
+    }
+}
+
+/// Where a connection may lead now, as sentinels or the cluster say; nothing while that is not known or cannot change.
+#[derive(Clone)]
+pub struct Places(watch::Receiver<Vec<Address>>);
+
+impl Places {
+    /// What is to be said through the sender.
+    pub fn channel() -> (watch::Sender<Vec<Address>>, Self) {
+        let (sender, receiver) = watch::channel(Vec::new());
+        (sender, Self(receiver))
+    }
+
+    /// All of them.
+    pub fn now(&self) -> Vec<Address> {
+        self.0.borrow().clone()
+    }
+
+    /// Ends once a connection to `here` leads to the wrong server.
+    pub async fn moved(&mut self, here: &Address) {
+        let moved = self.0.wait_for(|places| !places.is_empty() && !places.contains(here));
+        if moved.await.is_err() {
+            // Nobody looks any more, or ever did.
+            std::future::pending().await
+        }
     }
 }
 
@@ -188,10 +237,11 @@ pub struct Backoff {
 
 impl Backoff {
     /// Time to wait now: half of the longest for certain, the other half at random, so that nodes do not all come at once.
-    pub fn next(&mut self, random: u8) -> Duration {
+    pub fn next(&mut self) -> Duration {
         let longest = WAIT_MIN.saturating_mul(1 << self.failures.min(10)).min(WAIT_MAX);
         self.failures += 1;
-        longest / 2 + longest * u32::from(random) / 512
+        let [chance] = random();
+        longest / 2 + longest * u32::from(chance) / 512
     }
 
     /// It worked.

@@ -28,20 +28,15 @@ pub struct Dialect {
 
 impl Dialect {
     /// Of an engine with these options.
-    pub fn new(options: &RedisOptions) -> Self {
+    pub fn new(options: &RedisOptions, cluster: bool) -> Self {
         Self {
-            keys: Keys { prefix: options.prefix.clone(), cluster: false },
+            keys: Keys { prefix: options.prefix.clone(), cluster },
             lists: options.history_use_lists,
             presence_ttl: options.presence_ttl,
             map_users: options.presence_user_mapping,
             field_ttl: options.presence_hash_field_ttl,
             random: Random::default(),
         }
-    }
-
-    /// Some byte that others cannot foresee.
-    pub fn random_byte(&mut self) -> u8 {
-        self.random.take::<1>()[0]
     }
 
     /// Adds the command for a question, and says what its answer will look like. Questions about subscriptions are not asked here.
@@ -73,7 +68,12 @@ impl Dialect {
                 self.presence(&scripts::REMOVE_PRESENCE, 4, &channel, &mut writer);
                 writer.word(&*info.client).word(&*info.user).word(flag(self.map_users)).word(flag(self.field_ttl));
             }
-            BrokerAsk::Presence { channel } => {
+            BrokerAsk::PresenceStats { channel } if self.map_users => {
+                self.presence(&scripts::COUNT_PRESENCE, 2, &channel, &mut writer);
+                writer.word(since_1970().as_secs()).word(flag(self.field_ttl));
+                return Expected::PresenceStats;
+            }
+            BrokerAsk::Presence { channel } | BrokerAsk::PresenceStats { channel } => {
                 call(&mut writer, &scripts::READ_PRESENCE, 2, 2);
                 writer.word(keys.name(Kind::PresenceExpire, &channel)).word(keys.name(Kind::PresenceData, &channel));
                 writer.word(since_1970().as_secs()).word(flag(self.field_ttl));
@@ -132,11 +132,15 @@ impl Dialect {
                 } else {
                     (&scripts::ADD_TO_STREAM, [Kind::Stream, Kind::StreamMeta], size, 10)
                 };
-                call(&mut writer, script, 3, words);
+                // In a cluster, a key that is not there keeps a slot from being used while it moves.
+                call(&mut writer, script, if result_ttl.is_some() { 3 } else { 2 }, words);
                 for kind in kinds {
                     writer.word(self.keys.name(kind, &publish.channel));
                 }
-                writer.word(result).word(Encoded(&publication)).word(size as u64).word(seconds(ttl)).word(to);
+                if result_ttl.is_some() {
+                    writer.word(result);
+                }
+                writer.word(Encoded(&publication)).word(size as u64).word(seconds(ttl)).word(to);
                 writer.word(seconds(meta_ttl)).word(&epoch[..]);
                 match result_ttl {
                     Some(ttl) => writer.word(ttl),
@@ -192,6 +196,13 @@ fn seconds(span: Duration) -> u64 {
 
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Some bytes that others cannot foresee.
+pub fn random<const COUNT: usize>() -> [u8; COUNT] {
+    let mut bytes = [0; COUNT];
+    SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
+    bytes
 }
 
 /// Bytes of the system's generator, drawn many at a time.

@@ -5,21 +5,30 @@
 //! within `io_timeout` counts as down. After a lost PUB/SUB connection all channels are subscribed again before the shards hear of it.
 
 mod answer;
+mod cluster;
 mod commands;
 mod connection;
+mod counters;
 mod dialect;
 mod news;
 mod options;
+mod probe;
 mod scripts;
+mod sentinel;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels};
+#[cfg(test)]
+pub use counters::Fault;
+pub use counters::PubSub;
+pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
 
 use crate::control::node::Speaker;
+use cluster::{Cluster, Map};
 use commands::{Commands, Order};
-use connection::Connection;
+use connection::{Connection, Places, within};
+use counters::Counters;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dialect::Dialect;
 pub(super) use news::{Asker, Listener, News, Question};
@@ -27,7 +36,7 @@ use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::redis::{Keys, consistent_index};
 use ringcast_runtime::{BrokerDriver, BrokerLine};
 use ringcast_state::ShardId;
-use ringcast_state::broker::{BrokerAsk, BrokerRequest};
+use ringcast_state::broker::{BrokerAsk, BrokerRequest, NodeMessage};
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
@@ -50,6 +59,8 @@ pub struct Redis {
     node: String,
     /// Which Redis carries the next control message.
     round: AtomicUsize,
+    counters: Arc<Counters>,
+    control: Receiver<Command>,
 }
 
 /// Where the two connections of one Redis take their orders.
@@ -58,67 +69,132 @@ pub struct Redis {
 /// call of the server API.
 struct Inboxes {
     commands: UnboundedSender<Order>,
-    subscriptions: UnboundedSender<Vec<Question>>,
+    subscriptions: UnboundedSender<subscriptions::Order>,
+}
+
+/// What both connections of every Redis share.
+struct Node<'a> {
+    options: &'a RedisOptions,
+    id: &'a str,
+    /// Has PUB/SUB connections.
+    hears: bool,
+    control: Sender<Command>,
+    counters: Arc<Counters>,
+    listener: Arc<dyn Listener>,
+    runtime: &'a Runtime,
 }
 
 /// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
 /// tell it comes out of the receiver, in no order among several Redis. Fails when a Redis cannot be reached.
 pub fn start(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
-    connect(options, node, Arc::new(line))
+    connect(options, node, Arc::new(line), true)
+}
+
+/// The same for presence alone: nothing is heard.
+pub fn start_presence(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<Arc<Redis>> {
+    connect(options, node, Arc::new(line), false).map(|(redis, _)| redis)
 }
 
 fn connect(
     options: &RedisOptions,
     node: &str,
     listener: Arc<dyn Listener>,
+    hears: bool,
 ) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let (control, controlled) = bounded(CONTROL_MAX);
-    let keys = Dialect::new(options).keys;
-    let names = vec![keys.control(), keys.node(node)];
+    let counters = Arc::<Counters>::default();
+    let here = Node { options, id: node, hears, control, counters: counters.clone(), listener, runtime: &runtime };
     let (mut shards, mut connections) = (Vec::new(), Vec::new());
     for endpoint in &options.shards {
-        let opened = open(options, endpoint, (names.clone(), control.clone()), node, &listener, &runtime);
         let explain = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", endpoint.place));
-        let (inboxes, both) = opened.map_err(explain)?;
+        let (inboxes, both) = here.open(endpoint).map_err(explain)?;
         shards.push(inboxes);
         connections.extend(both);
     }
     info!(shards = shards.len(), prefix = options.prefix, "connected to Redis");
     thread::Builder::new().name("redis".into()).spawn(move || serve(runtime, connections))?;
-    Ok((Arc::new(Redis { shards, keys, node: node.to_owned(), round: AtomicUsize::new(0) }), controlled))
+    let keys = Dialect::new(options, false).keys;
+    let (node, round, control) = (node.to_owned(), AtomicUsize::new(0), controlled.clone());
+    Ok((Arc::new(Redis { shards, keys, node, round, counters, control }), controlled))
 }
 
-/// Both connections to one Redis.
-fn open(
-    options: &RedisOptions,
-    endpoint: &Endpoint,
-    control: (Vec<String>, Sender<Command>),
-    node: &str,
-    listener: &Arc<dyn Listener>,
-    runtime: &Runtime,
-) -> io::Result<(Inboxes, [JoinHandle<()>; 2])> {
-    let (commands, orders) = unbounded_channel();
-    let (subscriptions, questions) = unbounded_channel();
-    let first = runtime.block_on(Commands::open(endpoint))?;
-    let second = runtime.block_on(Connection::open(endpoint))?;
-    let asking = Commands {
-        endpoint: endpoint.clone(),
-        dialect: Dialect::new(options),
-        listener: listener.clone(),
-        inbox: orders,
-    };
-    let hearing = Subscriptions {
-        endpoint: endpoint.clone(),
-        dialect: Dialect::new(options),
-        listener: listener.clone(),
-        inbox: questions,
-        node: node.to_owned(),
-        control,
-        channels: HashSet::new(),
-    };
-    let connections = [runtime.spawn(asking.run(first)), runtime.spawn(hearing.run(second))];
-    Ok((Inboxes { commands, subscriptions }, connections))
+impl Node<'_> {
+    /// Both connections to one Redis.
+    fn open(&self, endpoint: &Endpoint) -> io::Result<(Inboxes, Vec<JoinHandle<()>>)> {
+        let (commands, orders) = unbounded_channel();
+        let (subscriptions, questions) = unbounded_channel();
+        let (known, places) = Places::channel();
+        let (endpoint, map) = self.runtime.block_on(self.find_cluster(endpoint))?;
+        let dialect = || Dialect::new(self.options, map.is_some());
+        let asking = match &map {
+            Some(map) => {
+                let parts = cluster::Parts {
+                    endpoint: endpoint.clone(),
+                    dialect: dialect(),
+                    listener: self.listener.clone(),
+                    inbox: orders,
+                    hearing: subscriptions.clone(),
+                    places: known,
+                };
+                let cluster = Cluster::new(parts, map);
+                self.runtime.spawn(cluster.run())
+            }
+            None => {
+                let first = self.runtime.block_on(Commands::open(&endpoint, &places))?;
+                if let Place::Sentinel(sentinels) = &endpoint.place {
+                    self.runtime.spawn(sentinel::watch(sentinels.clone(), endpoint.clone(), known));
+                }
+                let commands = Commands {
+                    endpoint: endpoint.clone(),
+                    places: places.clone(),
+                    dialect: dialect(),
+                    listener: self.listener.clone(),
+                    inbox: orders,
+                };
+                self.runtime.spawn(commands.run(first))
+            }
+        };
+        if !self.hears {
+            return Ok((Inboxes { commands, subscriptions }, vec![asking]));
+        }
+        let second = self.runtime.block_on(Connection::open(&endpoint, &places))?;
+        let hearing = Subscriptions {
+            endpoint,
+            places,
+            dialect: dialect(),
+            listener: self.listener.clone(),
+            inbox: questions,
+            commands: commands.downgrade(),
+            node: self.id.to_owned(),
+            control: self.control.clone(),
+            counters: self.counters.clone(),
+            channels: HashSet::new(),
+        };
+        let connections = vec![asking, self.runtime.spawn(hearing.run(second))];
+        Ok((Inboxes { commands, subscriptions }, connections))
+    }
+}
+
+impl Node<'_> {
+    /// Looks whether there is a cluster, and who serves it.
+    async fn find_cluster(&self, endpoint: &Endpoint) -> io::Result<(Endpoint, Option<Map>)> {
+        let seeds = match &endpoint.place {
+            Place::Cluster(seeds) => seeds.clone(),
+            Place::Fixed(address @ Address::Tcp(_)) => vec![address.clone()],
+            _ => return Ok((endpoint.clone(), None)),
+        };
+        let look = async {
+            let mut connection = Connection::open_any(endpoint, &seeds).await?;
+            Ok(Map::ask(&mut connection).await)
+        };
+        let is_sure = matches!(endpoint.place, Place::Cluster(_));
+        match within(endpoint.connect_timeout, look).await? {
+            Ok(map) => Ok((Endpoint { place: Place::Cluster(seeds), ..endpoint.clone() }, Some(map))),
+            Err(error) if is_sure => Err(error),
+            Err(_) => Ok((endpoint.clone(), None)),
+        }
+    }
 }
 
 /// Runs the connections until nobody can ask them any more.
@@ -133,6 +209,11 @@ fn serve(runtime: Runtime, connections: Vec<JoinHandle<()>>) {
 }
 
 impl Redis {
+    /// How its PUB/SUB does.
+    pub fn pub_sub(&self) -> PubSub {
+        PubSub { waiting: self.control.len(), ..self.counters.read() }
+    }
+
     fn shard_of(&self, channel: &str) -> usize {
         if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
     }
@@ -144,13 +225,13 @@ impl Speaker for Redis {
         let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
         let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         // Fails only while the server stops.
-        let _ = self.shards[turn].commands.send(Order::Tell { channel, message });
+        let _ = self.shards[turn].commands.send(Order::Tell { channel, message, said: None });
     }
 }
 
 impl BrokerDriver for Redis {
-    fn tell_nodes(&self, messages: Vec<Body>) {
-        messages.into_iter().for_each(|body| self.say(None, body));
+    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
+        messages.into_iter().for_each(|message| self.say(message.to.as_deref(), message.body));
     }
 
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {
@@ -166,7 +247,7 @@ impl BrokerDriver for Redis {
                 let _ = inboxes.commands.send(Order::Ask(questions));
             }
             if !hearing.is_empty() {
-                let _ = inboxes.subscriptions.send(hearing);
+                let _ = inboxes.subscriptions.send(subscriptions::Order::Ask(hearing));
             }
         }
     }

@@ -1,9 +1,12 @@
 //! What is told to the shards: collected while a batch is worked off, told once.
 
+use super::answer::{self, Expected};
 use ringcast_proto::control::Body;
+use ringcast_proto::redis::Value;
 use ringcast_runtime::BrokerLine;
 use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerRequest};
 use ringcast_state::{RequestId, ShardId};
+use tokio::sync::oneshot;
 
 /// Who hears answers and events.
 pub trait Listener: Send + Sync + 'static {
@@ -30,6 +33,35 @@ pub struct Asker {
     pub shard: ShardId,
     /// Its name for the question.
     pub request: RequestId,
+}
+
+/// Whom an answer of Redis is for.
+pub enum Recipient {
+    /// A shard.
+    Shard(Asker),
+    /// Wants to know that it was done. Dropped where it was not.
+    Teller(oneshot::Sender<()>),
+    /// Nobody: what we ask for ourselves.
+    Nobody,
+}
+
+impl Recipient {
+    /// Hands over the answer.
+    pub fn answer(self, expected: Expected, value: Value, news: &mut News) {
+        match self {
+            Recipient::Shard(asker) => news.answer(asker, answer::read(expected, value)),
+            // Whoever waited may have given up.
+            Recipient::Teller(teller) if !matches!(value, Value::Error(_)) => drop(teller.send(())),
+            Recipient::Teller(_) | Recipient::Nobody => (),
+        }
+    }
+
+    /// There will be none.
+    pub fn refuse(self, news: &mut News) {
+        if let Recipient::Shard(asker) = self {
+            news.refuse(asker);
+        }
+    }
 }
 
 /// A question and who asked it.

@@ -1,6 +1,9 @@
 //! Where Redis is and how it is spoken to. Source: config §4.2.
 
+use crate::tls::ClientTls;
+use rustls::ClientConfig;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How an engine uses Redis. Config keys in `engine.redis`.
@@ -8,7 +11,8 @@ use std::time::Duration;
 pub struct RedisOptions {
     /// Config key `prefix`. Default `centrifugo`.
     pub prefix: String,
-    /// Each holds a part of the channels, by consistent hash of the name. Config keys `address`, `sentinel_address`. At least one.
+    /// Each holds a part of the channels, by consistent hash of the name. Config keys `address`, `sentinel_address`,
+    /// `cluster_address`. At least one.
     pub shards: Vec<Endpoint>,
     /// Config key `history_use_lists`: history in lists, without versions and reverse order.
     pub history_use_lists: bool,
@@ -35,22 +39,43 @@ pub struct Endpoint {
     pub io_timeout: Duration,
     /// Config key `force_resp2`. Default off.
     pub force_resp2: bool,
+    /// Config key `tls`. None by default.
+    pub tls: Option<Tls>,
+    /// For the sentinels, config key `sentinel_tls`. None by default.
+    pub sentinel_tls: Option<Tls>,
+}
+
+/// How a server is known for certain, and what is said hidden from others.
+#[derive(Clone)]
+pub struct Tls {
+    /// Whom to trust, and who we are.
+    pub config: Arc<ClientConfig>,
+    /// Expected instead of the host of the address; empty for that.
+    pub server_name: String,
+}
+
+impl From<ClientTls> for Tls {
+    fn from(tls: ClientTls) -> Self {
+        Self { config: Arc::new(tls.config), server_name: tls.server_name }
+    }
 }
 
 /// Where a Redis is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Always here.
+    /// Always here. One that turns out to be a node of a cluster is taken for all of it, as the reference does.
     Fixed(Address),
     /// Where sentinels say.
     Sentinel(Sentinels),
+    /// Many nodes, of which these are asked first. Config key `cluster_address`, an item of it.
+    Cluster(Vec<Address>),
 }
 
 /// Who knows where the master is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentinels {
     /// Asked one after the other. Config key `sentinel_address`, an item of it.
-    pub addresses: Vec<String>,
+    pub addresses: Vec<Address>,
     /// Config key `sentinel_master_name`.
     pub master: String,
     /// Config keys `sentinel_user`, `sentinel_password`, `sentinel_client_name`.
@@ -58,7 +83,7 @@ pub struct Sentinels {
 }
 
 /// An address of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// `host:port`.
     Tcp(String),
@@ -80,9 +105,31 @@ pub struct Login {
 impl std::fmt::Display for Place {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::Fixed(Address::Tcp(address)) => write!(out, "Redis at {address}"),
-            Place::Fixed(Address::Unix(path)) => write!(out, "Redis at {}", path.display()),
-            Place::Sentinel(sentinels) => write!(out, "Redis master {} of {:?}", sentinels.master, sentinels.addresses),
+            Place::Fixed(address) => write!(out, "Redis at {address}"),
+            Place::Sentinel(sentinels) => {
+                write!(out, "Redis master {} of sentinels", sentinels.master)?;
+                sentinels.addresses.iter().try_for_each(|address| write!(out, " {address}"))
+            }
+            Place::Cluster(seeds) => {
+                out.write_str("Redis Cluster of")?;
+                seeds.iter().try_for_each(|seed| write!(out, " {seed}"))
+            }
+        }
+    }
+}
+
+impl Address {
+    /// Of what Redis says about a server.
+    pub fn of(host: &str, port: impl std::fmt::Display) -> Self {
+        if host.contains(':') { Self::Tcp(format!("[{host}]:{port}")) } else { Self::Tcp(format!("{host}:{port}")) }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Tcp(address) => out.write_str(address),
+            Address::Unix(path) => write!(out, "{}", path.display()),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What Redis does in one step. The effects equal those of Centrifugo's scripts, key by key, so that nodes of both share streams
 //! and presence. Source: behaviour §10.1.
 
+use super::connection::Connection;
+use ringcast_proto::redis::CommandWriter;
+use std::io;
 use std::sync::LazyLock;
 
 /// A script and the name under which Redis knows it once it was loaded.
@@ -14,15 +17,23 @@ impl Script {
         Self { source, digest: LazyLock::new(digest) }
     }
 
-    /// Its text in Lua.
-    pub fn source(&self) -> &'static str {
-        self.source
+    /// Adds the command that makes it known.
+    pub fn write_load(&self, out: &mut Vec<u8>) {
+        CommandWriter::new(out).command(&[b"SCRIPT", b"LOAD", self.source.as_bytes()]);
     }
 
     /// For `EVALSHA`.
     pub fn digest(&self) -> &str {
         &self.digest
     }
+}
+
+/// Makes all of them known.
+pub async fn load(connection: &mut Connection) -> io::Result<()> {
+    for script in ALL {
+        connection.ask(&[&[b"SCRIPT", b"LOAD", script.source.as_bytes()]]).await?;
+    }
+    Ok(())
 }
 
 /// SHA-1 in hexadecimal.
@@ -40,7 +51,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    /// Keys: stream, meta, result. Words: publication, size, ttl, channel, meta ttl, epoch if new, result ttl, delta, version, its
+    /// Keys: stream, meta, and the result if it has a ttl. Words: publication, size, ttl, channel, meta ttl, epoch if new, result ttl, delta, version, its
     /// epoch. Answer: top, epoch, 0 published or 1 known by its idempotency key or 2 version not higher.
     ADD_TO_STREAM = r"
 local pub, size, ttl, to, meta_ttl, fresh, result_ttl, delta, version, version_epoch = unpack(ARGV)
@@ -191,6 +202,19 @@ if map_users == '1' and was_there and redis.call('HINCRBY', KEYS[4], user, -1) <
   if field_ttl == '0' then redis.call('ZREM', KEYS[3], user) end
   redis.call('HDEL', KEYS[4], user)
 end";
+
+    /// Keys as `ADD_PRESENCE`. Words: now, 1 for expiry of the fields themselves. Answer: connections, users.
+    COUNT_PRESENCE = r"
+local function forget(members, fields)
+  local gone = redis.call('ZRANGEBYSCORE', members, 0, ARGV[1])
+  for _, name in ipairs(gone) do redis.call('HDEL', fields, name) end
+  if #gone > 0 then redis.call('ZREMRANGEBYSCORE', members, 0, ARGV[1]) end
+end
+if ARGV[2] == '0' then
+  forget(KEYS[1], KEYS[2])
+  forget(KEYS[3], KEYS[4])
+end
+return {redis.call('HLEN', KEYS[2]), redis.call('HLEN', KEYS[4])}";
 
     /// Keys: expiry of clients, clients. Words: now, 1 for expiry of the fields themselves. Answer: clients and infos.
     READ_PRESENCE = r"

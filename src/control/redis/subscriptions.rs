@@ -1,13 +1,16 @@
 //! The PUB/SUB connection of one Redis: which channels are subscribed there, also after the connection was lost, and what comes.
 
-use super::connection::{Backoff, Connection, Input};
+use super::commands;
+use super::connection::{Backoff, Connection, Input, Places};
+use super::counters::{Counters, Fault};
 use super::dialect::Dialect;
 use super::news::{Asker, Listener, News, Question};
 use super::options::Endpoint;
+use super::probe::{Due, Probe};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use ringcast_proto::control::{Body, Command, decode};
-use ringcast_proto::redis::{ClientMessage, CommandWriter, Kind, Value, decode_client_message};
+use ringcast_proto::redis::{ClientMessage, CommandWriter, Kind, Value, decode_client_message, slot_of_tag};
 use ringcast_state::Position;
 use ringcast_state::broker::{BrokerAnswer, BrokerAsk, BrokerEvent, BrokerPublication};
 use ringcast_state::message::ChannelName;
@@ -16,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, split};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -26,19 +29,31 @@ const CHANNELS_MAX: usize = 512;
 /// Batches of questions that are taken before the socket is looked at again.
 const BATCHES_MAX: usize = 64;
 
+/// What is to be done over the connection.
+pub enum Order {
+    /// Questions of one turn of a shard, about subscriptions.
+    Ask(Vec<Question>),
+    /// Channels in these slots of a cluster may have lost publications.
+    Doubt(HashSet<u16>),
+}
+
 /// Takes what other nodes say about themselves.
 pub type ControlMessages = Sender<Command>;
 
 /// Hears one Redis.
 pub struct Subscriptions {
     pub endpoint: Endpoint,
+    pub places: Places,
     pub dialect: Dialect,
     pub listener: Arc<dyn Listener>,
-    pub inbox: UnboundedReceiver<Vec<Question>>,
+    pub inbox: UnboundedReceiver<Order>,
+    /// Publishes probes.
+    pub commands: WeakUnboundedSender<commands::Order>,
     /// Id of this node, whose own messages are passed over.
     pub node: String,
-    /// PUB/SUB channels for control, and who takes their messages.
-    pub control: (Vec<String>, ControlMessages),
+    /// Takes the messages on PUB/SUB channels for control.
+    pub control: ControlMessages,
+    pub counters: Arc<Counters>,
     /// Acknowledged by Redis, or to be once it is back.
     pub channels: HashSet<ChannelName>,
 }
@@ -67,7 +82,8 @@ enum Deed {
 struct Talk<'a> {
     owner: &'a mut HashSet<ChannelName>,
     node: &'a str,
-    control: &'a (Vec<String>, ControlMessages),
+    control: &'a ControlMessages,
+    counters: &'a Counters,
     dialect: &'a Dialect,
     listener: &'a dyn Listener,
     out: Vec<u8>,
@@ -75,6 +91,7 @@ struct Talk<'a> {
     /// Commands without all of their answers. Bound: what the shards may ask, and one command for 512 channels to resume.
     asked: VecDeque<Asked>,
     heard_at: Instant,
+    probe: Probe,
     news: News,
 }
 
@@ -86,6 +103,7 @@ impl Subscriptions {
         loop {
             let began = Instant::now();
             let Some(error) = self.talk(connection).await else { return };
+            self.counters.count(Fault::Connection);
             warn!(error = %error, channels = self.channels.len(), "PUB/SUB connection to Redis lost");
             if began.elapsed() > Duration::from_secs(10) {
                 backoff.reset();
@@ -99,17 +117,21 @@ impl Subscriptions {
     /// Tries until it works. Meanwhile nothing can be subscribed; what is unsubscribed is so.
     async fn reopen(&mut self, backoff: &mut Backoff) -> Option<Connection> {
         loop {
-            let wait = backoff.next(self.dialect.random_byte());
-            let endpoint = self.endpoint.clone();
+            let wait = backoff.next();
+            let (endpoint, places) = (self.endpoint.clone(), self.places.clone());
             let attempt = async {
                 tokio::time::sleep(wait).await;
-                Connection::open(&endpoint).await
+                Connection::open(&endpoint, &places).await
             };
             tokio::pin!(attempt);
             let result = loop {
                 tokio::select! {
                     result = &mut attempt => break result,
-                    questions = self.inbox.recv() => self.answer_without(questions?),
+                    order = self.inbox.recv() => match order? {
+                        Order::Ask(questions) => self.answer_without(questions),
+                        // All channels are looked at once the connection is back.
+                        Order::Doubt(_) => (),
+                    },
                 }
             };
             match result {
@@ -133,33 +155,35 @@ impl Subscriptions {
 
     /// Hears until the connection fails, which is returned, or nobody can ask any more.
     async fn talk(&mut self, connection: Connection) -> Option<io::Error> {
-        let (mut reader, mut writer) = split(connection.stream);
-        let mut input = connection.input;
+        let Connection { address: here, stream, mut input } = connection;
+        let (mut reader, mut writer) = split(stream);
         let mut talk = Talk {
             owner: &mut self.channels,
             node: &self.node,
             control: &self.control,
+            counters: &self.counters,
             dialect: &self.dialect,
             listener: &*self.listener,
             out: Vec::new(),
             sent: 0,
             asked: VecDeque::new(),
             heard_at: Instant::now(),
+            probe: Probe::new(),
             news: News::default(),
         };
         talk.begin();
         let patience = self.endpoint.io_timeout;
-        let mut batches = Vec::with_capacity(BATCHES_MAX);
+        let mut orders = Vec::with_capacity(BATCHES_MAX);
         let error = loop {
             let look_again_at = talk.look_again_at(patience);
             let step = tokio::select! {
                 biased;
                 read = input.read(&mut reader) => read.and_then(|()| talk.hear(&mut input)),
-                taken = self.inbox.recv_many(&mut batches, BATCHES_MAX) => {
+                taken = self.inbox.recv_many(&mut orders, BATCHES_MAX) => {
                     if taken == 0 {
                         return None;
                     }
-                    talk.ask(batches.drain(..).flatten());
+                    talk.take(orders.drain(..));
                     Ok(())
                 }
                 written = writer.write(&talk.out[talk.sent..]), if talk.sent < talk.out.len() => match written {
@@ -167,6 +191,8 @@ impl Subscriptions {
                     Err(error) => Err(error),
                 },
                 () = sleep_until(look_again_at) => talk.check_silence(),
+                due = talk.probe.due() => { talk.go_on_probing(due, &self.commands); Ok(()) }
+                () = self.places.moved(&here) => Err(io::Error::other("the server is not the one to be asked any more")),
             };
             talk.news.tell(talk.listener);
             if let Err(error) = step {
@@ -181,7 +207,8 @@ impl Subscriptions {
 impl Talk<'_> {
     /// Subscribes to what was subscribed before.
     fn begin(&mut self) {
-        let (names, _) = self.control;
+        let keys = &self.dialect.keys;
+        let names = [keys.control(), keys.node(self.node), keys.probe(self.node)];
         let mut words: Vec<&[u8]> = vec![b"SUBSCRIBE"];
         words.extend(names.iter().map(|name| name.as_bytes()));
         CommandWriter::new(&mut self.out).command(&words);
@@ -210,8 +237,16 @@ impl Talk<'_> {
     }
 
     /// Neighbours that want the same go into one command.
-    fn ask(&mut self, questions: impl Iterator<Item = Question>) {
+    fn take(&mut self, orders: impl Iterator<Item = Order>) {
         let mut open = (Deed::Subscribe, VecDeque::new());
+        let mut doubted = HashSet::new();
+        let questions = orders.flat_map(|order| match order {
+            Order::Ask(questions) => questions,
+            Order::Doubt(slots) => {
+                doubted.extend(slots);
+                Vec::new()
+            }
+        });
         for question in questions {
             let deed = match &question.asked.ask {
                 BrokerAsk::Unsubscribe { .. } => Deed::Unsubscribe,
@@ -226,6 +261,9 @@ impl Talk<'_> {
         if !open.1.is_empty() {
             self.command(open.0, open.1);
         }
+        if !doubted.is_empty() {
+            self.tell_hearing(|channel| doubted.contains(&slot_of_tag(channel)));
+        }
     }
 
     fn wrote(&mut self, count: usize) {
@@ -233,6 +271,21 @@ impl Talk<'_> {
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
+        }
+    }
+
+    fn go_on_probing(&mut self, due: Due, commands: &WeakUnboundedSender<commands::Order>) {
+        match due {
+            Due::Publish(said) => {
+                let channel = self.dialect.keys.probe(self.node);
+                // There is nobody only while the server stops.
+                if let Some(commands) = commands.upgrade() {
+                    let _ =
+                        commands.send(commands::Order::Tell { channel, message: b"probe".into(), said: Some(said) });
+                }
+            }
+            Due::NotPublished => self.counters.count(Fault::ProbePublish),
+            Due::Ask => self.ping(),
         }
     }
 
@@ -245,9 +298,13 @@ impl Talk<'_> {
         if !self.asked.is_empty() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within io_timeout"));
         }
+        self.ping();
+        Ok(())
+    }
+
+    fn ping(&mut self) {
         CommandWriter::new(&mut self.out).command(&[b"PING"]);
         self.await_answers(Deed::Ping, VecDeque::new());
-        Ok(())
     }
 
     fn hear(&mut self, input: &mut Input) -> io::Result<()> {
@@ -262,22 +319,30 @@ impl Talk<'_> {
         match value {
             Value::Push(parts) | Value::Array(parts) => match parts.first().and_then(Value::text).map(|kind| &kind[..])
             {
-                Some(b"message") => self.message(&parts),
+                Some(b"message") => {
+                    self.probe.heard();
+                    self.message(&parts);
+                }
                 Some(b"subscribe" | b"unsubscribe") => return self.acknowledge(),
-                Some(b"pong") => self.pong(),
+                Some(b"pong") => return self.pong(),
                 _ => (),
             },
-            Value::Text(_) => self.pong(),
+            Value::Text(_) => return self.pong(),
             Value::Error(text) => return self.refused(&text),
             Value::Null | Value::Integer(_) => (),
         }
         Ok(())
     }
 
-    fn pong(&mut self) {
+    fn pong(&mut self) -> io::Result<()> {
         if self.asked.front().is_some_and(|asked| asked.deed == Deed::Ping) {
             self.asked.pop_front();
         }
+        if self.probe.answered() {
+            return Ok(());
+        }
+        self.counters.count(Fault::ProbeTimeout);
+        Err(io::Error::other("the server answers and does not tell what is published"))
     }
 
     fn acknowledge(&mut self) -> io::Result<()> {
@@ -305,15 +370,15 @@ impl Talk<'_> {
             }
         }
         if is_last && deed == (Deed::Resume { last: true }) {
-            self.tell_hearing();
+            self.tell_hearing(|_| true);
         }
         Ok(())
     }
 
-    /// All that was subscribed before is again.
-    fn tell_hearing(&mut self) {
+    /// What was published in these channels until now may not have come; what will be does.
+    fn tell_hearing(&mut self, is_concerned: impl Fn(&str) -> bool) {
         let mut homes: HashMap<_, Vec<ChannelName>> = HashMap::new();
-        for channel in self.owner.iter() {
+        for channel in self.owner.iter().filter(|channel| is_concerned(channel)) {
             homes.entry(self.listener.home(channel)).or_default().push(channel.clone());
         }
         for (home, channels) in homes {
@@ -324,6 +389,7 @@ impl Talk<'_> {
     /// A whole command failed, such as for want of permission.
     fn refused(&mut self, text: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(text).into_owned();
+        self.counters.count(Fault::SubscribeChannel);
         match self.asked.pop_front() {
             Some(Asked { deed: Deed::Subscribe | Deed::Unsubscribe, waiting, .. }) => {
                 warn!(error = %text, "Redis refused to subscribe or unsubscribe");
@@ -339,12 +405,19 @@ impl Talk<'_> {
 
     fn message(&mut self, parts: &[Value]) {
         let [_, Value::Text(name), Value::Text(data)] = parts else { return };
-        let Some(channel) = std::str::from_utf8(name).ok().and_then(|name| self.dialect.keys.channel(name)) else {
-            return self.control_message(data);
+        let keys = &self.dialect.keys;
+        let Some(channel) = std::str::from_utf8(name).ok().and_then(|name| keys.channel(name)) else {
+            if name[..] != *keys.probe(self.node).as_bytes() {
+                self.control_message(data);
+            }
+            return;
         };
         match decode_client_message(data) {
             Ok(message) => self.news.event(self.listener.home(channel), event(channel.into(), message)),
-            Err(error) => warn!(channel, error = %error, "a message in Redis is none of Centrifugo's"),
+            Err(error) => {
+                self.counters.count(Fault::ClientMessage);
+                warn!(channel, error = %error, "a message in Redis is none of Centrifugo's");
+            }
         }
     }
 
@@ -353,7 +426,10 @@ impl Talk<'_> {
         let command = match decode(data) {
             Ok(command) if command.uid == self.node => return,
             Ok(command) => command,
-            Err(error) => return warn!(error = %error, "a control message in Redis is none of Centrifugo's"),
+            Err(error) => {
+                self.counters.count(Fault::ControlMessage);
+                return warn!(error = %error, "a control message in Redis is none of Centrifugo's");
+            }
         };
         let user = match &command.body {
             Some(Body::Unsubscribe(message)) => &message.user,
@@ -361,7 +437,8 @@ impl Talk<'_> {
             Some(Body::Subscribe(message)) => &message.user,
             Some(Body::Refresh(message)) => &message.user,
             _ => {
-                if self.control.1.try_send(command).is_err() {
+                if self.control.try_send(command).is_err() {
+                    self.counters.drop_control();
                     warn!("control messages come faster than they are worked off");
                 }
                 return;

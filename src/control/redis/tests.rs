@@ -1,5 +1,11 @@
 //! Against a real `redis-server` that each test starts for itself, on a socket in a directory of its own.
 
+mod cluster;
+mod field_ttl;
+mod login;
+mod sentinel;
+mod servers;
+
 use super::*;
 use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Publication};
@@ -8,71 +14,12 @@ use ringcast_state::broker::{
     BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerPublish, HistoryTerms, Suppression,
 };
 use ringcast_state::{ClientId, RequestId};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{self, Child, Stdio};
+use servers::Server;
+use std::path::Path;
 use std::sync::mpsc::{self, channel};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A server that ends with the test.
-struct Server {
-    dir: PathBuf,
-    child: Option<Child>,
-}
-
-impl Server {
-    fn start(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("ringcast-redis-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a folder");
-        let mut server = Self { dir, child: None };
-        server.run();
-        server
-    }
-
-    fn run(&mut self) {
-        let child = process::Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--unixsocket"])
-            .arg(self.socket())
-            .arg("--dir")
-            .arg(&self.dir)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        self.child = Some(child);
-        let began = Instant::now();
-        while UnixStream::connect(self.socket()).is_err() {
-            assert!(began.elapsed() < PATIENCE, "redis-server does not start");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("it runs");
-            child.wait().expect("it ends");
-        }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.join("socket")
-    }
-
-    /// What `redis-cli` prints.
-    fn cli(&self, words: &[&str]) -> String {
-        let output =
-            process::Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().expect("redis-cli");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
 
 struct Ear(std::sync::Mutex<mpsc::Sender<(ShardId, BrokerNews)>>);
 
@@ -97,18 +44,23 @@ struct Node {
     events: Vec<BrokerEvent>,
 }
 
-fn options(places: &[&Path]) -> RedisOptions {
-    let endpoint = |path: &&Path| Endpoint {
-        place: Place::Fixed(Address::Unix(path.to_path_buf())),
+fn endpoint(place: Place) -> Endpoint {
+    Endpoint {
+        place,
         login: Login::default(),
         db: 0,
         connect_timeout: Duration::from_secs(5),
         io_timeout: Duration::from_secs(5),
         force_resp2: false,
-    };
+        tls: None,
+        sentinel_tls: None,
+    }
+}
+
+fn options_at(shards: Vec<Endpoint>) -> RedisOptions {
     RedisOptions {
         prefix: "centrifugo".into(),
-        shards: places.iter().map(endpoint).collect(),
+        shards,
         history_use_lists: false,
         presence_ttl: Duration::from_secs(60),
         presence_user_mapping: false,
@@ -116,10 +68,15 @@ fn options(places: &[&Path]) -> RedisOptions {
     }
 }
 
+fn options(places: &[&Path]) -> RedisOptions {
+    let one = |path: &&Path| endpoint(Place::Fixed(Address::Unix(path.to_path_buf())));
+    options_at(places.iter().map(one).collect())
+}
+
 impl Node {
     fn start(options: &RedisOptions, id: &str) -> Self {
         let (sender, news) = channel();
-        let (redis, control) = connect(options, id, Arc::new(Ear(sender.into()))).expect("Redis is there");
+        let (redis, control) = connect(options, id, Arc::new(Ear(sender.into())), true).expect("Redis is there");
         Self { redis, control, news, next: 0, events: Vec::new() }
     }
 
@@ -154,6 +111,34 @@ impl Node {
             BrokerNews::Event(event) => event,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Publishes until Redis takes it.
+    #[track_caller]
+    fn publish_at_last(&mut self, publish: impl Fn() -> BrokerPublish) -> u64 {
+        let began = Instant::now();
+        loop {
+            match self.ask(BrokerAsk::Publish(Box::new(publish()))) {
+                BrokerAnswer::Published { position, .. } => return position.offset,
+                answer => assert!(began.elapsed() < PATIENCE, "{answer:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until all of these channels are to be looked at, and nothing else is told.
+    #[track_caller]
+    fn hears_again(&mut self, channels: &[&str]) {
+        let mut heard = Vec::new();
+        while heard.len() < channels.len() {
+            match self.event() {
+                BrokerEvent::Hearing { channels } => heard.extend(channels),
+                other => panic!("{other:?}"),
+            }
+        }
+        heard.sort();
+        let heard: Vec<&str> = heard.iter().map(|channel| &**channel).collect();
+        assert_eq!(heard, channels);
     }
 
     #[track_caller]
@@ -348,7 +333,7 @@ fn a_version_that_is_not_higher_publishes_nothing() {
     assert_eq!(server.cli(&["HMGET", "centrifugo.stream.meta.ch", "v", "ve", "s"]), "6\nb\n3");
 }
 
-/// E02
+/// E02, O04
 #[test]
 fn presence_counts_connections_and_forgets_those_that_are_gone() {
     let server = Server::start("presence");
@@ -361,6 +346,11 @@ fn presence_counts_connections_and_forgets_those_that_are_gone() {
         node.done(add(info(user, client)));
     }
     assert_eq!(node.presence(), ["a", "a", "b"]);
+    let stats = |node: &mut Node| match node.ask(BrokerAsk::PresenceStats { channel: "ch".into() }) {
+        BrokerAnswer::PresenceStats { clients, users } => (clients, users),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stats(&mut node), (3, 2));
     assert_eq!(server.cli(&["HMGET", "centrifugo.presence.user.clients.ch", "a", "b"]), "2\n1");
     assert_eq!(server.cli(&["TTL", "centrifugo.presence.data.ch"]), "60");
     node.done(remove(info("a", 1)));
@@ -369,7 +359,10 @@ fn presence_counts_connections_and_forgets_those_that_are_gone() {
     assert_eq!(node.presence(), ["a"]);
     assert_eq!(server.cli(&["HGETALL", "centrifugo.presence.user.clients.ch"]), "a\n1");
     assert_eq!(server.cli(&["ZRANGE", "centrifugo.presence.user.expire.ch", "0", "-1"]), "a");
+    assert_eq!(stats(&mut node), (1, 1));
     server.cli(&["ZADD", "centrifugo.presence.expire.ch", "1", &ClientId(2).to_string()]);
+    server.cli(&["ZADD", "centrifugo.presence.user.expire.ch", "1", "a"]);
+    assert_eq!(stats(&mut node), (0, 0));
     assert_eq!(node.presence(), [""; 0]);
 }
 
@@ -408,20 +401,8 @@ fn after_an_outage_channels_are_subscribed_again() {
     while !refused(&node.ask(subscribe("new"))) {}
     node.done(BrokerAsk::Unsubscribe { channel: "gone".into() });
     server.run();
-    let mut heard = Vec::new();
-    while heard.len() < 2 {
-        match node.event() {
-            BrokerEvent::Hearing { channels } => heard.extend(channels),
-            other => panic!("{other:?}"),
-        }
-    }
-    heard.sort();
-    assert_eq!(heard, ["ch".into(), "odd".into()]);
-    let began = Instant::now();
-    while refused(&node.ask(BrokerAsk::Publish(Box::new(publication("again"))))) {
-        assert!(began.elapsed() < PATIENCE, "Redis is back, and publications fail");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    node.hears_again(&["ch", "odd"]);
+    node.publish_at_last(|| publication("again"));
     node.hears(0, "again", None);
     node.done(subscribe("new"));
     assert_eq!(server.cli(&["PUBSUB", "NUMSUB", "centrifugo.client.new"]), "centrifugo.client.new\n1");
@@ -450,7 +431,8 @@ fn nodes_tell_all_nodes_or_one() {
     }
     here.redis.say(None, Body::Node(NodeIs { name: "here".into(), ..NodeIs::default() }));
     here.redis.say(Some("there"), Body::Shutdown(Shutdown {}));
-    here.redis.tell_nodes(vec![Body::Disconnect(Disconnect { user: "u".into(), ..Disconnect::default() })]);
+    let body = Body::Disconnect(Disconnect { user: "u".into(), ..Disconnect::default() });
+    here.redis.tell_nodes(vec![NodeMessage { to: None, body }]);
     let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");
     assert!(heard.uid == "here" && matches!(heard.body, Some(Body::Node(_))), "{heard:?}");
     let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");

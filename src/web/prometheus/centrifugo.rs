@@ -6,6 +6,7 @@ use super::PrometheusOptions;
 use super::model::{Families, Labels, Unit};
 use super::window::Recent;
 use crate::control::proxy::MeterSnapshot;
+use crate::control::redis::PubSub;
 use ringcast_proto::api::Method;
 use ringcast_runtime::metrics::Request;
 use ringcast_state::TransportKind;
@@ -46,6 +47,7 @@ pub fn add(families: &mut Families, options: &PrometheusOptions, scrape: &Scrape
     let has_summaries = !options.native_histograms;
     add_node(families, options, scrape, node);
     add_broker(families, &node.metrics);
+    add_redis(families, scrape.redis.as_ref());
     add_clients(families, options, &node.metrics);
     add_commands(families, &node.metrics, recent, has_summaries);
     add_transport(families, scrape, &node.metrics);
@@ -115,11 +117,26 @@ fn add_broker(families: &mut Families, metrics: &Metrics) {
     let filtered = happened([(everywhere(), metrics.filtered)]);
     let help = "Number of publications dropped due to tags filtering.";
     families.counter("centrifugo_node_tags_filter_dropped_publications", help, filtered);
+}
+
+/// Messages for clients go to the shards as they come: none of them is dropped or waits.
+fn add_redis(families: &mut Families, redis: Option<&PubSub>) {
     // There at zero in a node without Redis, too.
     let help = "Number of dropped messages on application level in Redis PUB/SUB.";
-    let dropped = |kind| (labels(&[("broker_name", ""), ("channel_type", kind)]), 0);
-    families.counter("centrifugo_broker_redis_pub_sub_dropped_messages", help, [dropped("client"), dropped("control")]);
-    families.counter("centrifugo_map_broker_redis_pub_sub_dropped_messages", help, [dropped("client")]);
+    let dropped = |kind, count| (labels(&[("broker_name", ""), ("channel_type", kind)]), count);
+    let counts = [dropped("client", 0), dropped("control", redis.map_or(0, |redis| redis.dropped))];
+    families.counter("centrifugo_broker_redis_pub_sub_dropped_messages", help, counts);
+    families.counter("centrifugo_map_broker_redis_pub_sub_dropped_messages", help, [dropped("client", 0)]);
+    let Some(redis) = redis else { return };
+    let faults = redis.faults.iter();
+    let faults = faults.map(|(fault, count)| (labels(&[("broker_name", ""), ("error", fault.as_str())]), *count));
+    let help = "Number of times there was an error in Redis PUB/SUB connection.";
+    families.counter("centrifugo_broker_redis_pub_sub_errors", help, happened(faults));
+    let help = "Number of messages buffered in Redis PUB/SUB.";
+    let waiting = [("client", 0.0), ("control", redis.waiting as f64)].map(|(kind, count)| {
+        (labels(&[("broker_name", ""), ("channel_type", kind), ("pub_sub_processor", "0")]), count)
+    });
+    families.gauge("centrifugo_broker_redis_pub_sub_buffered_messages", help, waiting);
 }
 
 fn add_clients(families: &mut Families, options: &PrometheusOptions, metrics: &Metrics) {

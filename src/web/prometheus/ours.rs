@@ -102,6 +102,21 @@ pub fn add(families: &mut Families, scrape: &Scrape) {
     });
     let help = "Parts of the way of a publication, one value per publication and shard.";
     families.histogram("ringcast_publish_hop_seconds", help, Unit::Time, FINE, hops);
+    let trips = shards().flat_map(|shard| {
+        let brokers = scrape.brokers.iter().zip(&shard.state.delivery);
+        brokers.filter_map(|(broker, trip)| {
+            let mut labels = of_shard(shard.shard.index());
+            labels.insert(0, ("broker", broker.clone()));
+            Some((labels, shard.at - trip.sent_at?, trip.took))
+        })
+    });
+    let trips: Vec<_> = trips.collect();
+    let ages = trips.iter().map(|(labels, age, _)| (labels.clone(), age.as_secs_f64()));
+    let help = "Since the publication of the last of the delivery check that came back.";
+    families.gauge("ringcast_delivery_check_age_seconds", help, ages);
+    let spans = trips.iter().map(|(labels, _, took)| (labels.clone(), took.as_secs_f64()));
+    let help = "How long the last publication of the delivery check that came back was under way.";
+    families.gauge("ringcast_delivery_check_latency_seconds", help, spans);
     let help = "Log lines dropped because the output was too slow.";
     families.count("ringcast_log_lines_dropped_total", help, scrape.dropped_lines);
 }

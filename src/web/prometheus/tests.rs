@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::proxy::MeterSnapshot;
+use crate::control::redis::{Fault, PubSub};
 use ringcast_runtime::metrics::{LoopMetrics, ShardSnapshot};
 use ringcast_state::ShardId;
 use ringcast_state::metrics::{Action, FrameType, Histogram, Metrics, Program, Traffic};
@@ -9,13 +10,13 @@ use std::collections::BTreeSet;
 
 /// One shard that counted this.
 pub fn scrape(metrics: &Metrics) -> Scrape {
-    Scrape { shards: vec![shard(0, metrics)], refused: 0, dropped_lines: 0, proxies: Vec::new() }
+    Scrape { shards: vec![shard(0, metrics)], ..Scrape::default() }
 }
 
 fn shard(number: u16, metrics: &Metrics) -> Option<Box<ShardSnapshot>> {
     let state = Snapshot { metrics: metrics.clone(), ..Snapshot::default() };
     let (shard, runtime) = (ShardId(number), LoopMetrics::default());
-    Some(Box::new(ShardSnapshot { shard, state, runtime, sockets: 0, queued: 0 }))
+    Some(Box::new(ShardSnapshot { shard, at: ringcast_state::Time(0), state, runtime, sockets: 0, queued: 0 }))
 }
 
 fn busy() -> Metrics {
@@ -168,4 +169,24 @@ fn page_is_well_formed() {
 /// First bucket of a histogram.
 fn is_first(sample: &str) -> bool {
     ["1e-06", "0.0001", "0.001", "0.005"].iter().any(|bound| sample.ends_with(&format!("le=\"{bound}\"}}")))
+}
+
+/// E02
+#[test]
+fn page_shows_what_went_wrong_between_node_and_redis() {
+    let mut scrape = scrape(&busy());
+    let faults = vec![(Fault::ProbeTimeout, 0), (Fault::Connection, 2)];
+    scrape.redis = Some(PubSub { faults, dropped: 3, waiting: 4 });
+    let page = page(&scrape, &PrometheusOptions::default());
+    check(
+        &page,
+        &[
+            "centrifugo_broker_redis_pub_sub_errors{broker_name=\"\",error=\"connection\"} 2",
+            "centrifugo_broker_redis_pub_sub_dropped_messages{broker_name=\"\",channel_type=\"control\"} 3",
+            "centrifugo_broker_redis_pub_sub_dropped_messages{broker_name=\"\",channel_type=\"client\"} 0",
+            "centrifugo_broker_redis_pub_sub_buffered_messages{broker_name=\"\",channel_type=\"control\",pub_sub_processor=\"0\"} 4",
+            "centrifugo_broker_redis_pub_sub_buffered_messages{broker_name=\"\",channel_type=\"client\",pub_sub_processor=\"0\"} 0",
+        ],
+    );
+    assert!(!page.contains("probe_timeout"), "{page}");
 }

@@ -13,6 +13,8 @@ use super::client::{Client, Pushes};
 use super::{Started, bytes, data};
 use crate::client::token;
 use crate::http2::peer::{Peer, dial, frame};
+use crate::proxies::clients::{ask_with_headers, heard_header};
+use crate::proxies::script::Script;
 use crate::server::{PATIENCE, Server};
 
 const CONSUME: &str = "/centrifugal.centrifugo.unistream.CentrifugoUniStream/Consume";
@@ -234,4 +236,15 @@ fn peers_that_say_nothing_are_closed() {
     half.send(b"PRI * HTTP/2.0\r\n");
     assert_eq!(silent.rest_until_end(), Ok(()));
     assert_eq!(half.rest_until_end(), Ok(()));
+}
+
+/// X13: metadata of a stream goes along to backends.
+#[test]
+fn backends_hear_of_metadata() {
+    for script in Script::both() {
+        let started = Started::with(2, |config| ask_with_headers(config, &script));
+        let client = Client::connect(started.uni).with("x-real", "real").with("x-other", "no");
+        assert!(client.consume(json!({})).expect("a stream").push().get("connect").is_some());
+        heard_header(&script, "uni_grpc");
+    }
 }

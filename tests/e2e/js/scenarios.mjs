@@ -159,6 +159,25 @@ const scenarios = {
     await refused(108, () => client.rpc('nothing', pack({})));
   },
 
+  /** Backends decide; see tests/e2e/proxies/decisions.rs for what they say. */
+  async proxied(t) {
+    const { client, connected } = await t.connect({ data: pack({ from: 'client' }) });
+    assert.deepEqual(unpack(connected.data), { hello: 1 });
+    const channel = t.channel('asked');
+    const sub = client.newSubscription(channel);
+    const seen = new Seen(sub);
+    const subscribed = event(sub, 'subscribed');
+    sub.subscribe();
+    assert.deepEqual(unpack((await subscribed).data), { welcome: 1 });
+    await sub.publish(pack({ n: 1 }));
+    await seen.count(1);
+    assert.deepEqual(seen.data(), [{ changed: 1 }]);
+    assert.deepEqual(seen.all[0].tags, { by: 'backend' });
+    assert.equal(seen.all[0].info.user, 'ada');
+    const { data } = await client.rpc('sum', pack([1, 2]));
+    assert.deepEqual(unpack(data), { sum: 3 });
+  },
+
   async unknown_channel(t) {
     const { client } = await t.connect();
     const sub = client.newSubscription(t.channel('nowhere'));

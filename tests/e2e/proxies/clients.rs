@@ -3,6 +3,7 @@
 use super::script::{Asked, Script};
 use crate::client::{Client, token};
 use crate::server::{Server, config, free_port};
+use crate::stream::Stream;
 use serde_json::{Value, json};
 
 const PATH: &str = "/connection/websocket";
@@ -61,5 +62,44 @@ fn meta_goes_along_where_it_is_asked_for() {
             let request = asked(&script, &mut client).request;
             assert_eq!(request.get("meta"), is_included.then(|| json!({"m": 2})).as_ref());
         }
+    }
+}
+
+/// Has a server ask `script` who connects, with the header `x-real`, or metadata of that name.
+pub fn ask_with_headers(config: &mut Value, script: &Script) {
+    let proxy = json!({
+        "enabled": true, "endpoint": script.endpoint("connect"), "timeout": "5s",
+        "http_headers": ["X-Real"], "grpc_metadata": ["X-Real"],
+    });
+    config["client"]["proxy"] = json!({"connect": proxy});
+}
+
+/// The backend was asked about a client of this transport, and heard its header.
+#[track_caller]
+pub fn heard_header(script: &Script, transport: &str) {
+    let asked = script.wait_for_asked("connect");
+    assert_eq!(asked.request["transport"], transport);
+    assert_eq!(asked.headers.get("x-real").map(String::as_str), Some("real"), "{transport}");
+    assert_eq!(asked.headers.get("x-other"), None, "{transport}");
+}
+
+/// X13, T08
+#[test]
+fn headers_of_streams_and_of_sockjs_go_along() {
+    for script in Script::both() {
+        let mut config = config(free_port());
+        config["http_stream"] = json!({"enabled": true});
+        config["sockjs"] = json!({"enabled": true});
+        ask_with_headers(&mut config, &script);
+        let server = Server::start_with(2, &config);
+        let connect = json!({"id": 1, "connect": {}}).to_string();
+        let lines = "X-Real: real\r\nX-Other: no\r\n";
+        let mut stream = Stream::post(server.address(), "/connection/http_stream", lines, connect.as_bytes());
+        assert!(stream.message().get("connect").is_some());
+        heard_header(&script, "http_stream");
+        let lines = [("x-real", "real"), ("x-other", "no")];
+        let mut client = Client::open_with(server.address(), "/connection/sockjs/websocket", &lines);
+        assert!(client.call("connect", json!({})).get("connect").is_some());
+        heard_header(&script, "sockjs");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::script::Script;
 use crate::client::{Client, token};
+use crate::sdk::check_proxied;
 use crate::server::{Server, config, free_port};
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -134,5 +135,32 @@ fn a_backend_decides_whether_a_subscription_goes_on() {
         assert_eq!((&asked.request["user"], &asked.request["channel"]), (&json!("ada"), &json!("asked:a")));
         script.answer("sub_refresh", json!({"result": {"expired": true}}));
         assert_eq!(client.push("unsubscribe")["code"], 2501);
+    }
+}
+
+/// X01, X03, X04, X05, R06: the official client of JavaScript.
+#[test]
+fn backends_decide_about_the_javascript_client() {
+    for script in Script::both() {
+        let mut config = config(free_port());
+        let proxy = |event: &str| json!({"enabled": true, "endpoint": script.endpoint(event), "timeout": "5s"});
+        config["client"]["proxy"] = json!({"connect": proxy("connect")});
+        let proxy = |event: &str| json!({"endpoint": script.endpoint(event), "timeout": "5s"});
+        config["channel"]["proxy"] = json!({"subscribe": proxy("subscribe"), "publish": proxy("publish")});
+        config["rpc"] = json!({"proxy": proxy("rpc"), "without_namespace": {"proxy_enabled": true}});
+        let asked = json!({"name": "asked", "subscribe_proxy_enabled": true, "publish_proxy_enabled": true});
+        config["channel"]["namespaces"].as_array_mut().expect("a list").push(asked);
+        script.answer("connect", json!({"result": {"user": "ada", "data": {"hello": 1}}}));
+        script.answer("subscribe", json!({"result": {"data": {"welcome": 1}}}));
+        script.answer("publish", json!({"result": {"data": {"changed": 1}, "tags": {"by": "backend"}}}));
+        script.answer("rpc", json!({"result": {"data": {"sum": 3}}}));
+        check_proxied(&Server::start_with(2, &config));
+        let asked: Vec<_> =
+            script.take_asked().into_iter().map(|asked| (asked.event, asked.request["data"].clone())).collect();
+        for (event, data) in
+            [("connect", json!({"from": "client"})), ("publish", json!({"n": 1})), ("rpc", json!([1, 2]))]
+        {
+            assert!(asked.contains(&(event.to_owned(), data)), "{event}: {asked:?}");
+        }
     }
 }

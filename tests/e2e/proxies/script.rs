@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::{BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,6 +66,17 @@ impl Script {
     /// Where an event is asked about.
     pub fn endpoint(&self, event: &str) -> String {
         if self.is_grpc { self.endpoint.clone() } else { format!("{}/{event}", self.endpoint) }
+    }
+
+    /// Where it listens, without TLS.
+    pub fn address(&self) -> SocketAddr {
+        let address = self.endpoint.rsplit('/').next().and_then(|address| address.parse().ok());
+        address.expect("an endpoint ends with an address")
+    }
+
+    /// Whether it speaks GRPC, and not HTTP.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
     }
 
     /// What it answers to an event from now on; without it an empty result.

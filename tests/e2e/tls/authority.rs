@@ -53,6 +53,11 @@ impl Authority {
         Pair { certificate, key: key.serialize_der() }
     }
 
+    /// Its own certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     /// Its own certificate as PEM.
     pub fn pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)

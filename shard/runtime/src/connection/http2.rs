@@ -21,6 +21,7 @@ use crate::http::Site;
 use crate::http::exchange::{Awaiting, Exchange, Gate, Step};
 use crate::http::http2::{self, Chunk, End, Http2, Inbound, Outgoing, Polled, Progress, State, Stream, StreamCarrier};
 use crate::http::reply::refuse;
+use crate::transport::emulation;
 use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
 use crate::transport::websocket::Upgrade;
@@ -251,8 +252,12 @@ impl Connections {
                 serving.exchange.answer_page(&PageAnswer::unavailable(), &mut out);
                 self.respond_whole(io, http2, serving, out);
             }
-            Step::Emulate { request, cors } => {
-                let passed = io.shard.handle_emulation(io.now, &request);
+            Step::Emulate { request, encoding, cors } => {
+                let call = ApiCallId { connection: id, sequence: number };
+                let Some(passed) = emulation::pass_on(io.shard, io.now, call, encoding, &request) else {
+                    serving.exchange.await_emulation(cors);
+                    return http2.keep(number, None, answering(serving));
+                };
                 serving.exchange.answer_emulation(passed, &cors, &mut out);
                 self.respond_whole(io, http2, serving, out);
             }

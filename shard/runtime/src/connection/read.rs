@@ -14,6 +14,7 @@ use super::{Connections, Http, Io, Phase, Protocol};
 use crate::http::exchange::{PIPELINED_BYTES_MAX, Step};
 use crate::http::http2::{self, Preface};
 use crate::pool::Counters;
+use crate::transport::emulation;
 use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
 use crate::transport::websocket::Upgrade;
@@ -216,8 +217,12 @@ impl Connections {
                 Step::Close => return Served::Leave,
                 Step::Upgrade(upgrade) => return Served::Upgrade(upgrade),
                 Step::Stream(opening) => return Served::Stream(opening),
-                Step::Emulate { request, cors } => {
-                    let passed = io.shard.handle_emulation(io.now, &request);
+                Step::Emulate { request, encoding, cors } => {
+                    let Some(call) = self.next_call(id) else { return Served::Leave };
+                    let Some(passed) = emulation::pass_on(io.shard, io.now, call, encoding, &request) else {
+                        http.exchange.await_emulation(cors);
+                        return Served::Http;
+                    };
                     let step = http.exchange.answer_emulation(passed, &cors, out);
                     self.metrics.count_request(http.exchange.take_counted());
                     if matches!(step, Step::Close) {

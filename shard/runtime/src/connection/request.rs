@@ -14,6 +14,7 @@ use crate::carry::{Ended, RequestHead, Respond};
 use crate::http::exchange::{Awaiting, Exchange, Step};
 use crate::http::reply::refuse;
 use crate::sockjs::Told;
+use crate::transport::emulation;
 use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
 
@@ -94,8 +95,12 @@ impl Connections {
                 exchange.answer_page(&PageAnswer::unavailable(), &mut out);
                 self.respond_request(io, id, exchange, &*outlet, out);
             }
-            Step::Emulate { request, cors } => {
-                let passed = io.shard.handle_emulation(io.now, &request);
+            Step::Emulate { request, encoding, cors } => {
+                let Some(call) = self.next_call(id) else { return };
+                let Some(passed) = emulation::pass_on(io.shard, io.now, call, encoding, &request) else {
+                    exchange.await_emulation(cors);
+                    return self.keep_waiting(id, exchange, outlet);
+                };
                 exchange.answer_emulation(passed, &cors, &mut out);
                 self.respond_request(io, id, exchange, &*outlet, out);
             }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use ringcast_proto::api::Method;
-use ringcast_proto::client::EmulationRequest;
+use ringcast_proto::client::{EmulationRequest, Encoding};
 use ringcast_proto::http::{self, Head, HttpError, Limits, Version};
 use ringcast_state::{ApiAnswer, EmulationError};
 
@@ -63,10 +63,12 @@ pub enum Step<'a> {
         /// What.
         ask: Ask,
     },
-    /// Pass commands on to their stream, then `answer_emulation`.
+    /// Pass commands on to their stream, then `answer_emulation`, or `await_emulation`.
     Emulate {
         /// The commands.
         request: EmulationRequest,
+        /// That of the request.
+        encoding: Encoding,
         /// For the response.
         cors: Cors,
     },
@@ -123,6 +125,8 @@ enum State {
     },
     /// A session of SockJS answers.
     Session(Box<Waiting>),
+    /// Another node answers for the commands of a request.
+    Emulating(Cors),
 }
 
 impl Exchange {
@@ -141,7 +145,7 @@ impl Exchange {
             State::Head { parsed: 0 } => Awaiting::Request,
             State::Head { .. } => Awaiting::Head,
             State::Body(_) => Awaiting::Body,
-            State::Answering | State::Session(_) => Awaiting::Answer,
+            State::Answering | State::Session(_) | State::Emulating(_) => Awaiting::Answer,
             State::Paging { .. } => Awaiting::Page,
         }
     }
@@ -149,7 +153,7 @@ impl Exchange {
     /// A call of the server API or a page has not been answered yet. One that reads a session is over with its connection.
     pub fn is_answering(&self) -> bool {
         match &self.state {
-            State::Answering | State::Paging { .. } => true,
+            State::Answering | State::Paging { .. } | State::Emulating(_) => true,
             State::Session(waiting) => !waiting.is_reading(),
             State::Head { .. } | State::Body(_) => false,
         }
@@ -157,7 +161,7 @@ impl Exchange {
 
     /// A request has been accepted and not been answered yet.
     pub fn is_busy(&self) -> bool {
-        matches!(self.state, State::Answering | State::Paging { .. } | State::Session(_) | State::Body(_))
+        !matches!(self.state, State::Head { .. })
     }
 
     /// Closes behind the request that is being served.
@@ -172,7 +176,7 @@ impl Exchange {
 
     fn take_step<'a>(&mut self, site: &Site, input: &'a [u8], out: &mut Vec<u8>, gate: Gate<'_>) -> (usize, Step<'a>) {
         match &mut self.state {
-            State::Answering | State::Paging { .. } | State::Session(_) => (0, Step::Wait),
+            State::Answering | State::Paging { .. } | State::Session(_) | State::Emulating(_) => (0, Step::Wait),
             State::Body(incoming) => match incoming.take(input) {
                 Ok((used, false)) => (used, Step::Wait),
                 Ok((used, true)) => {
@@ -392,7 +396,7 @@ impl Exchange {
                 Err((text, cors)) => self.refuse_messages(text, &cors, out),
             },
             Purpose::Emulation { encoding, cors } => match emulation::decode(encoding, &body) {
-                Ok(request) => Step::Emulate { request, cors },
+                Ok(request) => Step::Emulate { request, encoding, cors },
                 Err(status) => self.end_empty(status, &cors, out),
             },
         }
@@ -422,8 +426,18 @@ impl Exchange {
         self.advertising(out, |this, out| this.end_empty(status, cors, out))
     }
 
+    /// Another node answers for the commands: with `answer`.
+    pub fn await_emulation(&mut self, cors: Cors) {
+        self.state = State::Emulating(cors);
+    }
+
     /// Writes the answer of the last call. Returns whether another request may follow.
     pub fn answer(&mut self, answer: &ApiAnswer, out: &mut Vec<u8>) -> bool {
+        if let State::Emulating(cors) = &mut self.state {
+            let cors = std::mem::take(cors);
+            let step = self.advertising(out, |this, out| this.end_empty(answer.status, &cors, out));
+            return matches!(step, Step::Next);
+        }
         let keep_alive = self.keep_alive && !self.last;
         self.responded(answer.status);
         // Errors of HTTP itself are told in plain text, as the reference does.

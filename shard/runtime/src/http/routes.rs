@@ -66,6 +66,7 @@ impl Routes {
         add(endpoints.init, &options.init_handler_prefix, Route::Init);
         add(endpoints.http_api, &options.http_api.handler_prefix, Route::Api(None));
         add(endpoints.health, &options.health.handler_prefix, Route::Health);
+        add(endpoints.ready, "/ready", Route::Page(Page::Ready));
         let metrics = options.prometheus.handler_prefix.trim_end_matches('/');
         add(endpoints.prometheus, metrics, Route::Page(Page::Metrics));
         add(endpoints.prometheus, &format!("{metrics}/latency"), Route::Page(Page::Latency));

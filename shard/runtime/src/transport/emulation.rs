@@ -1,6 +1,7 @@
 //! `/emulation`: commands for a client whose transport carries only what the server sends.
 
 use ringcast_proto::client::{EmulationRequest, Encoding, decode_emulation_request};
+use ringcast_state::{ApiCallId, EmulationError, Now, Shard};
 
 use super::stream::{PROTOBUF_TYPE, preflight};
 use crate::http::Site;
@@ -32,4 +33,18 @@ pub fn decode(encoding: Encoding, body: &[u8]) -> Result<EmulationRequest, u16> 
         tracing::debug!(%error, "bad emulation request");
         400
     })
+}
+
+/// Gives commands to their connection. `None` where another node has it: `call` is answered later.
+pub fn pass_on(
+    shard: &mut Shard,
+    now: Now,
+    call: ApiCallId,
+    encoding: Encoding,
+    request: &EmulationRequest,
+) -> Option<Result<(), EmulationError>> {
+    match shard.handle_emulation(now, request) {
+        Err(EmulationError::UnknownNode) => shard.forward_emulation(now, call, encoding, request).err().map(Err),
+        passed => Some(passed),
+    }
 }

@@ -19,6 +19,8 @@ pub enum Page {
     Metrics,
     /// Below it, `/latency`: percentiles and whole histograms.
     Latency,
+    /// `/ready`: whether what is published arrives.
+    Ready,
 }
 
 /// A request for a page.

@@ -132,7 +132,7 @@ impl Http {
 }
 
 impl ApiAnswer {
-    pub(super) fn empty(call: ApiCallId, status: u16) -> Self {
+    pub(crate) fn empty(call: ApiCallId, status: u16) -> Self {
         ApiAnswer { call, status, is_json: false, body: Vec::new() }
     }
 

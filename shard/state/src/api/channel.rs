@@ -3,15 +3,12 @@
 use super::{Origin, api_error};
 use crate::Now;
 use crate::channel::Position;
-use crate::client::count;
-use crate::message::{Ask, AskHistory, Message, Publications};
+use crate::message::{Ask, AskHistory, Members, Message, Publications};
 use crate::metrics::Action;
 use crate::namespace::ChannelOptions;
 use crate::shard::{Shard, Waiting};
 use ringcast_proto::api::{ApiResult, HistoryRequest, HistoryResult, PresenceResult, PresenceStatsResult, Publication};
-use ringcast_proto::client::ClientInfo;
 use ringcast_proto::codes::{ApiError, ReplyError};
-use std::sync::Arc;
 
 impl Shard {
     fn known(&self, channel: &str) -> Result<&ChannelOptions, ApiError> {
@@ -34,7 +31,7 @@ impl Shard {
         }
         self.metrics.act(if stats { Action::PresenceStats } else { Action::Presence });
         let request = self.ask(now, Waiting::ApiPresence { origin: origin.clone(), stats });
-        let ask = Ask { request, channel: channel.into(), deadline: self.deadline(now) };
+        let ask = Ask { request, channel: channel.into(), deadline: self.deadline(now), stats };
         self.post.send(self.home(channel), Message::Presence(Box::new(ask)));
         Ok(())
     }
@@ -44,15 +41,14 @@ impl Shard {
         now: Now,
         origin: &Origin,
         stats: bool,
-        members: Result<Vec<Arc<ClientInfo>>, ReplyError>,
+        members: Result<Members, ReplyError>,
     ) {
         let outcome = members.map_err(api_error).map(|members| {
             if stats {
-                let (num_clients, num_users) = count(&members);
+                let (num_clients, num_users) = members.count();
                 return ApiResult::PresenceStats(PresenceStatsResult { num_clients, num_users });
             }
-            let presence = members.iter().map(|info| (info.client.clone(), info.as_ref().clone())).collect();
-            ApiResult::Presence(PresenceResult { presence })
+            ApiResult::Presence(PresenceResult { presence: members.into_map() })
         });
         self.complete(now, origin, outcome);
     }
@@ -102,7 +98,7 @@ impl Shard {
             return Err(ApiError::NOT_AVAILABLE);
         }
         let request = self.ask(now, Waiting::ApiHistoryRemove { origin: origin.clone() });
-        let ask = Ask { request, channel: channel.into(), deadline: self.deadline(now) };
+        let ask = Ask { request, channel: channel.into(), deadline: self.deadline(now), stats: false };
         self.post.send(self.home(channel), Message::HistoryRemove(Box::new(ask)));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::Origin;
 use crate::Now;
 use crate::glob::Glob;
-use crate::message::{Message, Survey, SurveyAnswer};
+use crate::message::{Message, NodeAsker, Survey, SurveyAnswer};
 use crate::metrics::{Action, micros};
 use crate::shard::{Shard, Waiting};
 use crate::{RequestId, ShardId, Time};
@@ -15,10 +15,21 @@ use std::sync::Arc;
 /// A survey with its answers so far.
 #[derive(Debug)]
 pub(crate) struct Gathering {
-    origin: Origin,
+    purpose: Purpose,
     missing: usize,
     found: Found,
     began_at: Time,
+}
+
+/// Who wants to know.
+#[derive(Debug)]
+enum Purpose {
+    /// A call that concerns this node alone.
+    Call(Origin),
+    /// A call for which other nodes are asked, too.
+    Cluster(RequestId),
+    /// Another node.
+    Node(NodeAsker),
 }
 
 #[derive(Debug)]
@@ -30,7 +41,11 @@ enum Found {
 impl Shard {
     pub(super) fn api_channels(&mut self, now: Now, origin: &Origin, pattern: String) -> Result<(), ApiError> {
         Glob::new(&pattern).ok_or(ApiError::INTERNAL)?;
-        self.survey(now, origin, Survey::Channels { pattern }, Found::Channels(BTreeMap::new()));
+        let purpose = match self.survey_channels(now, origin, &pattern)? {
+            Some(request) => Purpose::Cluster(request),
+            None => Purpose::Call(origin.clone()),
+        };
+        self.survey(now, purpose, Survey::Channels { pattern }, Found::Channels(BTreeMap::new()));
         Ok(())
     }
 
@@ -43,13 +58,19 @@ impl Shard {
             uptime: (now.at - self.started_at).as_secs() as u32,
             ..NodeResult::default()
         };
-        self.survey(now, origin, Survey::Info, Found::Info { node: Box::new(node), has_anonymous: false });
+        let found = Found::Info { node: Box::new(node), has_anonymous: false };
+        self.survey(now, Purpose::Call(origin.clone()), Survey::Info, found);
         Ok(())
     }
 
-    fn survey(&mut self, now: Now, origin: &Origin, question: Survey, found: Found) {
+    /// Asks the shards on behalf of another node.
+    pub(crate) fn gather_for_node(&mut self, now: Now, asker: NodeAsker, question: Survey) {
+        self.survey(now, Purpose::Node(asker), question, Found::Channels(BTreeMap::new()));
+    }
+
+    fn survey(&mut self, now: Now, purpose: Purpose, question: Survey, found: Found) {
         let shards: Vec<ShardId> = self.post.shards().collect();
-        let gathering = Gathering { origin: origin.clone(), missing: shards.len(), found, began_at: now.at };
+        let gathering = Gathering { purpose, missing: shards.len(), found, began_at: now.at };
         let request = self.ask(now, Waiting::ApiSurvey(Box::new(gathering)));
         let question = Arc::new(question);
         for shard in shards {
@@ -64,7 +85,11 @@ impl Shard {
                 let glob = Glob::new(pattern);
                 let is_wanted = |name: &str| glob.as_ref().is_some_and(|glob| glob.matches(name));
                 let brokered = self.brokered.iter().flat_map(|brokered| brokered.iter_active());
-                let active = self.homes.iter_active().chain(brokered).filter(|(name, _)| is_wanted(name));
+                let active = self
+                    .homes
+                    .iter_active()
+                    .chain(brokered)
+                    .filter(|(name, _)| is_wanted(name) && !self.delivery.hides(name));
                 SurveyAnswer::Channels(active.map(|(name, subscribers)| (name.clone(), subscribers)).collect())
             }
             Survey::Info => SurveyAnswer::Info {
@@ -86,23 +111,39 @@ impl Shard {
             return;
         }
         if let Some(Waiting::ApiSurvey(gathering)) = self.pending.take(request) {
-            let Gathering { origin, found, began_at, .. } = *gathering;
-            // The reference knows the numbers of `info` without asking.
-            if matches!(found, Found::Channels(_)) {
-                self.metrics.act(Action::Survey);
-                self.metrics.surveys.record(micros(began_at, now.at));
+            let Gathering { purpose, found, began_at, .. } = *gathering;
+            match (purpose, found) {
+                (Purpose::Cluster(request), Found::Channels(channels)) => self.own_channels(now, request, Ok(channels)),
+                (Purpose::Node(asker), Found::Channels(channels)) => self.gathered_for_node(asker, Some(channels)),
+                (Purpose::Call(origin), found) => {
+                    // The reference knows the numbers of `info` without asking.
+                    if matches!(found, Found::Channels(_)) {
+                        self.note_survey(now, began_at);
+                    }
+                    let result = found.into_result(self.other_nodes());
+                    self.complete(now, &origin, Ok(result));
+                }
+                (purpose, found) => debug_assert!(false, "{found:?} is not what {purpose:?} wants"),
             }
-            let result = found.into_result(self.other_nodes());
-            self.complete(now, &origin, Ok(result));
         }
+    }
+
+    /// A shard has not reported in time.
+    pub(crate) fn gathered_late(&mut self, now: Now, gathering: Gathering) {
+        match gathering.purpose {
+            Purpose::Call(origin) => self.complete_late(now, &origin),
+            Purpose::Cluster(request) => self.own_channels(now, request, Err(ApiError::INTERNAL)),
+            Purpose::Node(asker) => self.gathered_for_node(asker, None),
+        }
+    }
+
+    pub(crate) fn note_survey(&mut self, now: Now, began_at: Time) {
+        self.metrics.act(Action::Survey);
+        self.metrics.surveys.record(micros(began_at, now.at));
     }
 }
 
 impl Gathering {
-    pub(crate) fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
     fn add(&mut self, answer: SurveyAnswer) {
         self.missing -= 1;
         match (&mut self.found, answer) {

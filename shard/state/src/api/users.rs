@@ -110,6 +110,7 @@ impl Shard {
     pub(crate) fn close_others(&mut self, newcomer: &UserConnect) {
         let whitelist = vec![newcomer.client.to_string()];
         let act = UserAct::Disconnect { disconnect: Disconnect::CONNECTION_LIMIT, whitelist };
+        self.tell_nodes(Target { user: &newcomer.user, client: "", session: "" }, &act);
         let (user, client, session) = (newcomer.user.clone(), "".into(), "".into());
         self.relay_to_user(UserCommand { origin: None, user, client, session, act: Arc::new(act) });
     }

@@ -2,7 +2,7 @@
 
 use super::{Context, Homes, Position, retention};
 use crate::Variant;
-use crate::message::{Ask, AskHistory, Message, Publications};
+use crate::message::{Ask, AskHistory, Members, Message, Publications};
 use crate::metrics::Action;
 use crate::options::Limits;
 use crate::wheel::Wheel;
@@ -75,6 +75,6 @@ impl Homes {
         let channel = self.find(&ask.channel).map(|index| &self.channels[index]);
         let presence = channel.and_then(|channel| channel.presence.as_ref());
         let members = presence.map_or_else(Vec::new, |presence| presence.members());
-        context.answer(Message::PresenceIs { request: ask.request, members: Ok(members) });
+        context.answer(Message::PresenceIs { request: ask.request, members: Ok(Members::All(members)) });
     }
 }

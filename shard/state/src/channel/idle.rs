@@ -150,7 +150,7 @@ mod tests {
         }
 
         fn remove_history(&mut self, channel: &str) {
-            let ask = Ask { request: REQUEST, channel: channel.into(), deadline: self.now.at };
+            let ask = Ask { request: REQUEST, channel: channel.into(), deadline: self.now.at, stats: false };
             self.act(|homes, context| homes.history_remove(context, ask));
         }
 

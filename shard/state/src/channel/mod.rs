@@ -75,6 +75,11 @@ impl Homes {
         self.active
     }
 
+    /// Whether a channel has subscribers.
+    pub(crate) fn is_active(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|index| self.channels[index].listeners.subscribers() > 0)
+    }
+
     /// Every channel with subscribers, and how many.
     pub(crate) fn iter_active(&self) -> impl Iterator<Item = (&ChannelName, u32)> {
         let counted = self.channels.iter().map(|channel| (&channel.name, channel.listeners.subscribers()));

@@ -210,7 +210,7 @@ impl Shard {
                 self.subscribe(now, connection, serving, *request, Basis::Proof(proof))
             }
             Some(Request::Unsubscribe(request)) => {
-                self.unsubscribe(connection, &request.channel)?;
+                self.unsubscribe(now, connection, &request.channel)?;
                 self.write_result(connection, id, ReplyResult::Unsubscribe);
                 Ok(Served::Done)
             }

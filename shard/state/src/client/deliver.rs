@@ -87,7 +87,9 @@ impl Round {
 impl Shard {
     /// A publication came from the home.
     pub(crate) fn deliver(&mut self, now: Now, channel: &str, publication: Arc<Publication>) {
-        let Some(index) = self.hub.find(channel) else { return };
+        let Some(index) = self.hub.find(channel) else {
+            return self.delivery_returned(now, channel, &publication);
+        };
         self.metrics.home_to_shard.record(micros(publication.ordered_at, now.at));
         if !self.hub.advance(index, &publication) || self.is_late(now, &publication) {
             self.end_insufficient(index, |subscriber| subscriber.positioned);

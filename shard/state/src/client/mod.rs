@@ -26,7 +26,6 @@ pub(crate) use batch::Batches;
 pub(crate) use command::Serving;
 pub use emulation::EmulationError;
 pub(crate) use outgoing::Turn;
-pub(crate) use query::count;
 pub(crate) use subscribe::{SubscribeReply, Subscribing};
 pub(crate) use subscription::Grant;
 pub(crate) use timer::PingFrames;

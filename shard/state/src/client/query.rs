@@ -5,18 +5,15 @@ use super::command::{Outcome, Served, Serving};
 use super::subscription::State;
 use super::write::bodies;
 use crate::channel::Position;
-use crate::message::{Ask, AskHistory, Message, Publications};
+use crate::message::{Ask, AskHistory, Members, Message, Publications};
 use crate::metrics::{Action, FrameType};
 use crate::namespace::ChannelOptions;
 use crate::shard::{Shard, Waiting};
 use crate::{ConnectionId, Now, Variant};
 use ringcast_proto::client::{
-    self as wire, ClientInfo, HistoryRequest, HistoryResult, InvalidJson, PresenceResult, PresenceStatsResult,
-    ReplyResult,
+    self as wire, HistoryRequest, HistoryResult, InvalidJson, PresenceResult, PresenceStatsResult, ReplyResult,
 };
 use ringcast_proto::codes::{Disconnect, ReplyError};
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 impl Shard {
     pub(super) fn ask_presence(
@@ -41,7 +38,7 @@ impl Shard {
         let (home, channel) = (self.home(channel), channel.into());
         self.metrics.act(if stats { Action::PresenceStats } else { Action::Presence });
         let request = self.ask(now, Waiting::Presence { connection, serving, stats });
-        let ask = Ask { request, channel, deadline: self.deadline(now) };
+        let ask = Ask { request, channel, deadline: self.deadline(now), stats };
         self.post.send(home, Message::Presence(Box::new(ask)));
         Ok(Served::Later)
     }
@@ -53,17 +50,17 @@ impl Shard {
         connection: ConnectionId,
         serving: Serving,
         stats: bool,
-        members: Result<Vec<Arc<ClientInfo>>, ReplyError>,
+        members: Result<Members, ReplyError>,
     ) {
         match members {
             Err(error) => self.write_error(connection, serving, error),
             Ok(members) if stats => {
-                let (num_clients, num_users) = count(&members);
+                let (num_clients, num_users) = members.count();
                 let result = PresenceStatsResult { num_clients, num_users };
                 self.write_result(connection, serving.id, ReplyResult::PresenceStats(result));
             }
             Ok(members) => {
-                let presence = members.iter().map(|info| (info.client.clone(), info.as_ref().clone())).collect();
+                let presence = members.into_map();
                 self.write_result(connection, serving.id, ReplyResult::Presence(PresenceResult { presence }));
             }
         }
@@ -154,10 +151,4 @@ impl Shard {
         let is_entitled = options.allow_history_for_client || options.allow_history_for_subscriber && is_subscribed;
         is_known && is_entitled || self.options.client.insecure
     }
-}
-
-/// Clients and distinct users.
-pub(crate) fn count(members: &[Arc<ClientInfo>]) -> (u32, u32) {
-    let users: BTreeSet<&str> = members.iter().map(|info| &*info.user).collect();
-    (members.len() as u32, users.len() as u32)
 }

@@ -115,6 +115,16 @@ pub(crate) struct Subscribing {
     data: Bytes,
 }
 
+impl Subscribing {
+    /// The command that is to be answered, if one is.
+    pub(super) fn command(&self) -> Option<Serving> {
+        match self.reply {
+            SubscribeReply::Command { serving } => Some(serving),
+            SubscribeReply::Connect { .. } | SubscribeReply::Push { .. } => None,
+        }
+    }
+}
+
 impl Shard {
     /// `basis`: as far as it is known; a backend that is to be asked is asked once everything else allows it.
     pub(super) fn subscribe(

@@ -1,24 +1,66 @@
 //! The end of a subscription.
 
 use super::Refusal;
+use super::command::Serving;
 use super::subscription::{State, Subscription};
-use crate::ConnectionId;
 use crate::hub::HubIndex;
 use crate::message::{self, Message};
-use crate::shard::Shard;
+use crate::proxy::Matter;
+use crate::shard::{Shard, Waiting};
+use crate::{ConnectionId, Now};
 use ringcast_proto::client::{self as wire, PushBody};
-use ringcast_proto::codes::{Disconnect, Unsubscribe};
+use ringcast_proto::codes::{Disconnect, ReplyError, Unsubscribe};
 
 impl Shard {
     /// The client's own wish; succeeds also when it was not subscribed.
-    pub(super) fn unsubscribe(&mut self, connection: ConnectionId, channel: &str) -> Result<(), Refusal> {
+    pub(super) fn unsubscribe(&mut self, now: Now, connection: ConnectionId, channel: &str) -> Result<(), Refusal> {
         if channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        if let Some(index) = self.hub.find(channel) {
-            self.end_subscription(connection, index);
+        let is_ended = self.hub.find(channel).is_some_and(|index| self.end_subscription(connection, index));
+        // A subscribe command may be on its way only where several are served at a time.
+        if !is_ended && self.clients.get(connection).is_some_and(|client| client.in_flight > 1) {
+            self.withdraw_subscribe(now, connection, channel);
         }
         Ok(())
+    }
+
+    /// Has nothing come of a subscribe command that waits for a backend or for the home; it fails.
+    fn withdraw_subscribe(&mut self, now: Now, connection: ConnectionId, channel: &str) {
+        let Some(serving) =
+            self.withdraw_from_home(connection, channel).or_else(|| self.withdraw_from_backend(connection, channel))
+        else {
+            return;
+        };
+        self.write_error(connection, serving, ReplyError::INTERNAL);
+        self.unwritten.command(&mut self.metrics, serving.frame, serving.began_at, now.at);
+        // Whoever serves the command that wants this goes on with those behind it.
+        if let Some(client) = self.clients.get_mut(connection) {
+            client.in_flight -= 1;
+        }
+    }
+
+    fn withdraw_from_home(&mut self, connection: ConnectionId, channel: &str) -> Option<Serving> {
+        let index = self.hub.find(channel)?;
+        let client = self.clients.get_mut(connection)?;
+        let State::Subscribing(request) = client.subscriptions.get(index)?.state else { return None };
+        let Waiting::Subscribe(subscribing) = self.pending.get_mut(request)? else { return None };
+        let serving = subscribing.command()?;
+        let subscription = client.subscriptions.remove(index)?;
+        self.pending.take(request);
+        self.give_up(&subscription);
+        Some(serving)
+    }
+
+    fn withdraw_from_backend(&mut self, connection: ConnectionId, channel: &str) -> Option<Serving> {
+        let asked = self.proxies.withdraw(connection, channel)?;
+        if let Some(stream) = asked.stream() {
+            self.streams.close(stream);
+        }
+        match asked.matter {
+            Matter::Command(serving, _) => Some(serving),
+            Matter::Refresh | Matter::SubRefresh(_) => None,
+        }
     }
 
     /// Ends a live subscription. False when there is none.

@@ -16,8 +16,9 @@ pub use tally::Tally;
 
 pub(crate) use unwritten::{Unwritten, micros};
 
-use crate::TransportKind;
+use crate::{Time, TransportKind};
 use ringcast_proto::api::Method;
+use std::time::Duration;
 
 /// Messages of one kind, and their bytes without what the transport puts around them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,6 +250,17 @@ pub struct Snapshot {
     pub outbox_bytes: usize,
     /// Deliveries, joins and leaves given up because a shard did not keep up.
     pub shed: u64,
+    /// The last publications of the delivery check, in the order of the brokers; empty without it, and of many shards together.
+    pub delivery: Vec<Trip>,
+}
+
+/// A publication of the delivery check that came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trip {
+    /// When it was published; nothing if none came back yet.
+    pub sent_at: Option<Time>,
+    /// How long it was under way.
+    pub took: Duration,
 }
 
 impl Snapshot {

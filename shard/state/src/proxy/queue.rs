@@ -47,6 +47,14 @@ pub(crate) enum Subject {
 }
 
 impl Asked {
+    /// The channel of a subscribe command.
+    fn channel(&self) -> Option<&str> {
+        match &self.matter {
+            Matter::Command(_, Subject::Subscribe(request) | Subject::Stream { request, .. }) => Some(&request.channel),
+            Matter::Command(..) | Matter::Refresh | Matter::SubRefresh(_) => None,
+        }
+    }
+
     /// The stream that would feed the subscription.
     pub(crate) fn stream(&self) -> Option<StreamId> {
         match self.matter {
@@ -111,6 +119,13 @@ impl Proxies {
         }
         self.questions.give_back();
         None
+    }
+
+    /// Ends the wait of a client's subscribe command for a channel.
+    pub(crate) fn withdraw(&mut self, connection: ConnectionId, channel: &str) -> Option<Asked> {
+        let is_it = |asked: &Asked| asked.connection == connection && asked.channel() == Some(channel);
+        let request = self.waiting.find(is_it)?;
+        self.waiting.take(request)
     }
 
     /// Ends the wait; `None` when it was over already.

@@ -7,6 +7,8 @@ mod batch;
 mod calls;
 #[path = "../channels/connect.rs"]
 mod connect;
+#[path = "../channels/delivery.rs"]
+mod delivery;
 #[path = "../channels/delta.rs"]
 mod delta;
 #[path = "../channels/filter.rs"]
@@ -26,6 +28,7 @@ mod room;
 mod server_side;
 mod store;
 mod storm;
+mod unheard;
 mod waiting;
 
 /// The rooms of these tests have one.

@@ -24,6 +24,8 @@ pub struct Store {
     /// Told to nodes, oldest first.
     pub events: Vec<(Node, BrokerEvent)>,
     epochs: u32,
+    /// Publications made, each at another time.
+    published: i64,
 }
 
 /// One stream.
@@ -40,8 +42,27 @@ struct Kept {
 impl Store {
     /// Comes back empty; who had subscribed is not any more.
     pub fn forget_all(&mut self) {
-        let epochs = self.epochs;
-        *self = Store { epochs, ..Store::default() };
+        let (epochs, published) = (self.epochs, self.published);
+        *self = Store { epochs, published, ..Store::default() };
+    }
+
+    /// Epoch of a stream that there is.
+    pub fn epoch(&self, channel: &str) -> String {
+        self.streams[channel].epoch.to_string()
+    }
+
+    /// Comes back without the last publications.
+    pub fn forget_last(&mut self, channel: &str, count: u64) {
+        if let Some(stream) = self.streams.get_mut(channel) {
+            stream.top = stream.top.saturating_sub(count);
+            stream.publications.retain(|publication| publication.offset <= stream.top);
+        }
+        self.subscribed.clear();
+    }
+
+    /// No presence is kept.
+    pub fn is_nobody_present(&self) -> bool {
+        self.presence.is_empty()
     }
 
     pub fn serve(&mut self, node: Node, now: Time, ask: BrokerAsk) -> BrokerAnswer {
@@ -77,7 +98,7 @@ impl Store {
                 }
                 BrokerAnswer::Done
             }
-            BrokerAsk::Presence { channel } => {
+            BrokerAsk::Presence { channel } | BrokerAsk::PresenceStats { channel } => {
                 let members = self.presence.get(&channel).into_iter().flat_map(BTreeMap::values);
                 BrokerAnswer::Presence(members.cloned().collect())
             }
@@ -106,6 +127,8 @@ impl Store {
     }
 
     fn append(&mut self, now: Time, publish: BrokerPublish, terms: HistoryTerms) -> BrokerAnswer {
+        self.published += 1;
+        let time = self.published;
         let stream = self.stream(&publish.channel, now, terms.meta_ttl);
         let same_epoch = publish.version_epoch.is_empty() || publish.version_epoch == stream.version_epoch;
         if publish.version > 0 && same_epoch && publish.version <= stream.version {
@@ -117,7 +140,7 @@ impl Store {
         stream.top += 1;
         let position = stream.position();
         let previous = stream.publications.back().map(|last| last.data.clone()).filter(|_| publish.use_delta);
-        stream.publications.push_back(content(&publish, position.offset));
+        stream.publications.push_back(content(&publish, position.offset, time));
         while stream.publications.len() > terms.size {
             stream.publications.pop_front();
         }
@@ -127,7 +150,7 @@ impl Store {
     }
 
     fn tell(&mut self, publish: BrokerPublish, position: Position, previous: Option<Bytes>) {
-        let publication = content(&publish, position.offset);
+        let publication = content(&publish, position.offset, self.published);
         let channel = publish.channel;
         let told = BrokerPublication { channel: channel.clone(), position, publication, previous };
         let told = BrokerEvent::Publication(Box::new(told));
@@ -188,7 +211,7 @@ impl Kept {
     }
 }
 
-fn content(publish: &BrokerPublish, offset: u64) -> wire::Publication {
+fn content(publish: &BrokerPublish, offset: u64, number: i64) -> wire::Publication {
     wire::Publication {
         data: publish.data.clone(),
         info: publish.info.as_deref().cloned(),
@@ -196,7 +219,7 @@ fn content(publish: &BrokerPublish, offset: u64) -> wire::Publication {
         tags: publish.tags.clone(),
         version: publish.version,
         // As Redis has it.
-        time: 1_700_000_000_000,
+        time: 1_700_000_000_000 + number,
         ..Default::default()
     }
 }

@@ -180,6 +180,7 @@ impl World {
             96..98 => self.hear_again(node),
             98 => self.nodes[node].can_ask ^= true,
             _ if self.dice.one_in(10) => self.come_back_empty(),
+            _ if self.dice.one_in(4) => self.fall_back(),
             _ => {}
         }
         self.nodes[node].listen();
@@ -256,6 +257,13 @@ impl World {
 
     fn come_back_empty(&mut self) {
         self.store.forget_all();
+        (0..NODES).for_each(|node| self.lose(node));
+    }
+
+    /// A replica takes over that has not got the last publications.
+    fn fall_back(&mut self) {
+        let count = 1 + self.dice.below(3);
+        self.store.forget_last(CHANNEL, count);
         (0..NODES).for_each(|node| self.lose(node));
     }
 

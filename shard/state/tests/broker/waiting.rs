@@ -324,3 +324,56 @@ fn presence_is_entered_before_the_reply_renewed_and_taken_out() {
     hand.room.lose("ann");
     assert_eq!(hand.asked(), "RemovePresence PublishLeave");
 }
+
+/// E04
+/// A replica took over without the last two publications: who was told of them is told so, and is not taken for somebody who has
+/// seen what comes in their place.
+#[test]
+fn subscriber_that_knows_more_than_the_broker_has_to_come_again() {
+    let mut hand = Hand::subscribed(4);
+    hand.room.store.forget_last("rec:1", 2);
+    hand.room.store.subscribed.insert((0, "rec:1".into()));
+    hand.hearing_again();
+    hand.serve_all();
+    assert_eq!(hand.room.news("ann"), INSUFFICIENT);
+    (0..3).for_each(|_| hand.publish_elsewhere());
+    hand.hear();
+    for (offset, recovered) in [(3, false), (4, false), (2, true)] {
+        let epoch = hand.room.store.epoch("rec:1");
+        hand.room.subscribe("ann", "rec:1", &format!(r#","recover":true,"offset":{offset},"epoch":"{epoch}""#));
+        hand.serve_all();
+        let reply = hand.room.news("ann");
+        assert_eq!(reply.contains(r#""recovered":true"#), recovered, "{offset}: {reply}");
+        hand.room.tell("ann", r#""unsubscribe":{"channel":"rec:1"}"#);
+        hand.room.news("ann");
+    }
+}
+
+/// E04
+/// The same when as many have come in their place already.
+#[test]
+fn subscriber_that_knows_other_publications_than_the_broker_has_to_come_again() {
+    let mut hand = Hand::subscribed(0);
+    (0..4).for_each(|_| hand.publish_elsewhere());
+    hand.hear();
+    assert_eq!(hand.offsets("ann"), [1, 2, 3, 4]);
+    hand.room.store.forget_last("rec:1", 2);
+    (0..2).for_each(|_| hand.publish_elsewhere());
+    hand.room.store.subscribed.insert((0, "rec:1".into()));
+    hand.hearing_again();
+    hand.serve_all();
+    assert_eq!(hand.room.news("ann"), INSUFFICIENT);
+}
+
+/// E02
+/// A look that finds nothing new changes nothing.
+#[test]
+fn subscriber_that_knows_what_the_broker_has_is_left_alone() {
+    let mut hand = Hand::subscribed(0);
+    (0..4).for_each(|_| hand.publish_elsewhere());
+    hand.hear();
+    hand.offsets("ann");
+    hand.hearing_again();
+    hand.serve_all();
+    assert_eq!(hand.room.news("ann"), "");
+}

@@ -5,6 +5,7 @@ mod batch;
 mod calls;
 mod connect;
 mod deflate;
+mod delivery;
 mod delta;
 mod filter;
 mod history;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use ringcast_proto::codes::{Disconnect, ReplyError};
 use ringcast_state::Options;
 use ringcast_state::namespace::{ChannelConfig, ChannelOptions};
+use ringcast_state::options::ClientOptions;
 use ringcast_state::proxy::{Overrides, ProxyAnswer, ProxyEvent, ProxyId, RefreshAnswer, SubscribeAnswer};
 use std::time::Duration;
 
@@ -173,4 +174,25 @@ fn client_does_not_refresh_a_subscription_that_a_backend_is_asked_about() {
     house.wait(HALF_A_MINUTE);
     house.wait(PATIENCE);
     assert!(!house.heard(ANN).contains("2501"));
+}
+
+/// X04, R06: with several commands at a time a client may unsubscribe before the backend has answered.
+#[test]
+fn unsubscribe_withdraws_the_question() {
+    let options = asking();
+    let client = ClientOptions { concurrency: 2, ..options.client.clone() };
+    let mut house = House::connected(Options { client, ..options });
+    house.say(ANN, SUBSCRIBE);
+    let question = house.question();
+    house.say(ANN, r#"{"id":3,"unsubscribe":{"channel":"room:1"}}"#);
+    let failed = r#"{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}"#;
+    assert_eq!(house.heard(ANN), format!("{failed}\n{}", r#"{"id":3,"unsubscribe":{}}"#));
+    house.answer(&question, terms(SubscribeAnswer::default()));
+    assert_eq!(house.heard(ANN), "");
+    // It counts no more: two others are served at a time, and the channel is free.
+    house.say(ANN, SUBSCRIBE);
+    let question = house.question();
+    house.say(ANN, r#"{"id":4,"unsubscribe":{"channel":"other"}}"#);
+    house.answer(&question, terms(SubscribeAnswer::default()));
+    assert_eq!(house.heard(ANN), format!("{}\n{}", r#"{"id":4,"unsubscribe":{}}"#, r#"{"id":2,"subscribe":{}}"#));
 }

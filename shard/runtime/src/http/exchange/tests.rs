@@ -51,7 +51,7 @@ fn serve(input: &[u8], piece: usize) -> Vec<String> {
                     seen.push(format!("{} {:?}({first})", opening.transport.kind.as_str(), opening.transport.framing));
                     return seen;
                 }
-                Step::Emulate { request, cors } => {
+                Step::Emulate { request, cors, .. } => {
                     seen.push(format!("emulate({})", String::from_utf8_lossy(&request.data)));
                     Some(matches!(exchange.answer_emulation(Ok(()), &cors, &mut out), Step::Close))
                 }

@@ -15,7 +15,7 @@ impl Brokered {
     pub(crate) fn handle_news(&mut self, context: &mut Context<'_>, news: BrokerNews) {
         match news {
             // Of the shard, not of its channels.
-            BrokerNews::Command(_) | BrokerNews::Nodes(_) => (),
+            BrokerNews::Command(_) | BrokerNews::Survey(_) | BrokerNews::Nodes(_) | BrokerNews::Left(_) => (),
             BrokerNews::Answer(request, answer) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
                 // One that came late has been given up.
@@ -72,7 +72,7 @@ impl Brokered {
         let Some(index) = self.find(&told.channel) else { return };
         let channel = &mut self.channels[index];
         let position = Position { epoch: channel.known_epoch(told.position.epoch), ..told.position };
-        let (now, is_kept) = (context.now.at, position.offset > 0);
+        let (now, is_kept, time) = (context.now.at, position.offset > 0, told.publication.time);
         if is_kept && channel.has(&position) {
             return;
         }
@@ -80,6 +80,7 @@ impl Brokered {
         let publication = Arc::new(Publication::new(content, position.epoch.clone(), now, now));
         if is_kept {
             channel.top = Some(position);
+            channel.top_time = time;
             if let Some(reading) = &mut channel.reading {
                 reading.keep(Arc::clone(&publication));
             }

@@ -10,7 +10,7 @@ mod question;
 mod read;
 mod subscribe;
 
-use super::{Context, Listeners, Position};
+use super::{Context, Epoch, Listeners, Position};
 use crate::broker::{BrokerAsk, BrokerRequest};
 use crate::message::{ChannelName, Message, Subscribe};
 use crate::pending::Pending;
@@ -75,6 +75,11 @@ struct Channel {
     hearing: Hearing,
     /// See the invariant of this module.
     top: Option<Position>,
+    /// When the publication at `top` was made, as the broker has it; 0 if that is not known. A broker that was replaced may have lost
+    /// the end of the stream, and another publication at this offset since.
+    top_time: i64,
+    /// Such a loss.
+    set_back: Option<SetBack>,
     /// The last publication went past the stream: subscribers do not hold the payload that the stream ends with.
     is_base_lost: bool,
     /// Those who are subscribed may have missed something.
@@ -86,6 +91,15 @@ struct Channel {
     /// Subscribers that wait for the broker, or for the next read. Bound: each client has `client.concurrency` of them.
     queue: Vec<Waiter>,
     reading: Option<Box<Reading>>,
+}
+
+/// Positions above `kept` and up to `told` were given to publications that the broker has lost, and to others since. Who comes back with
+/// one of them may have seen either.
+#[derive(Debug)]
+struct SetBack {
+    epoch: Epoch,
+    kept: u64,
+    told: u64,
 }
 
 /// Whether the broker tells what is published.
@@ -172,6 +186,11 @@ impl Brokered {
     /// Channels with at least one subscriber.
     pub(crate) fn active(&self) -> usize {
         self.active
+    }
+
+    /// Whether a channel has subscribers.
+    pub(crate) fn is_active(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|index| self.channels[index].listeners.subscribers() > 0)
     }
 
     /// Every channel with subscribers, and how many.

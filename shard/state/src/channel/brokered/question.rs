@@ -3,7 +3,7 @@
 use super::{Brokered, Waiting};
 use crate::broker::{BrokerAnswer, BrokerAsk, BrokerPublish, HistoryTerms, Suppression};
 use crate::channel::{Context, Position, Publication, Retention, retention};
-use crate::message::{Ask, AskHistory, Message, Publications, Publish};
+use crate::message::{Ask, AskHistory, Members, Message, Publications, Publish};
 use crate::metrics::{Action, BrokerMessage, Suppressed, micros};
 use crate::variant::Variant;
 use crate::{RequestId, ShardId};
@@ -79,12 +79,13 @@ impl Brokered {
 
     /// All members.
     pub(crate) fn presence(&mut self, context: &mut Context<'_>, ask: Ask) {
-        let Ask { request, channel, .. } = ask;
+        let Ask { request, channel, stats, .. } = ask;
         if self.presence_is_local {
-            let members = self.local_members(&channel);
+            let members = Members::All(self.local_members(&channel));
             return context.answer(Message::PresenceIs { request, members: Ok(members) });
         }
-        self.question(context, request, Topic::Presence, BrokerAsk::Presence { channel });
+        let ask = if stats { BrokerAsk::PresenceStats { channel } } else { BrokerAsk::Presence { channel } };
+        self.question(context, request, Topic::Presence, ask);
     }
 
     /// Members that are connected to this node.
@@ -115,7 +116,12 @@ impl Origin {
             (Topic::RemoveHistory, BrokerAnswer::Done) => {
                 Message::Published { request, result: Ok(Position::default()) }
             }
-            (Topic::Presence, BrokerAnswer::Presence(members)) => Message::PresenceIs { request, members: Ok(members) },
+            (Topic::Presence, BrokerAnswer::Presence(members)) => {
+                Message::PresenceIs { request, members: Ok(Members::All(members)) }
+            }
+            (Topic::Presence, BrokerAnswer::PresenceStats { clients, users }) => {
+                Message::PresenceIs { request, members: Ok(Members::Counted { clients, users }) }
+            }
             (Topic::History { since, encoding }, BrokerAnswer::History { top, publications }) => {
                 let result = part(context, since, encoding, top, publications);
                 Message::HistoryIs { request, result: result.map(Box::new) }

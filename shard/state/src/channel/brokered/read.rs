@@ -1,10 +1,10 @@
 //! Reads of history for subscribers: one at a time for a channel, shared by all who wait for it. Whatever is told while one is
 //! under way is handed on and kept, so that what was read and what was told make one piece.
 
-use super::{Brokered, Channel, Job, LEVELLING_MAX, Place, RETRY_DELAY, Waiter, Waiting, refuse};
+use super::{Brokered, Channel, Job, LEVELLING_MAX, Place, RETRY_DELAY, SetBack, Waiter, Waiting, refuse};
 use crate::broker::BrokerAsk;
 use crate::channel::{Context, Position, Publication, Stream, meta_ttl, recover};
-use crate::message::{Message, Recover, Subscribed};
+use crate::message::{Message, Recover, Recovery, Subscribed};
 use crate::metrics::Action;
 use ringcast_proto::client as wire;
 use ringcast_proto::codes::ReplyError;
@@ -23,6 +23,8 @@ pub(super) struct Reading {
     /// More was told than could be kept.
     is_overrun: bool,
     reverse: bool,
+    /// Top when it was asked for, and its time.
+    known: Option<(Position, i64)>,
     /// Counted in `Brokered::levelling`.
     pub(super) is_level: bool,
 }
@@ -54,7 +56,9 @@ impl Channel {
         let bound = |limit: usize| Some(limit).filter(|limit| *limit > 0);
         if let Some(top) = &self.top {
             let starts = self.queue.iter().map(|waiter| start(waiter, top, limit));
-            let since = starts.fold(top.offset, u64::min);
+            // With the last publication that was told, to see whether it is the one that the stream has.
+            let since = if self.needs_level { top.offset.saturating_sub(1) } else { top.offset };
+            let since = starts.fold(since, u64::min);
             let span = Span { since: Some(since), limit: bound(2 * limit), reverse: false };
             return Some((span, std::mem::take(&mut self.queue)));
         }
@@ -82,9 +86,9 @@ impl Channel {
 
     /// Brings those who are subscribed to the top that was read, from what was read or, where that has a gap, by having those with a
     /// position come again.
-    fn advance_to(&mut self, context: &mut Context<'_>, top: &Position, read: &[Arc<Publication>]) {
+    fn advance_to(&mut self, context: &mut Context<'_>, top: &Position, read: &[Arc<Publication>], time: i64) {
         let Some(known) = self.top.clone() else {
-            self.top = Some(top.clone());
+            (self.top, self.top_time) = (Some(top.clone()), time);
             return;
         };
         if known.epoch == top.epoch && top.offset <= known.offset {
@@ -92,14 +96,51 @@ impl Channel {
         }
         let missed: Vec<_> = read.iter().filter(|publication| publication.offset > known.offset).cloned().collect();
         let follows = known.epoch == top.epoch && missed.len() as u64 == top.offset - known.offset;
-        self.top = Some(top.clone());
+        (self.top, self.top_time) = (Some(top.clone()), time);
         if follows {
             missed.into_iter().for_each(|publication| self.hand_on(context, publication, None));
         } else {
-            let lost = || Message::PositionLost { channel: self.name.clone() };
-            self.listeners.send(context.post, lost);
+            self.lose_position(context);
         }
     }
+
+    /// The broker has lost the end of the stream, of which subscribers were told: those with a position have to come again.
+    fn set_back_to(&mut self, context: &mut Context<'_>, top: &Position, known: &Position, time: i64) {
+        // From where on another publication has come to the known place cannot be told.
+        let mut kept = if top.offset < known.offset { top.offset } else { 0 };
+        let mut told = known.offset;
+        if let Some(before) = self.set_back.take().filter(|before| before.epoch == known.epoch) {
+            (kept, told) = (kept.min(before.kept), told.max(before.told));
+        }
+        self.set_back = Some(SetBack { epoch: known.epoch.clone(), kept, told });
+        // What was told since goes on from there.
+        let has_more = self.top.as_ref().is_some_and(|now| now.epoch == top.epoch && now.offset > known.offset);
+        if !has_more {
+            (self.top, self.top_time) = (Some(top.clone()), time);
+        }
+        self.lose_position(context);
+    }
+
+    fn lose_position(&mut self, context: &mut Context<'_>) {
+        let lost = || Message::PositionLost { channel: self.name.clone() };
+        self.listeners.send(context.post, lost);
+    }
+
+    /// Whether a position may be one of a publication that was lost.
+    fn is_doubtful(&self, wish: &Recover) -> bool {
+        self.set_back.as_ref().is_some_and(|lost| {
+            let is_of_epoch = wish.epoch.is_empty() || *wish.epoch == *lost.epoch;
+            is_of_epoch && wish.offset > lost.kept && wish.offset <= lost.told
+        })
+    }
+}
+
+/// Whether the broker has lost what it told: its stream ends before what was known, or has another publication there.
+fn is_set_back((known, time): &(Position, i64), top: &Position, read: &[wire::Publication]) -> bool {
+    let is_other = |publication: &wire::Publication| {
+        publication.offset == known.offset && publication.time != *time && publication.time != 0 && *time != 0
+    };
+    known.epoch == top.epoch && (top.offset < known.offset || read.iter().any(is_other))
 }
 
 /// What a waiting subscriber wants back.
@@ -132,7 +173,8 @@ impl Brokered {
         let Span { since, limit, reverse } = span;
         self.levelling += usize::from(is_level);
         let (kept, is_overrun) = (VecDeque::new(), false);
-        channel.reading = Some(Box::new(Reading { waiters, kept, is_overrun, reverse, is_level }));
+        let known = channel.top.clone().map(|top| (top, channel.top_time));
+        channel.reading = Some(Box::new(Reading { waiters, kept, is_overrun, reverse, known, is_level }));
         let channel = channel.name.clone();
         let (_, options) = context.options.channel.resolve_known(&channel);
         let meta_ttl = meta_ttl(&context.options.channel, options);
@@ -155,6 +197,10 @@ impl Brokered {
         let channel = &mut self.channels[place.index];
         let top = Position { epoch: channel.known_epoch(top.epoch), ..top };
         let now = context.now.at;
+        let last = publications.iter().find(|publication| publication.offset == top.offset);
+        let time = last.map_or(0, |last| last.time);
+        let known = reading.known.as_ref();
+        let set_back = known.filter(|known| is_set_back(known, &top, &publications)).map(|(known, _)| known);
         let publication =
             |content| Arc::new(Publication::new(super::event::stripped(content), top.epoch.clone(), now, now));
         let mut read: VecDeque<_> = publications.into_iter().map(publication).collect();
@@ -162,7 +208,10 @@ impl Brokered {
             read.make_contiguous().reverse();
         }
         let read = Vec::from(read);
-        channel.advance_to(context, &top, &read);
+        match set_back {
+            Some(known) => channel.set_back_to(context, &top, known, time),
+            None => channel.advance_to(context, &top, &read, time),
+        }
         if reading.is_overrun {
             let behind = std::mem::replace(&mut channel.queue, reading.waiters);
             channel.queue.extend(behind);
@@ -218,7 +267,16 @@ impl Brokered {
                 Some(wish) if wish.cache => Action::HistoryRecoverCache,
                 Some(_) => Action::HistoryRecover,
             });
-            answer.recovery = wish.map(|wish| recover::recover(stream, wish, subscribe.variant, context.delta_table));
+            let is_doubtful = |wish: &Recover| self.channels[index].is_doubtful(wish);
+            answer.recovery = wish.map(|wish| match is_doubtful(wish) {
+                // The latest is sent whatever the client has.
+                true if wish.cache => {
+                    let wish = Recover { offset: 0, ..wish.clone() };
+                    recover::recover(stream, &wish, subscribe.variant, context.delta_table)
+                }
+                true => Recovery::default(),
+                false => recover::recover(stream, wish, subscribe.variant, context.delta_table),
+            });
         }
         context.post.send(waiter.from, Message::Subscribed(Box::new(answer)));
         if let Some(member) = &subscribe.member {

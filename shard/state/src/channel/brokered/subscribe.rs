@@ -201,6 +201,8 @@ impl Brokered {
             members: None,
             hearing: Hearing::No,
             top: None,
+            top_time: 0,
+            set_back: None,
             is_base_lost: false,
             needs_level: false,
             is_checked: false,

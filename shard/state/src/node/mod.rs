@@ -1,9 +1,16 @@
 //! What the nodes of a cluster do for each other: commands of the server API that concern connections are carried out on each, and
-//! each knows who else is there. The control plane carries the messages.
+//! each knows who else is there, asks the others and answers them. The control plane carries the messages.
 
+mod answer;
+mod survey;
+
+pub(crate) use survey::Surveys;
+
+use crate::broker::NodeMessage;
 use crate::channel::Position;
 use crate::message::{Message, Overrides, ServerSubscribe, UserAct, UserCommand};
 use crate::shard::Shard;
+use crate::{Compass, Now, ShardId};
 use ringcast_proto::api::NodeResult;
 use ringcast_proto::client::StreamPosition;
 use ringcast_proto::codes::{Disconnect, Unsubscribe};
@@ -18,8 +25,12 @@ const SOURCE_SERVER_API: u32 = 10;
 pub(crate) struct Cluster {
     /// As they described themselves last.
     others: Arc<[NodeResult]>,
-    /// Taken at the end of each turn; bounded by the calls of the server API in it.
-    messages: Vec<Body>,
+    /// Taken at the end of each turn; bounded by the calls of the server API in it, and by the bounds of surveys.
+    messages: Vec<NodeMessage>,
+    /// Questions to other nodes.
+    pub(crate) surveys: Surveys,
+    /// Questions of other nodes for which the shards are being asked.
+    answering: usize,
 }
 
 /// Which connections a command concerns.
@@ -32,7 +43,7 @@ pub(crate) struct Target<'a> {
 
 impl Shard {
     /// What other nodes are to be told. Ask at the end of each turn.
-    pub fn take_node_messages(&mut self) -> Vec<Body> {
+    pub fn take_node_messages(&mut self) -> Vec<NodeMessage> {
         std::mem::take(&mut self.cluster.messages)
     }
 
@@ -83,7 +94,11 @@ impl Shard {
                 Body::Subscribe(control::Subscribe { user, client, session, ..self.subscribe_message(subscribe) })
             }
         };
-        self.cluster.messages.push(body);
+        self.say(None, body);
+    }
+
+    fn say(&mut self, to: Option<String>, body: Body) {
+        self.cluster.messages.push(NodeMessage { to, body });
     }
 
     /// The other node is told what holds, not what differs from its namespace.
@@ -113,6 +128,15 @@ impl Shard {
         }
     }
 
+    /// Another node asks or answers.
+    pub(crate) fn handle_survey(&mut self, now: Now, command: control::Command) {
+        match command.body {
+            Some(Body::SurveyRequest(request)) => self.asked_by_node(now, command.uid, request),
+            Some(Body::SurveyResponse(response)) => self.answered_by_node(now, &command.uid, response),
+            _ => (),
+        }
+    }
+
     /// At a user's home, or anywhere for those without a name: a command that another node was called with.
     pub(crate) fn obey(&mut self, body: Body) {
         let Some((user, client, session, act)) = command(body) else { return };
@@ -131,6 +155,18 @@ impl Shard {
             return;
         }
         self.relay_to_user(command);
+    }
+}
+
+impl Compass {
+    /// The shard that a question or an answer of another node is for. `None` for everything else, and for what nobody asked.
+    pub fn addressee(&self, command: &control::Command) -> Option<ShardId> {
+        match command.body.as_ref()? {
+            // Any will do.
+            Body::SurveyRequest(_) => Some(self.home(&command.uid)),
+            Body::SurveyResponse(response) => Some(survey::place(response.id).0).filter(|shard| self.has(*shard)),
+            _ => None,
+        }
     }
 }
 
