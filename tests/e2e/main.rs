@@ -20,6 +20,7 @@ mod http3;
 mod key_server;
 mod late;
 mod lifecycle;
+mod memory;
 mod metrics;
 mod nats;
 mod proxies;

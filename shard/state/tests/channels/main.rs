@@ -17,6 +17,7 @@ mod recovery;
 #[expect(dead_code, reason = "some is of use to the tests of brokers only")]
 mod room;
 mod server_side;
+mod shed;
 #[expect(dead_code, reason = "some is of use to the tests of brokers only")]
 #[path = "../broker/store.rs"]
 mod store;
