@@ -31,6 +31,9 @@ use tracing::{debug, error, info, warn};
 /// What shards may take to put a new configuration in force before the log says that one is slow.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Between two looks whether all clients are gone.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
 /// Why the server did not start or did not stop as it should: the message of the last line in the
 /// log, and the cause.
 struct Fatal {
@@ -161,6 +164,7 @@ fn serve(
     info!("shutting down ...");
     service.stopping();
     ports.close();
+    drain(&pool, &signals, program.shutdown_drain);
     let stopped = pool.stop(program.shutdown_timeout);
     ports.stop();
     drop(engine.membership);
@@ -244,6 +248,27 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, 
                     debug!(connections = ?connections, handed_over = pool.handed_over(), "connections per shard");
                     logged = connections;
                 }
+            }
+        }
+    }
+}
+
+/// Sends the clients away over this time, so that they do not all reach the other nodes at once. Ends sooner when they are gone, or
+/// with a second signal.
+fn drain(pool: &Pool, signals: &Receiver<c_int>, time: Duration) {
+    if time.is_zero() {
+        return;
+    }
+    let until = Instant::now() + time;
+    let clients: usize = pool.connections().iter().sum();
+    info!(clients, seconds = time.as_secs_f64(), "clients are told to reconnect, one after the other");
+    pool.drain(until);
+    while Instant::now() < until && pool.connections().iter().any(|clients| *clients > 0) {
+        match signals.recv_deadline(until.min(Instant::now() + DRAIN_LOOK)) {
+            Ok(SIGHUP) | Err(_) => {}
+            Ok(_) => {
+                info!("second signal: the rest goes at once");
+                return;
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct ProgramOptions {
     pub pid_file: String,
     /// Key `shutdown.timeout`: time for a graceful stop. Default 30 s.
     pub shutdown_timeout: Duration,
+    /// Key `shutdown.drain`: time over which clients are closed before the stop. Default 0, all of them at the stop.
+    pub shutdown_drain: Duration,
     /// Key `demo.enabled`. Default false.
     pub demo: bool,
     /// Config group `prometheus`.
@@ -57,6 +59,7 @@ pub fn program(settings: &Settings) -> ProgramOptions {
     ProgramOptions {
         pid_file: root.text("pid_file").to_owned(),
         shutdown_timeout: root.object("shutdown").duration("timeout"),
+        shutdown_drain: root.object("shutdown").duration("drain"),
         demo: root.object("demo").bool("enabled"),
         prometheus: prometheus(root.object("prometheus")),
         memory_budget: root.object("memory").int("budget"),

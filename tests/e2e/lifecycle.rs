@@ -1,6 +1,7 @@
 //! Start and end of the process: what a service manager and an operator see.
 
 use std::fs;
+use std::net::TcpStream;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -30,6 +31,28 @@ fn a_stop_closes_every_client_and_ends_without_error() {
         let again = Server::start_with(4, &config(port));
         Bystander::new(&again);
     }
+}
+
+#[test]
+fn drained_clients_go_one_after_the_other_and_a_second_signal_ends_it() {
+    let mut options = config(free_port());
+    options["shutdown"] = json!({"drain": "30s"});
+    let server = Server::start_with(2, &options);
+    let mut clients: Vec<_> = (0..40).map(|_| Client::connect(server.address())).collect();
+    let mut last = clients.pop().expect("connected");
+    server.signal(Signal::TERM);
+    // The newest goes first, and has some second to do so.
+    let goodbye = Some((SHUTDOWN, "shutdown".to_owned()));
+    assert_eq!(last.closed().ok(), goodbye);
+    clients[0].subscribe("chat:a");
+    assert!(TcpStream::connect(server.address()).is_err(), "nobody is accepted any more");
+    server.signal(Signal::TERM);
+    for client in &mut clients {
+        assert_eq!(client.closed().ok(), goodbye);
+    }
+    let ended = server.wait();
+    assert!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
+    assert!(ended.log.contains("second signal"), "{}", ended.log);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod call;
 mod carry;
 mod clock;
 mod connection;
+mod drain;
 mod guesses;
 mod http;
 pub mod listen;

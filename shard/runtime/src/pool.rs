@@ -80,6 +80,8 @@ pub(crate) enum Control {
     Carry(u64, Carry),
     /// About a session of SockJS.
     SockJs(Parcel),
+    /// Accept nobody any more, and say goodbye to one client after the other until then.
+    Drain(Instant),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
     Stop(Instant),
 }
@@ -307,6 +309,12 @@ impl Pool {
     /// Gives up what takes memory, as far as it is short; who says so goes on until it is not.
     pub fn relief_line(&self) -> ReliefLine {
         ReliefLine { line: self.line.clone(), counters: self.counters.clone() }
+    }
+
+    /// Stops accepting, and closes the clients with 3001 one after the other, the last of them at `until`. What is asked over
+    /// connections that stay is served.
+    pub fn drain(&self, until: Instant) {
+        self.line.tell_all(|| Control::Drain(until));
     }
 
     /// Stops accepting, closes every client with 3001 and ends the shards. Waits at most `timeout`, key

@@ -18,6 +18,7 @@ use crate::call::Calls;
 use crate::carry::Carried;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
+use crate::drain::Drain;
 use crate::listen::{self, ShardSocket};
 use crate::metrics::{ShardSnapshot, TurnMeter};
 use crate::pool::{Control, Setup};
@@ -73,6 +74,8 @@ pub(crate) struct ShardLoop {
     listeners: usize,
     /// Some shard's ring was full.
     held_back: bool,
+    /// Clients are being sent away.
+    drain: Option<Drain>,
     /// Pongs expected, and until when they are awaited together.
     pongs: Option<(usize, Instant)>,
 }
@@ -123,6 +126,7 @@ impl ShardLoop {
             meter: TurnMeter::default(),
             listeners,
             held_back: false,
+            drain: None,
             pongs: None,
         })
     }
@@ -222,6 +226,10 @@ impl ShardLoop {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
                     self.sessions.handle(&mut self.connections, &mut io, parcel);
                 }
+                Control::Drain(until) => {
+                    self.close_listeners();
+                    self.drain = Some(Drain::new(self.state.connection_ids(), self.clock.instant(now.at), until));
+                }
                 Control::Stop(patient_until) => self.stop(now, patient_until),
             }
         }
@@ -282,10 +290,16 @@ impl ShardLoop {
         }
     }
 
-    fn stop(&mut self, now: Now, patient_until: Instant) {
-        for listener in 0..self.listeners {
+    /// A second time does nothing.
+    fn close_listeners(&mut self) {
+        for listener in 0..std::mem::take(&mut self.listeners) {
             self.uring.close_listener(listener);
         }
+    }
+
+    fn stop(&mut self, now: Now, patient_until: Instant) {
+        self.close_listeners();
+        self.drain = None;
         self.state.disconnect_all(now, Disconnect::SHUTDOWN);
         let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
         self.connections.stop(&mut io, patient_until);
@@ -328,6 +342,9 @@ impl ShardLoop {
         if let Some(at) = self.state.next_timeout().filter(|at| *at <= now.at) {
             self.connections.metrics.timer_lag.record((now.at - at).as_micros() as u64);
             self.state.handle_timeout(now);
+        }
+        for connection in self.drain.iter_mut().flat_map(|drain| drain.due(instant)) {
+            self.state.disconnect(now, connection, Disconnect::SHUTDOWN);
         }
         let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
         self.connections.handle_timeout(&mut io);
@@ -404,6 +421,7 @@ impl ShardLoop {
             .chain(self.uring.next_closing_deadline())
             .chain(self.acceptor.next_resume())
             .chain(self.connections.stop_at())
+            .chain(self.drain.as_ref().and_then(Drain::next_due))
             .chain(retry)
             .min()
     }

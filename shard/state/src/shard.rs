@@ -267,11 +267,15 @@ impl Shard {
         self.handle_local(now);
     }
 
+    /// All connections now.
+    pub fn connection_ids(&self) -> Vec<ConnectionId> {
+        self.clients.iter().map(|client| client.connection).collect()
+    }
+
     /// Closes all connections, as at shutdown.
     pub fn disconnect_all(&mut self, now: Now, disconnect: Disconnect) {
         self.flush_batches();
-        let connections: Vec<ConnectionId> = self.clients.iter().map(|client| client.connection).collect();
-        for connection in connections {
+        for connection in self.connection_ids() {
             self.close(connection, disconnect.clone());
         }
         self.handle_local(now);

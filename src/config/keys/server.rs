@@ -153,6 +153,7 @@ keys! {
     /// `shutdown`
     SHUTDOWN {
         Works timeout: Duration, "30s", "Graceful stop limit";
+        Works drain:   Duration, "",    "Time over which clients are told to reconnect before the stop, a key of ringcast; 0 = all at once";
     }
 }
 
