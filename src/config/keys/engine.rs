@@ -35,8 +35,8 @@ keys! {
         Works type:      Text,                                               "memory", "Memory, redis, nats, redisnats, postgres";
         Works redis:     Object(&[PREFIX, REDIS, HISTORY_LISTS, PRO_REDIS]), "",       "Redis broker";
         Works nats:      Object(&[NATS]),                                    "",       "NATS broker";
-        Works postgres:  Object(&[POSTGRES]),                                "",       "PostgreSQL broker";
-        Works redisnats: Object(&[REDISNATS]),                               "",       "History in Redis, messages over NATS";
+        Later postgres:  Object(&[POSTGRES]),                                "",       "PostgreSQL broker";
+        Later redisnats: Object(&[REDISNATS]),                               "",       "History in Redis, messages over NATS";
     }
 }
 

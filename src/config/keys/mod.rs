@@ -103,8 +103,8 @@ keys! {
         Works http_server:                Object(&[server::HTTP_SERVER]),                        "",  "HTTP server: addresses, ports, TLS";
         Works log:                        Object(&[server::LOG]),                                "",  "Logs";
         Works engine:                     Object(&[engine::ENGINE]),                             "",  "Broker and presence manager in one";
-        Later broker:                     Object(&[engine::BROKER]),                             "",  "Broker, when not the engine's";
-        Later presence_manager:           Object(&[engine::PRESENCE_MANAGER]),                   "",  "Presence manager, when not the engine's";
+        Works broker:                     Object(&[engine::BROKER]),                             "",  "Broker, when not the engine's";
+        Works presence_manager:           Object(&[engine::PRESENCE_MANAGER]),                   "",  "Presence manager, when not the engine's";
         Later map_broker:                 Object(&[engine::MAP_BROKER, pro::PRO_MAP_BROKER]),    "",  "Broker of map subscriptions";
         Later controller:                 Object(&[engine::CONTROLLER, pro::PRO_CONTROLLER]),    "",  "Channel of messages between nodes";
         Later shared_poll:                Object(&[channel::SHARED_POLL, pro::PRO_SHARED_POLL]), "",  "Shared poll subscriptions";
