@@ -53,6 +53,10 @@ impl Server {
         if let Err(ended) = server.wait_until_ready() {
             panic!("the server ended with {} instead of starting:\n{}", ended.status, ended.log);
         }
+        if config["broker"]["enabled"] == true || config["engine"]["type"] == "redis" {
+            // Until then it is alive, but what is asked of the broker fails.
+            server.wait_for_log(PATIENCE, |log| log.contains(r#""message":"ready""#).then_some(()));
+        }
         server
     }
 
