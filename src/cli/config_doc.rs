@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(text, want);
         assert!(markdown("consumers", 0).starts_with("# `consumers`\n\nType: `[]object`. Default: `[]`\n\nEnv: "));
         assert!(markdown("consumers[].kafka.brokers", 0).contains("`CENTRIFUGO_CONSUMERS_<NAME>_KAFKA_BROKERS`"));
-        assert!(markdown("broker.type", 0).ends_with("Not supported yet.\n\n"));
+        assert!(markdown("node.info_metrics_aggregate_interval", 0).ends_with("Not supported yet.\n\n"));
         assert_eq!(markdown("nonsense", 0), "");
     }
 
