@@ -103,7 +103,7 @@ mod tests {
         let steps = [0, 79, 80, 89, 90, 94, 95, 200].map(|percent| pressure(percent << 20, 80 << 20));
         use Pressure::*;
         assert_eq!(steps, [None, None, Queues, Queues, Clients, Clients, Histories, Histories]);
-        assert_eq!(pressure(1, 0), Histories);
+        assert_eq!(pressure(2, 0), Histories);
     }
 
     #[test]
