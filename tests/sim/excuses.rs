@@ -34,7 +34,12 @@ impl Client {
             }
             (Request::Refresh(_), 102) => scenario.options.len() > 1,
             (Request::Connect(_) | Request::Refresh(_), 109 | 110) => is_over,
-            (_, 100) => scenario.may_time_out(),
+            (_, 100) if scenario.may_time_out() => true,
+            // Withdrawn by an unsubscribe behind it.
+            (Request::Subscribe(request), 100) => self.asked.iter().any(|asked| match &asked.request {
+                Request::Unsubscribe(behind) => behind.channel == request.channel,
+                _ => false,
+            }),
             (Request::Subscribe(_) | Request::SubRefresh(_), 109 | 110) => is_over,
             (Request::Subscribe(request), 103) => {
                 let is_others = scenario.personal().is_some() && request.channel != personal_channel(&self.user);

@@ -104,7 +104,7 @@ pub enum Message {
         /// A frame of commands.
         data: Bytes,
         /// Another node sent it, and waits for an answer; it does not know the encoding, so JSON is the content of a string.
-        asker: Option<NodeAsker>,
+        asker: Option<Box<NodeAsker>>,
     },
 
     /// To the home of a user: a connection of the sending shard is authenticated as that user.

@@ -46,7 +46,7 @@ impl Shard {
         now: Now,
         (slot, session): (u32, ClientId),
         data: &Bytes,
-        asker: Option<NodeAsker>,
+        asker: Option<Box<NodeAsker>>,
     ) {
         let own = self.post.own();
         let is_right = |client: &&Client| {
@@ -64,7 +64,7 @@ impl Shard {
                 0
             }
         };
-        self.answer_node(asker, code, Vec::new());
+        self.answer_node(*asker, code, Vec::new());
     }
 
     fn serve_emulated(&mut self, now: Now, connection: ConnectionId, frame: &Bytes) {

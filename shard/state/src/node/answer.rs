@@ -51,7 +51,8 @@ impl Shard {
         if shard != self.post.own() && self.post.outbox(shard).is_full() {
             return Err(survey_codes::INTERNAL_ERROR);
         }
-        self.post.send(shard, Message::Emulate { slot, session, data: request.data, asker: Some(asker.clone()) });
+        self.post
+            .send(shard, Message::Emulate { slot, session, data: request.data, asker: Some(Box::new(asker.clone())) });
         Ok(())
     }
 
