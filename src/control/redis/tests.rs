@@ -5,6 +5,8 @@ mod field_ttl;
 mod login;
 mod sentinel;
 mod servers;
+mod slots;
+mod stub;
 
 use super::*;
 use bytes::Bytes;

@@ -1,6 +1,6 @@
-//! Slots that are on the move. Once a node has sent an errand of a slot elsewhere, later errands of the slot wait until all before
-//! them are answered, so that a channel's questions keep their order. As long as a slot is neither here nor there it is one at a
-//! time: what cannot be done yet at one moment can be at the next.
+//! Slots that are on the move. Once a node has sent an errand of a slot elsewhere, or another node has told that the slot is
+//! elsewhere, later errands of the slot wait until all before them are answered, so that a channel's questions keep their order. As
+//! long as a slot is neither here nor there it is one at a time: what cannot be done yet at one moment can be at the next.
 
 use super::link::Errand;
 use crate::control::redis::options::Address;
@@ -44,6 +44,11 @@ impl Detours {
                 None
             }
         }
+    }
+
+    /// Later errands of a slot that is served elsewhere by now wait for those that are out.
+    pub fn begin(&mut self, slot: u16) {
+        self.0.entry(slot).or_default();
     }
 
     /// An errand came back.

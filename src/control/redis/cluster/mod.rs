@@ -306,6 +306,7 @@ impl Cluster {
         };
         if errand.since + self.endpoint.io_timeout < now {
             errand.recipient.refuse(&mut self.news);
+            self.detours.begin(slot);
         } else {
             self.detours.add(slot, errand, to, pause);
         }
@@ -420,6 +421,10 @@ impl Cluster {
                     *owner = Some(part.master.clone());
                     self.doubted.insert(slot);
                     moved += 1;
+                    // Those that are out are still to come back from where the slot was.
+                    if self.out[usize::from(slot)] > 0 {
+                        self.detours.begin(slot);
+                    }
                 }
             }
         }
