@@ -36,8 +36,9 @@ impl Ports {
         }
     }
 
-    /// GRPC lets nobody in any more. What goes on, goes on.
+    /// Nobody is let in any more. What goes on, goes on.
     pub fn close(&self) {
+        self.http3.iter().for_each(Http3::close);
         self.grpc.iter().for_each(Grpc::close);
     }
 

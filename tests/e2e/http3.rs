@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use quinn::ConnectionError;
 use rustix::process::Signal;
 use rustls::version::TLS13;
 use serde_json::{Value, json};
@@ -357,6 +358,29 @@ fn streams_are_told_of_the_shutdown() {
     for stream in &mut streams {
         let push = peer.message(stream);
         assert_eq!(push["push"]["disconnect"], json!({"code": 3001, "reason": "shutdown"}), "{push}");
+        assert_eq!(peer.end(stream), End::Whole);
+    }
+    assert_eq!(site.server.wait().status.code(), Some(0));
+}
+
+/// T12
+#[test]
+fn while_streams_are_drained_others_go_on_and_nobody_new_is_let_in() {
+    let site = Site::start_with(1, |config| config["shutdown"] = json!({"drain": "30s"}));
+    let mut peer = site.connect();
+    let mut streams: Vec<_> = (0..30).map(|_| subscribed(&mut peer, "/connection/sse", "quiet:a")).collect();
+    site.server.signal(Signal::TERM);
+    let goodbye = json!({"code": 3001, "reason": "shutdown"});
+    let mut newest = streams.pop().expect("connected");
+    assert_eq!(peer.message(&mut newest)["push"]["disconnect"], goodbye);
+    peer.publish("quiet:a", json!("still here"));
+    assert_eq!(peer.message(&mut streams[0])["push"]["pub"]["data"], "still here");
+    let refused = Peer::try_connect(site.address(), &site.authority).err();
+    assert!(matches!(refused, Some(ConnectionError::ConnectionClosed(_))), "{refused:?}");
+    // Others need not wait that long.
+    site.server.signal(Signal::TERM);
+    for stream in &mut streams {
+        while peer.message(stream)["push"]["disconnect"] != goodbye {}
         assert_eq!(peer.end(stream), End::Whole);
     }
     assert_eq!(site.server.wait().status.code(), Some(0));

@@ -27,6 +27,7 @@ use rustls::version::TLS13;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{self, Runtime};
@@ -96,6 +97,7 @@ pub struct Http3Options {
 /// The running thread.
 pub struct Http3 {
     endpoint: Endpoint,
+    site: Arc<Site>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -110,6 +112,8 @@ pub struct Site {
     pub line: CarryLine,
     /// Open sessions and requests.
     open: watch::Sender<usize>,
+    /// Nobody is let in any more.
+    is_closed: AtomicBool,
 }
 
 /// Counts a session or request while it is open.
@@ -141,18 +145,24 @@ impl Http3 {
         };
         let origins = AllowedOrigins::new(&options.allowed_origins);
         info!("serving on {address} with HTTP/3 (experimental)");
-        let site = Arc::new(Site { options, origins, line, open: watch::Sender::new(0) });
+        let site =
+            Arc::new(Site { options, origins, line, open: watch::Sender::new(0), is_closed: AtomicBool::new(false) });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("http3".to_owned());
-        let accepting = endpoint.clone();
-        let thread = thread.spawn(move || run(&runtime, &accepting, &site, stopped))?;
-        Ok(Self { endpoint, stop, thread })
+        let (accepting, serving) = (endpoint.clone(), site.clone());
+        let thread = thread.spawn(move || run(&runtime, &accepting, &serving, stopped))?;
+        Ok(Self { endpoint, site, stop, thread })
     }
 
     /// Shows another certificate to those who connect from now on.
     pub fn set_certificate(&self, certificate: &Certificate) -> io::Result<()> {
         self.endpoint.set_server_config(Some(server_config(certificate)?));
         Ok(())
+    }
+
+    /// Lets nobody in any more. What goes on, goes on.
+    pub fn close(&self) {
+        self.site.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Ends it: once the shards have said goodbye to their clients, sessions and streams get the time to pass it on.
@@ -181,7 +191,8 @@ fn run(runtime: &Runtime, endpoint: &Endpoint, site: &Arc<Site>, stopped: onesho
 async fn accept(endpoint: &Endpoint, site: &Arc<Site>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     while let Some(incoming) = endpoint.accept().await {
-        if endpoint.open_connections() >= CONNECTIONS_MAX {
+        // Refused rather than not heard, so that the client tries elsewhere at once.
+        if site.is_closed.load(Ordering::Relaxed) || endpoint.open_connections() >= CONNECTIONS_MAX {
             incoming.refuse();
             continue;
         }

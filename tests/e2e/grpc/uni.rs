@@ -1,5 +1,6 @@
 //! Unidirectional streams of GRPC, and peers that use them badly.
 
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -247,4 +248,24 @@ fn backends_hear_of_metadata() {
         assert!(client.consume(json!({})).expect("a stream").push().get("connect").is_some());
         heard_header(&script, "uni_grpc");
     }
+}
+
+#[test]
+fn while_streams_are_drained_calls_go_on_and_nobody_new_is_let_in() {
+    let started = Started::with(1, |config| config["shutdown"] = json!({"drain": "20s"}));
+    let api = started.client();
+    let (mut stays, _) = opened(&started, subscribing("chat:a"));
+    let mut others: Vec<_> = (0..19).map(|_| opened(&started, subscribing("quiet:b")).0).collect();
+    let mut goes = others.pop().expect("opened");
+    api.result("Publish", json!({"channel": "chat:a", "data": data(&json!("before"))}));
+    assert_eq!(publication(&mut stays)["offset"], "1");
+    started.server.signal(Signal::TERM);
+    assert_eq!(farewell(&mut goes), 3001);
+    api.result("Publish", json!({"channel": "chat:a", "data": data(&json!("still here"))}));
+    assert_eq!(publication(&mut stays)["offset"], "2");
+    assert!(TcpStream::connect(started.uni).is_err(), "nobody is let in any more");
+    // Others need not wait that long.
+    started.server.signal(Signal::TERM);
+    assert_eq!(farewell(&mut stays), 3001);
+    assert!(started.server.wait().status.success());
 }

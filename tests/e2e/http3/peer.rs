@@ -72,6 +72,10 @@ pub fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
 impl Peer {
     #[track_caller]
     pub fn connect(address: SocketAddr, authority: &Authority) -> Peer {
+        Peer::try_connect(address, authority).expect("a handshake")
+    }
+
+    pub fn try_connect(address: SocketAddr, authority: &Authority) -> Result<Peer, ConnectionError> {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut tls = (*authority.client(&[&TLS13], None)).clone();
         tls.alpn_protocols = vec![b"h3".to_vec()];
@@ -80,17 +84,17 @@ impl Peer {
         let mut transport = TransportConfig::default();
         transport.stream_receive_window(WINDOW.into());
         config.transport_config(Arc::new(transport));
-        let (endpoint, connection) = runtime.block_on(async {
+        let connected = runtime.block_on(async {
             let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
             let connecting = endpoint.connect_with(config, address, "localhost").expect("a right name");
-            let connection = in_time(connecting).await.expect("a handshake");
+            let connection = in_time(connecting).await?;
             let mut control = connection.open_uni().await.expect("room for a stream");
             control.write_all(b"\x00\x04\x00").await.expect("sent");
             // It has to stay.
             std::mem::forget(control);
-            (endpoint, connection)
+            Ok((endpoint, connection))
         });
-        Peer { runtime, connection, endpoint }
+        connected.map(|(endpoint, connection)| Peer { runtime, connection, endpoint })
     }
 
     /// Opens a stream with these bytes, and leaves it open.
