@@ -97,7 +97,9 @@ pub fn api_request(data: &[u8]) {
         }
     }
     let _ = api::decode_protobuf_request(method, data);
-    let _ = api::decode_legacy_commands(data);
+    let shared = Bytes::copy_from_slice(data);
+    assert!(api::decode_shared_request(method, &shared) == api::decode_request(method, data), "a kept body differs");
+    let _ = api::decode_legacy_commands(&shared);
 }
 
 /// Any split of a stream gives the same events and the same end. The first byte chooses side and size of the pieces.

@@ -4,7 +4,7 @@ use super::{ApiResult, BATCH_COMMANDS_MAX, BatchRequest, BatchResult, Error, Met
 use crate::DecodeError;
 use crate::client::Empty;
 use crate::codes::ApiError;
-use crate::json::{Dialect, InvalidJson, Reader, Value, Writer, text};
+use crate::json::{Dialect, InvalidJson, Reader, Value, Writer};
 
 impl Request {
     /// The empty request of a method.
@@ -102,8 +102,7 @@ fn decode_command(reader: &mut Reader<'_>) -> Result<Option<Request>, DecodeErro
     Ok(slot)
 }
 
-pub(super) fn decode_request(method: Method, body: &[u8]) -> Result<Request, DecodeError> {
-    let mut reader = Reader::new(text(body)?);
+pub(super) fn decode_request(method: Method, mut reader: Reader<'_>) -> Result<Request, DecodeError> {
     let mut request = Request::empty(method);
     request.decode(&mut reader)?;
     reader.end()?;

@@ -1,10 +1,10 @@
 //! The legacy endpoint: several commands with ids in one request. Source: server API §1.2.
 
 use super::json::write_reply;
-use super::{ApiResult, Method, Request, decode_request};
+use super::{ApiResult, Method, Request, decode_shared_request};
 use crate::DecodeError;
 use crate::codes::ApiError;
-use crate::json::{Dialect, Reader, Value, Writer, text};
+use crate::json::{Dialect, Reader, Value, Writer};
 use bytes::Bytes;
 
 /// One command of a legacy request.
@@ -20,8 +20,8 @@ pub struct LegacyCommand {
 ///
 /// One that cannot be decoded fails the whole body, with status 400. The reference has served those before it by then; here
 /// none is.
-pub fn decode_legacy_commands(body: &[u8]) -> Result<Vec<LegacyCommand>, DecodeError> {
-    let mut reader = Reader::new(text(body)?);
+pub fn decode_legacy_commands(body: &Bytes) -> Result<Vec<LegacyCommand>, DecodeError> {
+    let mut reader = Reader::sharing(body)?;
     let mut commands = Vec::new();
     if body.is_empty() {
         return Err(reader.error("empty body"));
@@ -47,7 +47,7 @@ fn decode_command(reader: &mut Reader<'_>) -> Result<LegacyCommand, DecodeError>
     }
     let request = match method {
         Some(Method::Info) => Ok(Request::Info),
-        Some(method) => decode_request(method, &params).map_err(|_| ApiError::BAD_REQUEST),
+        Some(method) => decode_shared_request(method, &params).map_err(|_| ApiError::BAD_REQUEST),
         None => Err(ApiError::NOT_FOUND),
     };
     Ok(LegacyCommand { id, request })
@@ -109,7 +109,7 @@ mod tests {
     /// Ids with the method or the error's code of the commands of a body; `None` when it is refused.
     #[track_caller]
     fn check(body: &str, want: Option<&[(u32, Result<Method, u32>)]>) {
-        let got = decode_legacy_commands(body.as_bytes()).ok().map(|commands| {
+        let got = decode_legacy_commands(&Bytes::copy_from_slice(body.as_bytes())).ok().map(|commands| {
             let describe = |command: LegacyCommand| {
                 (command.id, command.request.map(|request| request.method()).map_err(|error| error.code))
             };
@@ -152,7 +152,7 @@ mod tests {
         ] {
             check(body, None);
         }
-        assert!(decode_legacy_commands(b"{\"method\":\"\xff\"}").is_err());
+        assert!(decode_legacy_commands(&Bytes::from_static(b"{\"method\":\"\xff\"}")).is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub use message::*;
 
 use crate::DecodeError;
 use crate::codes::ApiError;
+use crate::json::{Reader, text};
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
 use bytes::{Buf, BufMut, Bytes};
@@ -259,7 +260,12 @@ impl ApiResult {
 
 /// Decodes the JSON body of a request: one object in valid UTF-8, or `null` for an empty one.
 pub fn decode_request(method: Method, body: &[u8]) -> Result<Request, DecodeError> {
-    json::decode_request(method, body)
+    json::decode_request(method, Reader::new(text(body)?))
+}
+
+/// The same for a body that the request may keep: a large payload is not copied out of it.
+pub fn decode_shared_request(method: Method, body: &Bytes) -> Result<Request, DecodeError> {
+    json::decode_request(method, Reader::sharing(body)?)
 }
 
 /// Appends the JSON body of a response: `{"result":...}` or `{"error":...}`, a batch without the wrapper. A payload that is
@@ -555,6 +561,21 @@ mod tests {
             r#"{"replies":[{"publish":{}},{"error":{"code":104,"message":"not found"}},{"channels":{"channels":{}}}]}"#,
         );
         check_response(Method::Batch, Ok(ApiResult::Batch(Default::default())), "{}");
+    }
+
+    #[test]
+    fn a_payload_keeps_the_body_only_where_it_is_most_of_a_large_one() {
+        let shares = |length: usize, rest: usize| {
+            let (data, rest) = ("x".repeat(length), "y".repeat(rest));
+            let body = Bytes::from(format!(r#"{{"channel":"{rest}","data": "{data}"}}"#));
+            let request = decode_shared_request(Method::Publish, &body);
+            assert_eq!(request, decode_request(Method::Publish, &body));
+            let Ok(Request::Publish(request)) = request else { panic!("not a publish") };
+            body.as_ptr_range().contains(&request.data.as_ptr())
+        };
+        assert!(shares(100_000, 10));
+        assert!(!shares(100_000, 50_000), "one and a half times the payload");
+        assert!(!shares(10_000, 10), "small");
     }
 
     #[test]

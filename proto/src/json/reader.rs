@@ -1,19 +1,30 @@
 //! Walks over a JSON text whose shape is known.
 
-use super::{MESSAGE_DEPTH_MAX, scan};
+use super::{MESSAGE_DEPTH_MAX, scan, text};
 use crate::DecodeError;
+use bytes::Bytes;
 use std::borrow::Cow;
+
+/// From here on a payload that is most of what is decoded is not copied: the memory of a large body is needed once.
+const SHARED_BYTES_MIN: usize = 64 << 10;
 
 /// A place in a text.
 pub(crate) struct Reader<'a> {
     text: &'a str,
     position: usize,
     depth: usize,
+    /// What the text is in, if payloads may keep it.
+    whole: Option<&'a Bytes>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, position: 0, depth: 0 }
+        Self { text, position: 0, depth: 0, whole: None }
+    }
+
+    /// A large payload shares the bytes.
+    pub(crate) fn sharing(bytes: &'a Bytes) -> Result<Self, DecodeError> {
+        Ok(Self { whole: Some(bytes), ..Self::new(text(bytes)?) })
     }
 
     /// An error at the current place.
@@ -64,6 +75,13 @@ impl<'a> Reader<'a> {
         let start = self.position;
         self.position = scan::value_end(self.text.as_bytes(), start)?;
         Ok(&self.text[start..self.position])
+    }
+
+    /// Takes a value of any kind. What is kept is never much larger than the value, so that a small one does not hold a large body.
+    pub(crate) fn payload(&mut self) -> Result<Bytes, DecodeError> {
+        let value = self.raw()?.as_bytes();
+        let is_most = |whole: &&Bytes| value.len() >= SHARED_BYTES_MIN && value.len() >= whole.len() - whole.len() / 8;
+        Ok(self.whole.filter(is_most).map_or_else(|| Bytes::copy_from_slice(value), |whole| whole.slice_ref(value)))
     }
 
     pub(crate) fn bool(&mut self) -> Result<bool, DecodeError> {

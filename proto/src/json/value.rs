@@ -206,7 +206,7 @@ impl Value for String {
 /// A payload: the text of any value. `null` is a payload like any other, as in the reference.
 impl Value for Bytes {
     fn decode(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-        *self = Bytes::copy_from_slice(reader.raw()?.as_bytes());
+        *self = reader.payload()?;
         Ok(())
     }
 

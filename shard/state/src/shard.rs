@@ -28,6 +28,7 @@ use bytes::Bytes;
 use ringcast_proto::api::{ApiResult, Request};
 use ringcast_proto::codes::{ApiError, Disconnect, ReplyError};
 use ringcast_proto::delta;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -283,9 +284,17 @@ impl Shard {
 
     /// A server API call; the answer comes out of `take_api_answer`, maybe in this turn. `path` is what follows the
     /// prefix, such as `publish`; `None` for the bare prefix.
-    /// `transport_errors`: errors as HTTP statuses (`http_api.error_mode` or the header).
-    pub fn handle_api(&mut self, now: Now, call: ApiCallId, path: Option<&str>, body: &[u8], transport_errors: bool) {
-        self.receive_api(now, call, path, body, transport_errors);
+    /// A large payload of an owned body is not copied. `transport_errors`: errors as HTTP statuses (`http_api.error_mode` or the
+    /// header).
+    pub fn handle_api<'a>(
+        &mut self,
+        now: Now,
+        call: ApiCallId,
+        path: Option<&str>,
+        body: impl Into<Cow<'a, [u8]>>,
+        transport_errors: bool,
+    ) {
+        self.receive_api(now, call, path, body.into(), transport_errors);
         self.handle_local(now);
     }
 

@@ -241,7 +241,7 @@ impl Connections {
             Step::Call { method, body, transport_errors } => {
                 let call = ApiCallId { connection: id, sequence: number };
                 let path = method.map(|method| method.as_str());
-                io.shard.handle_api(io.now, call, path, &body, transport_errors);
+                io.shard.handle_api(io.now, call, path, body, transport_errors);
                 http2.keep(number, None, answering(serving));
             }
             Step::Page { page, accept } => {

@@ -251,7 +251,7 @@ impl Connections {
                 Step::Call { method, body, transport_errors } => {
                     let Some(call) = self.next_call(id) else { return Served::Leave };
                     let path = method.map(|method| method.as_str());
-                    io.shard.handle_api(io.now, call, path, &body, transport_errors);
+                    io.shard.handle_api(io.now, call, path, body, transport_errors);
                     return Served::Http;
                 }
             }

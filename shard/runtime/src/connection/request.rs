@@ -83,7 +83,7 @@ impl Connections {
             Step::Call { method, body, transport_errors } => {
                 let Some(call) = self.next_call(id) else { return };
                 let path = method.map(|method| method.as_str());
-                io.shard.handle_api(io.now, call, path, &body, transport_errors);
+                io.shard.handle_api(io.now, call, path, body, transport_errors);
                 self.keep_waiting(id, exchange, outlet);
             }
             Step::Page { page, accept } => {

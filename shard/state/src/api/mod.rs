@@ -19,8 +19,11 @@ use crate::Now;
 use crate::metrics::ApiProtocol;
 use crate::shard::Shard;
 use call::{Http, Shape, Typed};
-use ringcast_proto::api::{ApiResult, BatchRequest, Method, Request, decode_legacy_commands, decode_request};
+use ringcast_proto::api::{
+    ApiResult, BatchRequest, Method, Request, decode_legacy_commands, decode_request, decode_shared_request,
+};
 use ringcast_proto::codes::{ApiError, ReplyError};
+use std::borrow::Cow;
 
 use crate::shard::{ApiAnswer, ApiCallId};
 
@@ -33,14 +36,18 @@ impl Shard {
         now: Now,
         call: ApiCallId,
         path: Option<&str>,
-        body: &[u8],
+        body: Cow<'_, [u8]>,
         transport_errors: bool,
     ) {
         let Some(path) = path else { return self.receive_legacy(now, call, body) };
         let Some(method) = Method::from_path(path) else {
             return self.answers.push_back(ApiAnswer::empty(call, 404));
         };
-        match decode_request(method, body) {
+        let request = match body {
+            Cow::Borrowed(body) => decode_request(method, body),
+            Cow::Owned(body) => decode_shared_request(method, &body.into()),
+        };
+        match request {
             Err(_) => {
                 self.metrics.api_errors.count((method.as_str(), None, ApiProtocol::Http.as_str()));
                 self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n"));
@@ -60,8 +67,8 @@ impl Shard {
     }
 
     /// The bare prefix: several commands with ids, answered in order.
-    fn receive_legacy(&mut self, now: Now, call: ApiCallId, body: &[u8]) {
-        let Ok(commands) = decode_legacy_commands(body) else {
+    fn receive_legacy(&mut self, now: Now, call: ApiCallId, body: Cow<'_, [u8]>) {
+        let Ok(commands) = decode_legacy_commands(&body.into_owned().into()) else {
             return self.answers.push_back(ApiAnswer::text(call, 400, "Bad Request\n"));
         };
         let ids = commands.iter().map(|command| command.id).collect();
