@@ -5,6 +5,7 @@
 mod compare;
 mod connect;
 mod crowd;
+mod cuts;
 mod drive;
 mod endpoint;
 mod engine;
@@ -92,6 +93,7 @@ fn measure(common: &Common, scenario: &Scenario) -> Result<Report, Failure> {
         Scenario::RedisPublish(options) => requests::run(common, options, Listeners::Redis),
         Scenario::Publish(options) => publish::run(common, options),
         Scenario::Recover(options) => recover::run(common, options),
+        Scenario::Cuts(options) => cuts::run(common, options),
         Scenario::Mixed(options) => mixed::run(common, options),
         Scenario::Floor(options) => floor::run(common, options),
         Scenario::Compare(options) => compare::run(common, options),

@@ -11,7 +11,7 @@ use crate::endpoint::{Endpoint, EndpointError};
 use crate::engine::Transport;
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::sources::{self, Sources};
-use crate::{compare, connect, fanout, floor, grpc, idle, latency, mixed, proxied, publish, recover, requests};
+use crate::{compare, connect, cuts, fanout, floor, grpc, idle, latency, mixed, proxied, publish, recover, requests};
 
 /// Load client for ringcast and every server of its protocol.
 #[derive(Parser)]
@@ -53,6 +53,8 @@ pub enum Scenario {
     Publish(publish::Options),
     /// Clients come back after an outage and get what they missed; cost of a recovered message.
     Recover(recover::Options),
+    /// Connections are cut in every way while the API publishes, and clients come back; everything is counted.
+    Cuts(cuts::Options),
     /// A day in one run: clients come, leave, publish, ask and recover, the API publishes; everything is counted.
     Mixed(mixed::Options),
     /// The kernel's price of writing the same bytes to as many sockets.

@@ -2,8 +2,9 @@
 //! reply, push and close code.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -82,10 +83,35 @@ impl Client {
     /// Sends a command and waits for its reply.
     #[track_caller]
     pub fn call(&mut self, command: &str, body: Value) -> Value {
-        self.id += 1;
-        let id = self.id;
-        self.send(&json!({"id": id, command: body}).to_string());
+        let id = self.ask(command, body);
         self.reply(id)
+    }
+
+    /// Sends a command; its id.
+    pub fn ask(&mut self, command: &str, body: Value) -> u32 {
+        self.id += 1;
+        self.send(&json!({"id": self.id, command: body}).to_string());
+        self.id
+    }
+
+    /// The reply to a command that was sent, if it comes in time.
+    #[track_caller]
+    pub fn reply_within(&mut self, id: u32, time: Duration) -> Option<Value> {
+        self.socket.get_ref().set_read_timeout(Some(time)).expect("a timeout above zero");
+        let reply = loop {
+            match self.unread.pop_front() {
+                Some(message) if message["id"] == id => break Some(message),
+                Some(message) => self.pushes.push_back(message),
+                None => match self.socket.read() {
+                    Ok(Message::Text(text)) => self.take_frame(&text),
+                    Ok(other) => panic!("not a text frame: {other:?}"),
+                    Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => break None,
+                    Err(error) => panic!("{error}"),
+                },
+            }
+        };
+        self.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
+        reply
     }
 
     /// Waits for the reply to a command that was sent.

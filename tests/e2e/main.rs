@@ -17,6 +17,7 @@ mod grpc;
 mod http;
 mod http2;
 mod http3;
+mod isolation;
 mod key_server;
 mod late;
 mod lifecycle;

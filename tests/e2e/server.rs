@@ -96,6 +96,25 @@ impl Server {
         statuses.map(|status| (line(&status, "Name:"), line(&status, "Cpus_allowed_list:"))).collect()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32).expect("a child has a process id")
+    }
+
+    /// Id of its thread of that name.
+    pub fn thread(&self, name: &str) -> i32 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs").map_while(Result::ok);
+        let is_it = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let mut tasks = tasks.map(|task| task.path()).filter(|task| is_it(task));
+        let task = tasks.next().unwrap_or_else(|| panic!("no thread {name}"));
+        task.file_name().and_then(|id| id.to_str()?.parse().ok()).expect("a thread has a number")
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> u64 {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count() as u64
+    }
+
     /// The most memory it has held so far.
     pub fn peak_bytes(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
@@ -145,8 +164,7 @@ impl Server {
 
     /// Sends a signal as a service manager does, without waiting for what it does.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).expect("a child has a process id");
-        kill_process(pid, signal).expect("the child is not reaped yet");
+        kill_process(self.pid(), signal).expect("the child is not reaped yet");
     }
 
     /// Waits for the end.

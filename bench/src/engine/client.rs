@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mio::event::Event as Readiness;
+use mio::net::TcpStream;
 use ringcast_proto::client::{PushBody, Reply, ReplyResult, decode_replies};
 use ringcast_proto::http::Limits;
 use ringcast_proto::websocket::{self, Decoder, Role};
@@ -43,6 +44,17 @@ impl fmt::Display for Closed {
             Self::Cut(reason) => f.write_str(reason),
         }
     }
+}
+
+/// How a connection ends without a word.
+#[derive(Debug, Clone, Copy)]
+pub enum Cut {
+    /// By a reset, as of a process that is killed with unread bytes.
+    Reset,
+    /// By the end of the stream.
+    End,
+    /// By a reset, with a message begun; on a stream, where nothing is under way, as [`Self::Reset`].
+    Half,
 }
 
 /// A connection in any phase.
@@ -126,6 +138,23 @@ impl Client {
                 Wire::Stream(_) => self.socket.finish(),
             }
         }
+    }
+
+    /// Ends it without a word.
+    pub fn cut(mut self, cut: Cut, session: &Session) {
+        if let (Cut::Half, Wire::Frames(_)) = (cut, &self.wire) {
+            let frame = &session.pong;
+            let _ = self.socket.write(&frame[..frame.len() / 2]);
+        }
+        match cut {
+            Cut::End => self.socket.finish(),
+            Cut::Reset | Cut::Half => self.socket.reset(),
+        }
+    }
+
+    /// Its socket, to be watched.
+    pub fn tcp(&mut self) -> &mut TcpStream {
+        self.socket.tcp()
     }
 
     /// Reads and writes what the socket is ready for. An error ends the connection.

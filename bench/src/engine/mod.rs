@@ -30,7 +30,7 @@ use ringcast_proto::websocket::Inflater;
 use slab::Slab;
 
 pub use answer::{Answer, Recovered};
-pub use client::Closed;
+pub use client::{Closed, Cut};
 pub use dial::Peer;
 pub use login::{CONNECT_ID, Login, Position, Publish, SUBSCRIBE_ID, Session, Subscription};
 pub use publisher::{Batch, Item, Target};
@@ -192,6 +192,26 @@ impl Engine {
         if let Some(client) = self.clients.get_mut(client) {
             client.close(&self.shared.session);
         }
+    }
+
+    /// Ends a client's connection without a word. Nothing follows; its index may be used again.
+    pub fn cut(&mut self, client: usize, cut: Cut) {
+        if let Some(client) = self.clients.try_remove(client) {
+            client.cut(cut, &self.shared.session);
+        }
+    }
+
+    /// Does not read from a client's connection any more, until [`Self::resume`].
+    pub fn pause(&mut self, client: usize) -> io::Result<()> {
+        let client = self.clients.get_mut(client).ok_or(io::ErrorKind::NotConnected)?;
+        self.poll.registry().deregister(client.tcp())
+    }
+
+    /// Reads on.
+    pub fn resume(&mut self, client: usize) -> io::Result<()> {
+        let token = Token(client);
+        let client = self.clients.get_mut(client).ok_or(io::ErrorKind::NotConnected)?;
+        self.poll.registry().register(client.tcp(), token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Our end of a client's connection.

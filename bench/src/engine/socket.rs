@@ -2,9 +2,11 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustls::ClientConnection;
+use socket2::SockRef;
 
 /// Reads and writes as a socket does, whatever is underneath.
 pub struct Socket {
@@ -82,6 +84,16 @@ impl Socket {
         if self.flush().is_ok() {
             let _ = self.tcp.shutdown(Shutdown::Write);
         }
+    }
+
+    /// The next close is a reset, and what is unsent is lost. Fails for a socket that is gone already.
+    pub fn reset(&mut self) {
+        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The socket underneath, to be watched.
+    pub fn tcp(&mut self) -> &mut TcpStream {
+        &mut self.tcp
     }
 
     /// Sends what TLS still holds.

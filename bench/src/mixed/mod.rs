@@ -15,6 +15,7 @@ use crate::report::Report;
 use crate::rounds::{WindowOptions, Windows};
 use crate::telling;
 use day::Day;
+pub use dice::Dice;
 use dice::Weights;
 
 /// Options of this scenario.

@@ -76,6 +76,9 @@ const LATENCY: &str =
 /// A day of 400 actions, which publish from the start.
 const MIXED: &str = "mixed --clients 12 --channels 4 --batch 3 --rate 1000 --publications 200 --windows 2";
 
+/// 60 cuts among 800 publications, and as many again.
+const CUTS: &str = "cuts --clients 12 --channels 6 --connections 2 --batch 4 --rate 2000 --cuts 60 --away-ms 60 --publications 800 --windows 2";
+
 /// All transports but the usual one. The first three are streams whose clients say something, too.
 const OTHERS: [&str; 6] =
     ["http_stream", "http_stream --protocol protobuf", "sse", "uni_http_stream", "uni_sse", "uni_websocket"];
@@ -83,8 +86,8 @@ const OTHERS: [&str; 6] =
 /// A fault of deliveries is noticed in all scenarios but those named so, after the warm-up and with little patience.
 #[track_caller]
 fn check_all(fault: Fault, count: &str, but: &str) {
-    for (sound, scenario) in [(0, RECOVER), (300, PUBLISH), (200, FANOUT), (200, CHANNELS), (200, LATENCY), (0, MIXED)]
-    {
+    let delivering = [(300, PUBLISH), (200, FANOUT), (200, CHANNELS), (200, LATENCY)];
+    for (sound, scenario) in [(0, RECOVER), (0, MIXED), (0, CUTS)].into_iter().chain(delivering) {
         if !scenario.starts_with(but) {
             check_noticed(fault, (sound, &format!("{scenario} --patience 0.3")), count);
         }
@@ -95,6 +98,18 @@ fn check_all(fault: Fault, count: &str, but: &str) {
 fn each_client_recovers_exactly_what_it_missed() {
     check_clean(RECOVER, 5 * 7 * 3);
     check_clean(&format!("{RECOVER} --protocol protobuf"), 5 * 7 * 3);
+}
+
+#[test]
+fn clients_that_are_cut_come_back_for_everything() {
+    for more in ["", " --protocol protobuf", " --transport http_stream"] {
+        let (report, status) = run(Fault::None, 0, &format!("{CUTS}{more}"));
+        assert_eq!((&report["deliveries"], status), (&json!(2 * 2 * 800), Some(0)), "{report}");
+        let kinds = ["resets", "ends", "halves", "stalls"].map(|kind| report[kind].as_u64().expect("a count"));
+        assert_eq!(kinds.iter().sum::<u64>(), 120, "{report}");
+        assert!(!kinds.contains(&0) && report["recovered_messages"].as_u64() > Some(0), "{report}");
+    }
+    check_problem(Fault::Confess, (0, CUTS), "the server said that something is missing");
 }
 
 #[test]

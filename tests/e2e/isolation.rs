@@ -1,0 +1,90 @@
+//! What one shard or a limit of the system cannot do at the moment is not done, and everything else goes on.
+
+use std::time::Duration;
+
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use serde_json::json;
+
+use crate::client::Client;
+use crate::http;
+use crate::server::{PATIENCE, Server};
+
+/// Time within which a shard that runs has answered.
+const SOON: Duration = Duration::from_secs(2);
+
+const UPGRADE: &[u8] =
+    b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+
+#[test]
+fn while_a_shard_hangs_what_needs_it_fails_and_the_rest_goes_on() {
+    let server = Server::start(2);
+    let channels: Vec<_> = (0..10).map(|number| format!("chat:{number}")).collect();
+    let mut clients: Vec<_> = channels.iter().map(|channel| (Client::connect(server.address()), channel)).collect();
+    for (client, channel) in &mut clients {
+        client.subscribe(channel);
+    }
+    let shard = Pid::from_raw(server.thread("shard-1"));
+    ptrace::attach(shard).expect("a child's thread can be traced");
+    waitpid(shard, Some(WaitPidFlag::__WALL)).expect("the thread stops");
+
+    let asked: Vec<_> = clients.iter_mut().map(|(client, _)| client.ask("rpc", json!({"method": "none"}))).collect();
+    let is_answered = |((client, _), id): (&mut (Client, _), &u32)| client.reply_within(*id, SOON).is_some();
+    let answered: Vec<_> = clients.iter_mut().zip(&asked).map(is_answered).collect();
+    assert!(answered.contains(&true) && answered.contains(&false), "{answered:?}");
+    let serving = answered.iter().position(|answered| *answered).expect("one is served");
+    let served = &mut clients[serving].0;
+    let mut failed = 0;
+    for channel in &channels {
+        let reply = served.call("publish", json!({"channel": channel, "data": "meanwhile"}));
+        match reply.get("publish") {
+            Some(_) => {}
+            None => {
+                assert_eq!(
+                    (&reply["error"]["code"], &reply["error"]["temporary"]),
+                    (&json!(100), &json!(true)),
+                    "{reply}"
+                );
+                failed += 1;
+            }
+        }
+    }
+    assert!((1..channels.len()).contains(&failed), "{failed} of {}", channels.len());
+
+    ptrace::detach(shard, None).expect("the thread is ours");
+    for ((client, channel), (id, answered)) in clients.iter_mut().zip(asked.into_iter().zip(answered)) {
+        if !answered {
+            client.reply(id);
+        }
+        let reply = client.call("publish", json!({"channel": channel, "data": "after"}));
+        assert!(reply.get("publish").is_some(), "{reply}");
+        while client.publication()["data"] != "after" {}
+    }
+}
+
+#[test]
+fn without_descriptors_new_connections_are_refused_until_there_are_some_and_the_others_go_on() {
+    let server = Server::start(1);
+    let mut client = Client::connect(server.address());
+    client.subscribe("chat:a");
+    let limit = |current| {
+        // The server has its hard limit from us.
+        let new = Rlimit { current, ..getrlimit(Resource::Nofile) };
+        prlimit(Some(server.pid()), Resource::Nofile, new).expect("a child can be limited").current
+    };
+    let before = limit(Some(server.descriptors()));
+    for number in 0..5 {
+        assert_eq!(http::raw(server.address(), UPGRADE).map(|reply| reply.status), Some(503));
+        let reply = client.call("publish", json!({"channel": "chat:a", "data": number}));
+        assert!(reply.get("publish").is_some(), "{reply}");
+        assert_eq!(client.publication()["data"], number);
+    }
+    limit(before);
+    server.wait_for_log(PATIENCE, |log| log.contains("cannot accept connections").then_some(()));
+    // The rest after the last refusal may not be over.
+    while http::raw(server.address(), UPGRADE).is_none_or(|reply| reply.status == 503) {}
+    Client::connect(server.address()).subscribe("chat:a");
+}
