@@ -1,6 +1,7 @@
 //! What is told to the shards: collected while a batch is worked off, told once.
 
 use super::answer::{self, Expected};
+use super::replicas::AtReplica;
 use ringcast_proto::control::Body;
 use ringcast_proto::redis::Value;
 use ringcast_runtime::BrokerLine;
@@ -41,6 +42,8 @@ pub enum Recipient {
     Shard(Asker),
     /// Wants to know that it was done. Dropped where it was not.
     Teller(oneshot::Sender<()>),
+    /// A shard, which the master answers where a replica does not.
+    Reader(Box<AtReplica>),
     /// Nobody: what we ask for ourselves.
     Nobody,
 }
@@ -50,6 +53,8 @@ impl Recipient {
     pub fn answer(self, expected: Expected, value: Value, news: &mut News) {
         match self {
             Recipient::Shard(asker) => news.answer(asker, answer::read(expected, value)),
+            Recipient::Reader(reader) if matches!(value, Value::Error(_) | Value::Null) => reader.ask_master(),
+            Recipient::Reader(reader) => news.answer(reader.reading.asker, answer::read(expected, value)),
             // Whoever waited may have given up.
             Recipient::Teller(teller) if !matches!(value, Value::Error(_)) => drop(teller.send(())),
             Recipient::Teller(_) | Recipient::Nobody => (),
@@ -58,8 +63,10 @@ impl Recipient {
 
     /// There will be none.
     pub fn refuse(self, news: &mut News) {
-        if let Recipient::Shard(asker) = self {
-            news.refuse(asker);
+        match self {
+            Recipient::Shard(asker) => news.refuse(asker),
+            Recipient::Reader(reader) => reader.ask_master(),
+            Recipient::Teller(_) | Recipient::Nobody => (),
         }
     }
 }

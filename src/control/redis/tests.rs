@@ -3,6 +3,7 @@
 mod cluster;
 mod field_ttl;
 mod login;
+mod replicas;
 mod sentinel;
 mod servers;
 mod slots;
@@ -56,6 +57,8 @@ fn endpoint(place: Place) -> Endpoint {
         force_resp2: false,
         tls: None,
         sentinel_tls: None,
+        has_replica_client: false,
+        readonly: false,
     }
 }
 
@@ -67,6 +70,7 @@ fn options_at(shards: Vec<Endpoint>) -> RedisOptions {
         presence_ttl: Duration::from_secs(60),
         presence_user_mapping: false,
         presence_hash_field_ttl: false,
+        presence_read_from_replica: false,
     }
 }
 
