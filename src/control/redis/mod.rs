@@ -32,7 +32,7 @@ use connection::{Connection, Places, within};
 use counters::Counters;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dialect::Dialect;
-pub(super) use news::{Asker, Listener, News, Question};
+pub(super) use news::{Asker, Listener, News, Question, Told};
 use replicas::{Reading, Replicas};
 use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::redis::{Keys, consistent_index};
@@ -256,6 +256,14 @@ impl Redis {
         PubSub { waiting: self.control.len(), ..self.counters.read() }
     }
 
+    fn tell(&self, node: Option<&str>, body: Body, said: Option<Told>) {
+        let message = encode(&self.node, body);
+        let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
+        let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        // Fails only while the server stops.
+        let _ = self.shards[turn].commands.send(Order::Tell { channel, message, said });
+    }
+
     fn shard_of(&self, channel: &str) -> usize {
         if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
     }
@@ -263,17 +271,15 @@ impl Redis {
 
 impl Speaker for Redis {
     fn say(&self, node: Option<&str>, body: Body) {
-        let message = encode(&self.node, body);
-        let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
-        let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        // Fails only while the server stops.
-        let _ = self.shards[turn].commands.send(Order::Tell { channel, message, said: None });
+        self.tell(node, body, None);
     }
 }
 
 impl BrokerDriver for Redis {
-    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
-        messages.into_iter().for_each(|message| self.say(message.to.as_deref(), message.body));
+    fn tell_nodes(&self, shard: ShardId, messages: Vec<NodeMessage>) {
+        for NodeMessage { to, body, teller } in messages {
+            self.tell(to.as_deref(), body, teller.map(|teller| Told::Shard(shard, teller)));
+        }
     }
 
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {
