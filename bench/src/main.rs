@@ -91,6 +91,7 @@ fn measure(common: &Common, scenario: &Scenario) -> Result<Report, Failure> {
         Scenario::ProxyConnect(options) => proxied::run_connect(common, options),
         Scenario::ProxyRpc(options) => proxied::run_rpc(common, options),
         Scenario::RedisPublish(options) => requests::run(common, options, Listeners::Redis),
+        Scenario::NatsPublish(options) => requests::run(common, options, Listeners::Nats),
         Scenario::Publish(options) => publish::run(common, options),
         Scenario::Recover(options) => recover::run(common, options),
         Scenario::Cuts(options) => cuts::run(common, options),

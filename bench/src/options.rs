@@ -49,6 +49,8 @@ pub enum Scenario {
     ProxyRpc(proxied::RpcOptions),
     /// As channels, against a server on Redis whose channels `kept:` have a history; cost and latency of a publication.
     RedisPublish(requests::Options),
+    /// As channels, against a server whose broker is NATS; cost and latency of a publication.
+    NatsPublish(requests::Options),
     /// Clients publish to channels with a few subscribers; cost and latency of a publication.
     Publish(publish::Options),
     /// Clients come back after an outage and get what they missed; cost of a recovered message.

@@ -1,4 +1,4 @@
-//! Scenarios `api`, `channels` and `redis-publish`: requests to the HTTP API that publish to many channels, to which nobody listens, or each of which
+//! Scenarios `api`, `channels`, `redis-publish` and `nats-publish`: requests to the HTTP API that publish to many channels, to which nobody listens, or each of which
 //! has one subscriber.
 
 use clap::Args;
@@ -52,6 +52,8 @@ pub enum Listeners {
     OneEach,
     /// `redis-publish`: one each, too
     Redis,
+    /// `nats-publish`: likewise
+    Nats,
 }
 
 impl Listeners {
@@ -60,6 +62,7 @@ impl Listeners {
             Self::Nobody => "api",
             Self::OneEach => "channels",
             Self::Redis => "redis-publish",
+            Self::Nats => "nats-publish",
         }
     }
 

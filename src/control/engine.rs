@@ -103,7 +103,7 @@ impl BrokerDriver for Split {
         }
     }
 
-    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
-        self.broker.tell_nodes(messages);
+    fn tell_nodes(&self, shard: ShardId, messages: Vec<NodeMessage>) {
+        self.broker.tell_nodes(shard, messages);
     }
 }

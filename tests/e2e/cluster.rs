@@ -1,6 +1,7 @@
 //! Several nodes that Redis joins: clients see one system, whichever node they or a backend talk to, and whatever becomes of one.
 
 mod house;
+mod outage;
 mod storm;
 
 use std::net::SocketAddr;

@@ -17,10 +17,11 @@ pub trait BrokerDriver: Send + Sync {
     /// `Limits::request_timeout`.
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>);
 
-    /// Tells other nodes what a shard has to say to them, for as long as the broker can be reached. Called as `take`.
+    /// Tells other nodes what a shard has to say to them, for as long as the broker can be reached, and then whoever wants to know it
+    /// whether that worked. Called as `take`.
     ///
     /// Bound: each follows from a call of the server API or is part of a survey, and these are bounded.
-    fn tell_nodes(&self, messages: Vec<NodeMessage>);
+    fn tell_nodes(&self, shard: ShardId, messages: Vec<NodeMessage>);
 }
 
 /// Tells the shards what the broker says, from any thread.

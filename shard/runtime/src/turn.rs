@@ -260,8 +260,13 @@ impl ShardLoop {
     /// One batch a turn. Before there is a driver, nothing can be asked.
     fn ask_broker(&mut self, now: Now) -> usize {
         let messages = self.state.take_node_messages();
-        if let Some(driver) = self.broker.driver().filter(|_| !messages.is_empty()) {
-            driver.tell_nodes(messages);
+        match self.broker.driver() {
+            _ if messages.is_empty() => (),
+            Some(driver) => driver.tell_nodes(self.id, messages),
+            None => {
+                let tellers = messages.into_iter().filter_map(|message| message.teller);
+                self.state.handle_broker(now, tellers.map(|teller| BrokerNews::Told(teller, false)).collect());
+            }
         }
         let requests = self.state.take_broker_requests();
         if requests.is_empty() {

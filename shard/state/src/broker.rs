@@ -239,6 +239,8 @@ pub enum BrokerNews {
     Nodes(Arc<[NodeResult]>),
     /// A node has said farewell; for every shard.
     Left(Arc<str>),
+    /// Whether the broker took a message to other nodes, for the shard whose it was.
+    Told(Teller, bool),
 }
 
 /// A message to other nodes.
@@ -248,6 +250,17 @@ pub struct NodeMessage {
     pub to: Option<String>,
     /// What it says.
     pub body: Body,
+    /// Who wants to know whether the broker took it: is to get one [`BrokerNews::Told`].
+    pub teller: Option<Teller>,
+}
+
+/// Who tells other nodes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// A call of the server API.
+    Call(RequestId),
+    /// Who waits for answers of other nodes.
+    Survey(RequestId),
 }
 
 impl BrokerAsk {

@@ -2,7 +2,7 @@
 
 use crate::api::{Acting, ApiOutcome, Calls, Gathering, Origin};
 use crate::auth::Proofs;
-use crate::broker::{BrokerNews, BrokerRequest};
+use crate::broker::{BrokerNews, BrokerRequest, Teller};
 use crate::channel::{Brokered, Context, Homes};
 use crate::client::{Batches, Client, Clients, Phase, PingFrames, Scratch, Serving, Subscribing, Turn};
 use crate::compass::Compass;
@@ -428,6 +428,8 @@ impl Shard {
                 BrokerNews::Survey(command) => self.handle_survey(now, *command),
                 BrokerNews::Nodes(others) => self.know_nodes(others),
                 BrokerNews::Left(node) => self.node_left(now, &node),
+                BrokerNews::Told(Teller::Call(request), is_told) => self.nodes_told(now, request, is_told),
+                BrokerNews::Told(Teller::Survey(request), is_told) => self.nodes_asked(now, request, is_told),
                 news => self.with_broker(now, |brokered, context| brokered.handle_news(context, news)),
             }
         }

@@ -1,10 +1,10 @@
 //! What a shard asks other nodes and answers them.
 
-use ringcast_proto::api::{ApiResult, ChannelInfo, ChannelsRequest, NodeResult, Request};
+use ringcast_proto::api::{ApiResult, ChannelInfo, ChannelsRequest, DisconnectRequest, NodeResult, Request};
 use ringcast_proto::client::{EmulationRequest, Encoding};
 use ringcast_proto::control::survey::{self, OP_CHANNELS, OP_EMULATION, emulation_codes};
 use ringcast_proto::control::{Body, Command, SurveyRequest, SurveyResponse, survey_codes};
-use ringcast_state::broker::{BrokerNews, NodeMessage};
+use ringcast_state::broker::{BrokerNews, NodeMessage, Teller};
 use ringcast_state::metrics::ApiProtocol;
 use ringcast_state::{ApiCallId, Compass, ConnectionId, EmulationError, Now, Options, Seeds, Shard, ShardId, Time};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ fn ask(shard: &mut Shard, pattern: &str) {
 /// What was asked of the other nodes: to whom, id, name and data.
 fn asked(shard: &mut Shard) -> (Option<String>, SurveyRequest) {
     match shard.take_node_messages().pop() {
-        Some(NodeMessage { to, body: Body::SurveyRequest(request) }) => (to, request),
+        Some(NodeMessage { to, body: Body::SurveyRequest(request), .. }) => (to, request),
         other => panic!("no question: {other:?}"),
     }
 }
@@ -122,6 +122,46 @@ fn calls_that_wait_for_nodes_are_bounded() {
     assert_eq!(outcome(&mut shard), None, "there is room again");
 }
 
+/// Who wants to know whether the broker took the only message.
+fn teller(shard: &mut Shard) -> Teller {
+    match &shard.take_node_messages()[..] {
+        [NodeMessage { teller: Some(teller), .. }] => *teller,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// E13
+#[test]
+fn what_other_nodes_cannot_be_told_or_asked_fails_at_once() {
+    let mut shard = shard(&["a"]);
+    ask(&mut shard, "");
+    let question = teller(&mut shard);
+    shard.handle_broker(NOW, vec![BrokerNews::Told(question, false)]);
+    assert_eq!(outcome(&mut shard), Some(Err(100)));
+
+    let disconnect =
+        || Request::Disconnect(Box::new(DisconnectRequest { user: "u".into(), ..DisconnectRequest::default() }));
+    for is_told in [true, false] {
+        shard.handle_request(NOW, 0, ApiProtocol::Grpc, disconnect());
+        assert!(shard.take_outcome().is_none());
+        let command = teller(&mut shard);
+        shard.handle_broker(NOW, vec![BrokerNews::Told(command, is_told), BrokerNews::Told(command, is_told)]);
+        let (_, outcome) = shard.take_outcome().expect("it is over");
+        assert_eq!(outcome.map_err(|error| error.code), if is_told { Ok(ApiResult::Disconnect) } else { Err(100) });
+        assert!(shard.take_outcome().is_none());
+    }
+    let nobody = shard.forward_emulation(
+        NOW,
+        CALL,
+        Encoding::Json,
+        &EmulationRequest { node: "a".into(), ..EmulationRequest::default() },
+    );
+    assert_eq!(nobody, Ok(()));
+    let commands = teller(&mut shard);
+    shard.handle_broker(NOW, vec![BrokerNews::Told(commands, false)]);
+    assert_eq!(shard.take_api_answer().map(|answer| (answer.call, answer.status)), Some((CALL, 500)));
+}
+
 /// E13, E14
 #[test]
 fn questions_of_other_nodes_get_one_answer_each() {
@@ -141,7 +181,7 @@ fn questions_of_other_nodes_get_one_answer_each() {
     ] {
         hear(&mut shard, "a", Body::SurveyRequest(SurveyRequest { id: 9, op: op.into(), data: data.into() }));
         let body = Body::SurveyResponse(SurveyResponse { id: 9, code, ..SurveyResponse::default() });
-        assert_eq!(shard.take_node_messages(), [NodeMessage { to: Some("a".into()), body }], "{op}");
+        assert_eq!(shard.take_node_messages(), [NodeMessage { to: Some("a".into()), body, teller: None }], "{op}");
     }
 }
 

@@ -22,9 +22,10 @@ keys! {
 keys! {
     /// Presence keys of a Redis engine or presence manager
     REDIS_PRESENCE {
-        Works presence_ttl:            Duration, "60s", "Life of a presence entry";
-        Works presence_hash_field_ttl: Bool,     "",    "Per-field expiry, Redis 7.4+";
-        Works presence_user_mapping:   Bool,     "",    "Extra user hash that makes stats cheap";
+        Works presence_ttl:               Duration, "60s", "Life of a presence entry";
+        Works presence_hash_field_ttl:    Bool,     "",    "Per-field expiry, Redis 7.4+";
+        Works presence_user_mapping:      Bool,     "",    "Extra user hash that makes stats cheap";
+        Works presence_read_from_replica: Bool,     "",    "Read presence at replicas of sentinels or a cluster; needs replica_client";
     }
 }
 

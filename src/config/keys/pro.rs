@@ -127,7 +127,6 @@ keys! {
     /// `engine.redis` and `broker.redis`
     PRO_REDIS {
         Later subscribe_on_replica:           Bool, "", "Subscribe at replicas";
-        Later presence_read_from_replica:     Bool, "", "Read presence from replicas";
         Later sharded_pub_sub_partitions:     Int,  "", "Partitions of sharded PUB/SUB";
         Later use_precomputed_partition_tags: Bool, "", "Tags of partitions from a table";
         Later group_sharded_pub_sub_by_node:  Bool, "", "One connection per Redis node";

@@ -41,7 +41,7 @@ keys! {
         Works sentinel_master_name: Text,                      "",                       "Master name";
         Works sentinel_client_name: Text,                      "",                       "Client name on sentinel";
         Works sentinel_tls:         Object(&[TLS]),            "",                       "TLS object";
-        Later replica_client:       Object(&[REPLICA_CLIENT]), "",                       "Read from replicas";
+        Works replica_client:       Object(&[REPLICA_CLIENT]), "",                       "Read from replicas";
     }
 }
 

@@ -1,5 +1,9 @@
 //! Keys of a Redis connection -> where Redis is. Source: config §4.2.
 
+mod address;
+
+pub use address::decoded;
+
 use crate::config::settings::View;
 use crate::control::redis::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
 use crate::tls::ClientTls;
@@ -40,6 +44,7 @@ fn options(redis: View<'_>, path: &str, presence: Option<View<'_>>) -> Result<Re
         presence_ttl: presence.map_or(Duration::ZERO, |presence| presence.duration("presence_ttl")),
         presence_user_mapping: presence.is_some_and(|presence| presence.bool("presence_user_mapping")),
         presence_hash_field_ttl: presence.is_some_and(|presence| presence.bool("presence_hash_field_ttl")),
+        presence_read_from_replica: presence.is_some_and(|presence| presence.bool("presence_read_from_replica")),
     })
 }
 
@@ -58,6 +63,8 @@ fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
         force_resp2: redis.bool("force_resp2"),
         tls: tls("tls")?,
         sentinel_tls: tls("sentinel_tls")?,
+        has_replica_client: redis.object("replica_client").bool("enabled"),
+        readonly: false,
     };
     let clusters: Vec<_> = redis.texts("cluster_address").collect();
     if !clusters.is_empty() {
@@ -65,10 +72,12 @@ fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
         return clusters.into_iter().map(of).collect();
     }
     let sentinels: Vec<_> = redis.texts("sentinel_address").collect();
-    if sentinels.is_empty() {
-        return redis.texts("address").map(|address| endpoint(&base, address)).collect();
-    }
     let master = redis.text("sentinel_master_name").to_owned();
+    let sentinel_login = login(redis, ["sentinel_user", "sentinel_password", "sentinel_client_name"]);
+    if sentinels.is_empty() {
+        let base = address::Base { endpoint: base, master, sentinel_login };
+        return redis.texts("address").map(|address| address::read(&base, address)).collect();
+    }
     if master.is_empty() {
         return Err(
             "sentinel_master_name is empty, expected the name that the sentinels of sentinel_address know".into()
@@ -76,8 +85,7 @@ fn endpoints(redis: View<'_>) -> Result<Vec<Endpoint>, String> {
     }
     let place = |item: &str| {
         let addresses = addresses("sentinel_address", item)?;
-        let login = login(redis, ["sentinel_user", "sentinel_password", "sentinel_client_name"]);
-        let master = master.clone();
+        let (master, login) = (master.clone(), sentinel_login.clone());
         Ok(Endpoint { place: Place::Sentinel(Sentinels { addresses, master, login }), ..base.clone() })
     };
     sentinels.into_iter().map(place).collect()
@@ -96,71 +104,6 @@ fn addresses(key: &str, item: &str) -> Result<Vec<Address>, String> {
 fn login(redis: View<'_>, keys: [&str; 3]) -> Login {
     let [user, password, client_name] = keys.map(|key| redis.text(key).to_owned());
     Login { user, password, client_name }
-}
-
-/// `host:port`, `redis://[user:password@]host:port[/db]`, or `unix://path`.
-fn endpoint(base: &Endpoint, address: &str) -> Result<Endpoint, String> {
-    let mut endpoint = base.clone();
-    if let Some(path) = address.strip_prefix("unix://") {
-        endpoint.place = Place::Fixed(Address::Unix(path.into()));
-        return Ok(endpoint);
-    }
-    let rest = match address.split_once("://") {
-        None => address,
-        Some(("redis" | "tcp", rest)) => rest,
-        Some(("rediss", rest)) => {
-            let system = || ClientTls::system().map(Tls::from).map_err(|error| format!("address wants TLS: {error}"));
-            endpoint.tls = Some(endpoint.tls.take().map_or_else(system, Ok)?);
-            rest
-        }
-        Some((scheme, _)) => {
-            return Err(format!(
-                "address begins with {scheme}://, which is not supported yet: expected host:port, redis://host:port or unix://path"
-            ));
-        }
-    };
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if !query.is_empty() {
-        return Err(format!("address has options behind a question mark, {query:?}, which are not supported yet"));
-    }
-    let rest = match rest.rsplit_once('@') {
-        None => rest,
-        Some((user, rest)) => {
-            let (user, password) = user.split_once(':').unwrap_or((user, ""));
-            (endpoint.login.user, endpoint.login.password) = (decoded(user)?, decoded(password)?);
-            rest
-        }
-    };
-    let (host, db) = rest.split_once('/').unwrap_or((rest, ""));
-    if !db.is_empty() {
-        endpoint.db = db.parse().map_err(|_| format!("address names the database {db:?}, expected a number"))?;
-    }
-    if host.is_empty() {
-        return Err("address names no host, expected host:port".to_owned());
-    }
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let host = if has_port { host.to_owned() } else { format!("{host}:6379") };
-    endpoint.place = Place::Fixed(Address::Tcp(host));
-    Ok(endpoint)
-}
-
-/// Percent signs of a URL, read.
-pub fn decoded(text: &str) -> Result<String, String> {
-    let broken = || "address has a broken percent sign in its user or password".to_owned();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (digits, behind) = rest.split_at_checked(2).ok_or_else(broken)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| broken())?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| broken())?);
-        rest = behind;
-    }
-    String::from_utf8(bytes).map_err(|_| broken())
 }
 
 #[cfg(test)]
@@ -203,6 +146,8 @@ mod tests {
         check(json!({}), &[("127.0.0.1:6379", "", "", 0)]);
         check(json!({"address": ["h", "g:1"], "db": 3}), &[("h:6379", "", "", 3), ("g:1", "", "", 3)]);
         check(json!({"address": ["redis://u:p%40q@h:1/2"]}), &[("h:1", "u", "p@q", 2)]);
+        check(json!({"address": ["redis://:p@h:1"], "user": "u"}), &[("h:1", "u", "p", 0)]);
+        check(json!({"address": ["unix://u:p@/tmp/redis.sock"]}), &[("/tmp/redis.sock", "u", "p", 0)]);
         let trusting = json!({"enabled": true, "insecure_skip_verify": true});
         check(json!({"address": ["rediss://h:1"], "tls": trusting}), &[("h:1", "", "", 0)]);
         check(json!({"address": ["redis://:p@[::1]:7"]}), &[("[::1]:7", "", "p", 0)]);
@@ -210,6 +155,39 @@ mod tests {
         let sentinels = json!({"sentinel_address": ["a:1, b:2"], "sentinel_master_name": "m"});
         check(sentinels, &[("m of a:1 b:2", "", "", 0)]);
         check(json!({"cluster_address": ["a:1,b:2", "c:3"]}), &[("a:1 b:2", "", "", 0), ("c:3", "", "", 0)]);
+    }
+
+    /// E04, E05
+    #[test]
+    fn an_address_may_name_sentinels_or_a_cluster() {
+        check(
+            json!({"address": ["redis+sentinel://u:p@a:1/2?sentinel_master_name=m&addr=b:2&addr=c"]}),
+            &[("m of a:1 b:2 c:6379", "u", "p", 2)],
+        );
+        check(json!({"address": ["redis://a:1?sentinel_master_name=m"]}), &[("m of a:1", "", "", 0)]);
+        let named = json!({"address": ["redis+sentinel://a:1"], "sentinel_master_name": "m"});
+        check(named, &[("m of a:1", "", "", 0)]);
+        check(json!({"address": ["redis+cluster://:p@a:1?addr=b:2"]}), &[("a:1 b:2", "", "p", 0)]);
+        check(json!({"address": ["redis+cluster://a:1", "h:3"]}), &[("a:1", "", "", 0), ("h:3", "", "", 0)]);
+        check_refused(json!({"address": ["redis+sentinel://a:1"]}), "sentinel_master_name");
+    }
+
+    /// E02, E04
+    #[test]
+    fn options_of_an_address_replace_those_of_the_keys() {
+        let address = "redis+sentinel://a:1?sentinel_master_name=m&sentinel_user=su&sentinel_password=s+%26p\
+            &connect_timeout=2s&io_timeout=300ms&force_resp2=1&tls_enabled=false&replica_client_enabled=true";
+        let file = json!({"engine": {"type": "redis", "redis": {"address": [address], "io_timeout": "9s"}}});
+        let merged = merge::merge(file.as_object().expect("an object").clone(), &Environment::default(), &[]);
+        let options = super::broker(merged.expect("merged").settings.view()).expect("lowered");
+        let endpoint = &options.shards[0];
+        let Place::Sentinel(sentinels) = &endpoint.place else { panic!("{}", endpoint.place) };
+        assert_eq!((&*sentinels.login.user, &*sentinels.login.password), ("su", "s &p"));
+        assert_eq!((endpoint.connect_timeout.as_millis(), endpoint.io_timeout.as_millis()), (2000, 300));
+        assert!(endpoint.force_resp2 && endpoint.tls.is_none() && endpoint.has_replica_client);
+        check_refused(json!({"address": ["redis://h:1?io_timeout=4"]}), "io_timeout=4");
+        check_refused(json!({"address": ["redis://h:1?tls_enabled=on"]}), "tls_enabled=on");
+        check_refused(json!({"address": ["redis://h:1?tls=1"]}), "option tls");
     }
 
     /// E02

@@ -15,7 +15,7 @@ mod talk;
 pub use options::{NatsOptions, Server};
 
 use crate::control::node::Speaker;
-use crate::control::redis::{Listener, News, Question};
+use crate::control::redis::{Listener, News, Question, Told};
 use connection::{Connection, Dialler};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ringcast_proto::control::{Body, Command, encode};
@@ -62,7 +62,12 @@ enum Order {
     /// Questions of one turn of a shard.
     Ask(Vec<Question>),
     /// A message to all nodes or to one. Lost when the connection is.
-    Tell { subject: String, message: Vec<u8> },
+    Tell {
+        subject: String,
+        message: Vec<u8>,
+        /// Who wants to know whether NATS has it.
+        said: Option<Told>,
+    },
 }
 
 /// What outlives a connection.
@@ -182,8 +187,14 @@ impl Task {
 
 /// There is no connection. What is unsubscribed is so.
 fn refuse(order: Order, channels: &mut Channels, listener: &dyn Listener) {
-    let Order::Ask(questions) = order else { return };
     let mut news = News::default();
+    let questions = match order {
+        Order::Ask(questions) => questions,
+        Order::Tell { said, .. } => {
+            said.into_iter().for_each(|told| told.tell(false, &mut news));
+            Vec::new()
+        }
+    };
     for question in questions {
         match &question.asked.ask {
             BrokerAsk::Unsubscribe { channel } => {
@@ -200,18 +211,26 @@ fn refuse(order: Order, channels: &mut Channels, listener: &dyn Listener) {
     news.tell(listener);
 }
 
-impl Speaker for Nats {
-    fn say(&self, node: Option<&str>, body: Body) {
+impl Nats {
+    fn tell(&self, node: Option<&str>, body: Body, said: Option<Told>) {
         let message = encode(&self.node, body);
         let subject = node.map_or_else(|| self.subjects.control(), |node| self.subjects.node(node));
         // Fails only while the server stops.
-        let _ = self.inbox.send(Order::Tell { subject, message });
+        let _ = self.inbox.send(Order::Tell { subject, message, said });
+    }
+}
+
+impl Speaker for Nats {
+    fn say(&self, node: Option<&str>, body: Body) {
+        self.tell(node, body, None);
     }
 }
 
 impl BrokerDriver for Nats {
-    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
-        messages.into_iter().for_each(|message| self.say(message.to.as_deref(), message.body));
+    fn tell_nodes(&self, shard: ShardId, messages: Vec<NodeMessage>) {
+        for NodeMessage { to, body, teller } in messages {
+            self.tell(to.as_deref(), body, teller.map(|teller| Told::Shard(shard, teller)));
+        }
     }
 
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {

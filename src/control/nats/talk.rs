@@ -3,7 +3,7 @@
 
 use super::connection::{Info, Input, refused};
 use super::{Order, Task};
-use crate::control::redis::{Asker, News, Question};
+use crate::control::redis::{Asker, News, Question, Told};
 use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Publication};
 use ringcast_proto::control::{self, Body};
@@ -72,6 +72,8 @@ impl Channels {
 /// What was sent before a ping, and who waits for its pong.
 struct Batch {
     owed: Vec<Owed>,
+    /// Who waits for messages to other nodes to be taken.
+    told: Vec<Told>,
     /// The last of the subscriptions after a lost connection: the shards are told.
     is_resumed: bool,
     since: Instant,
@@ -124,14 +126,14 @@ impl<'a> Talk<'a> {
                     write_subscribe(&subject, *sid, &mut talk.out);
                 }
             }
-            talk.ping(Vec::new(), part + 1 == parts);
+            talk.ping(Vec::new(), Vec::new(), part + 1 == parts);
         }
         talk
     }
 
-    fn ping(&mut self, owed: Vec<Owed>, is_resumed: bool) {
+    fn ping(&mut self, owed: Vec<Owed>, told: Vec<Told>, is_resumed: bool) {
         write_ping(&mut self.out);
-        self.batches.push_back(Batch { owed, is_resumed, since: Instant::now() });
+        self.batches.push_back(Batch { owed, told, is_resumed, since: Instant::now() });
     }
 
     /// Tells the shards what there is to tell.
@@ -149,7 +151,7 @@ impl<'a> Talk<'a> {
         if !self.batches.is_empty() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within write_timeout"));
         }
-        self.ping(Vec::new(), false);
+        self.ping(Vec::new(), Vec::new(), false);
         Ok(())
     }
 
@@ -166,15 +168,18 @@ impl<'a> Talk<'a> {
 
     /// Takes orders, in their order.
     pub fn take(&mut self, orders: impl Iterator<Item = Order>) {
-        let mut owed = Vec::new();
+        let (mut owed, mut told) = (Vec::new(), Vec::new());
         for order in orders {
             match order {
-                Order::Tell { subject, message } => write_publish(&subject, &message, &mut self.out),
+                Order::Tell { subject, message, said } => {
+                    write_publish(&subject, &message, &mut self.out);
+                    told.extend(said);
+                }
                 Order::Ask(questions) => owed.extend(questions.into_iter().filter_map(|question| self.ask(question))),
             }
         }
         // Also behind messages alone: it shows that the server is there.
-        self.ping(owed, false);
+        self.ping(owed, told, false);
     }
 
     /// Writes it, or answers at once.
@@ -281,6 +286,7 @@ impl<'a> Talk<'a> {
         for owed in batch.owed {
             self.news.answer(owed.asker, owed.answer);
         }
+        batch.told.into_iter().for_each(|told| told.tell(true, &mut self.news));
         if batch.is_resumed {
             self.tell_hearing();
         }
@@ -376,11 +382,14 @@ impl<'a> Talk<'a> {
 
     /// The connection is gone: nobody gets an answer any more.
     pub fn end(mut self) {
-        for owed in std::mem::take(&mut self.batches).into_iter().flat_map(|batch| batch.owed) {
-            if let Some(channel) = &owed.subscribed {
-                self.task.channels.remove(channel);
+        for batch in std::mem::take(&mut self.batches) {
+            for owed in batch.owed {
+                if let Some(channel) = &owed.subscribed {
+                    self.task.channels.remove(channel);
+                }
+                self.news.refuse(owed.asker);
             }
-            self.news.refuse(owed.asker);
+            batch.told.into_iter().for_each(|told| told.tell(false, &mut self.news));
         }
         self.tell();
     }

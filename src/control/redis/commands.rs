@@ -3,7 +3,7 @@
 use super::answer::Expected;
 use super::connection::{Backoff, Connection, Input, Places, within};
 use super::dialect::Dialect;
-use super::news::{Listener, News, Question, Recipient};
+use super::news::{Listener, News, Question, Recipient, Told};
 use super::options::Endpoint;
 use super::scripts;
 use ringcast_proto::redis::{CommandWriter, Value};
@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, split};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -34,8 +33,8 @@ pub enum Order {
         channel: String,
         /// Encoded control message.
         message: Vec<u8>,
-        /// Told once Redis has it.
-        said: Option<oneshot::Sender<()>>,
+        /// Who wants to know whether Redis has it.
+        said: Option<Told>,
     },
 }
 
@@ -152,9 +151,11 @@ impl Commands {
 
 /// Answers that Redis cannot be reached.
 pub fn refuse(order: Order, listener: &dyn Listener) {
-    let Order::Ask(questions) = order else { return };
     let mut news = News::default();
-    questions.iter().for_each(|question| news.refuse(question.asker()));
+    match order {
+        Order::Ask(questions) => questions.iter().for_each(|question| news.refuse(question.asker())),
+        Order::Tell { said, .. } => said.into_iter().for_each(|told| told.tell(false, &mut news)),
+    }
     news.tell(listener);
 }
 

@@ -88,6 +88,9 @@ impl Connection {
         if endpoint.db > 0 {
             connection.ask(&[&[b"SELECT", endpoint.db.to_string().as_bytes()]]).await?;
         }
+        if endpoint.readonly {
+            connection.ask(&[&[b"READONLY"]]).await?;
+        }
         Ok(connection)
     }
 

@@ -23,6 +23,8 @@ pub struct Dialect {
     presence_ttl: Duration,
     map_users: bool,
     field_ttl: bool,
+    /// Nothing may be written where presence is read.
+    at_replica: bool,
     random: Random,
 }
 
@@ -35,8 +37,14 @@ impl Dialect {
             presence_ttl: options.presence_ttl,
             map_users: options.presence_user_mapping,
             field_ttl: options.presence_hash_field_ttl,
+            at_replica: false,
             random: Random::default(),
         }
+    }
+
+    /// The same for replicas, which only read.
+    pub fn at_replica(self) -> Self {
+        Self { at_replica: true, ..self }
     }
 
     /// Adds the command for a question, and says what its answer will look like. Questions about subscriptions are not asked here.
@@ -69,12 +77,15 @@ impl Dialect {
                 writer.word(&*info.client).word(&*info.user).word(flag(self.map_users)).word(flag(self.field_ttl));
             }
             BrokerAsk::PresenceStats { channel } if self.map_users => {
-                self.presence(&scripts::COUNT_PRESENCE, 2, &channel, &mut writer);
+                let script =
+                    if self.at_replica { &scripts::COUNT_PRESENCE_AT_REPLICA } else { &scripts::COUNT_PRESENCE };
+                self.presence(script, 2, &channel, &mut writer);
                 writer.word(since_1970().as_secs()).word(flag(self.field_ttl));
                 return Expected::PresenceStats;
             }
             BrokerAsk::Presence { channel } | BrokerAsk::PresenceStats { channel } => {
-                call(&mut writer, &scripts::READ_PRESENCE, 2, 2);
+                let script = if self.at_replica { &scripts::READ_PRESENCE_AT_REPLICA } else { &scripts::READ_PRESENCE };
+                call(&mut writer, script, 2, 2);
                 writer.word(keys.name(Kind::PresenceExpire, &channel)).word(keys.name(Kind::PresenceData, &channel));
                 writer.word(since_1970().as_secs()).word(flag(self.field_ttl));
                 return Expected::Presence;

@@ -13,6 +13,7 @@ mod dialect;
 mod news;
 mod options;
 mod probe;
+mod replicas;
 mod scripts;
 mod sentinel;
 mod subscriptions;
@@ -31,7 +32,8 @@ use connection::{Connection, Places, within};
 use counters::Counters;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dialect::Dialect;
-pub(super) use news::{Asker, Listener, News, Question};
+pub(super) use news::{Asker, Listener, News, Question, Told};
+use replicas::{Reading, Replicas};
 use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::redis::{Keys, consistent_index};
 use ringcast_runtime::{BrokerDriver, BrokerLine};
@@ -70,7 +72,12 @@ pub struct Redis {
 struct Inboxes {
     commands: UnboundedSender<Order>,
     subscriptions: UnboundedSender<subscriptions::Order>,
+    /// Where presence is read at replicas.
+    replicas: Option<UnboundedSender<Vec<Reading>>>,
 }
+
+/// Where questions for replicas go, and what serves them.
+type Reader = (UnboundedSender<Vec<Reading>>, JoinHandle<()>);
 
 /// What both connections of every Redis share.
 struct Node<'a> {
@@ -127,6 +134,7 @@ impl Node<'_> {
         let (known, places) = Places::channel();
         let (endpoint, map) = self.runtime.block_on(self.find_cluster(endpoint))?;
         let dialect = || Dialect::new(self.options, map.is_some());
+        let readers = self.start_replicas(&endpoint, dialect(), &commands)?;
         let asking = match &map {
             Some(map) => {
                 let parts = cluster::Parts {
@@ -155,8 +163,11 @@ impl Node<'_> {
                 self.runtime.spawn(commands.run(first))
             }
         };
+        let mut connections = vec![asking];
+        let (replicas, reading) = readers.unzip();
+        connections.extend(reading);
         if !self.hears {
-            return Ok((Inboxes { commands, subscriptions }, vec![asking]));
+            return Ok((Inboxes { commands, subscriptions, replicas }, connections));
         }
         let second = self.runtime.block_on(Connection::open(&endpoint, &places))?;
         let hearing = Subscriptions {
@@ -171,12 +182,43 @@ impl Node<'_> {
             counters: self.counters.clone(),
             channels: HashSet::new(),
         };
-        let connections = vec![asking, self.runtime.spawn(hearing.run(second))];
-        Ok((Inboxes { commands, subscriptions }, connections))
+        connections.push(self.runtime.spawn(hearing.run(second)));
+        Ok((Inboxes { commands, subscriptions, replicas }, connections))
     }
-}
 
-impl Node<'_> {
+    /// The connections to replicas, where presence is to be read there.
+    fn start_replicas(
+        &self,
+        endpoint: &Endpoint,
+        dialect: Dialect,
+        master: &UnboundedSender<Order>,
+    ) -> io::Result<Option<Reader>> {
+        match (endpoint.has_replica_client, self.options.presence_read_from_replica) {
+            (true, true) if !matches!(endpoint.place, Place::Fixed(_)) => (),
+            (true, true) => {
+                return Err(io::Error::other(
+                    "presence_read_from_replica is true, and a Redis that is alone has no replicas: \
+                     expected sentinel_address or cluster_address",
+                ));
+            }
+            (false, true) => {
+                return Err(io::Error::other(
+                    "presence_read_from_replica is true, expected replica_client.enabled to be true, too",
+                ));
+            }
+            (true, false) => {
+                info!(
+                    "replica_client.enabled is true: nothing is read there unless presence_read_from_replica is, too"
+                );
+                return Ok(None);
+            }
+            (false, false) => return Ok(None),
+        }
+        let (sender, inbox) = unbounded_channel();
+        let replicas = Replicas::new(endpoint.clone(), dialect, self.listener.clone(), inbox, master.clone());
+        Ok(Some((sender, self.runtime.spawn(replicas.run()))))
+    }
+
     /// Looks whether there is a cluster, and who serves it.
     async fn find_cluster(&self, endpoint: &Endpoint) -> io::Result<(Endpoint, Option<Map>)> {
         let seeds = match &endpoint.place {
@@ -214,6 +256,14 @@ impl Redis {
         PubSub { waiting: self.control.len(), ..self.counters.read() }
     }
 
+    fn tell(&self, node: Option<&str>, body: Body, said: Option<Told>) {
+        let message = encode(&self.node, body);
+        let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
+        let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        // Fails only while the server stops.
+        let _ = self.shards[turn].commands.send(Order::Tell { channel, message, said });
+    }
+
     fn shard_of(&self, channel: &str) -> usize {
         if self.shards.len() == 1 { 0 } else { consistent_index(channel, self.shards.len()) }
     }
@@ -221,33 +271,40 @@ impl Redis {
 
 impl Speaker for Redis {
     fn say(&self, node: Option<&str>, body: Body) {
-        let message = encode(&self.node, body);
-        let channel = node.map_or_else(|| self.keys.control(), |node| self.keys.node(node));
-        let turn = self.round.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        // Fails only while the server stops.
-        let _ = self.shards[turn].commands.send(Order::Tell { channel, message, said: None });
+        self.tell(node, body, None);
     }
 }
 
 impl BrokerDriver for Redis {
-    fn tell_nodes(&self, messages: Vec<NodeMessage>) {
-        messages.into_iter().for_each(|message| self.say(message.to.as_deref(), message.body));
+    fn tell_nodes(&self, shard: ShardId, messages: Vec<NodeMessage>) {
+        for NodeMessage { to, body, teller } in messages {
+            self.tell(to.as_deref(), body, teller.map(|teller| Told::Shard(shard, teller)));
+        }
     }
 
     fn take(&self, shard: ShardId, requests: Vec<BrokerRequest>) {
-        let mut parts: Vec<[Vec<Question>; 2]> = self.shards.iter().map(|_| Default::default()).collect();
+        let mut parts: Vec<([Vec<Question>; 2], Vec<Reading>)> =
+            self.shards.iter().map(|_| Default::default()).collect();
         for asked in requests {
-            let part = &mut parts[self.shard_of(asked.ask.channel())];
+            let index = self.shard_of(asked.ask.channel());
+            let (part, readings) = &mut parts[index];
             let is_about_hearing = matches!(asked.ask, BrokerAsk::Subscribe { .. } | BrokerAsk::Unsubscribe { .. });
-            part[usize::from(is_about_hearing)].push(Question { shard, asked });
+            let question = Question { shard, asked };
+            match self.shards[index].replicas.as_ref().and_then(|_| Reading::of(&question)) {
+                Some(reading) => readings.push(reading),
+                None => part[usize::from(is_about_hearing)].push(question),
+            }
         }
-        for (inboxes, [questions, hearing]) in self.shards.iter().zip(parts) {
+        for (inboxes, ([questions, hearing], readings)) in self.shards.iter().zip(parts) {
             // Sending fails only while the server stops.
             if !questions.is_empty() {
                 let _ = inboxes.commands.send(Order::Ask(questions));
             }
             if !hearing.is_empty() {
                 let _ = inboxes.subscriptions.send(subscriptions::Order::Ask(hearing));
+            }
+            if let Some(replicas) = inboxes.replicas.as_ref().filter(|_| !readings.is_empty()) {
+                let _ = replicas.send(readings);
             }
         }
     }

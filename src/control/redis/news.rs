@@ -1,10 +1,11 @@
 //! What is told to the shards: collected while a batch is worked off, told once.
 
 use super::answer::{self, Expected};
+use super::replicas::AtReplica;
 use ringcast_proto::control::Body;
 use ringcast_proto::redis::Value;
 use ringcast_runtime::BrokerLine;
-use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerRequest};
+use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerRequest, Teller};
 use ringcast_state::{RequestId, ShardId};
 use tokio::sync::oneshot;
 
@@ -39,8 +40,10 @@ pub struct Asker {
 pub enum Recipient {
     /// A shard.
     Shard(Asker),
-    /// Wants to know that it was done. Dropped where it was not.
-    Teller(oneshot::Sender<()>),
+    /// Wants to know whether it was done.
+    Teller(Told),
+    /// A shard, which the master answers where a replica does not.
+    Reader(Box<AtReplica>),
     /// Nobody: what we ask for ourselves.
     Nobody,
 }
@@ -50,16 +53,40 @@ impl Recipient {
     pub fn answer(self, expected: Expected, value: Value, news: &mut News) {
         match self {
             Recipient::Shard(asker) => news.answer(asker, answer::read(expected, value)),
-            // Whoever waited may have given up.
-            Recipient::Teller(teller) if !matches!(value, Value::Error(_)) => drop(teller.send(())),
-            Recipient::Teller(_) | Recipient::Nobody => (),
+            Recipient::Reader(reader) if matches!(value, Value::Error(_) | Value::Null) => reader.ask_master(),
+            Recipient::Reader(reader) => news.answer(reader.reading.asker, answer::read(expected, value)),
+            Recipient::Teller(told) => told.tell(!matches!(value, Value::Error(_)), news),
+            Recipient::Nobody => (),
         }
     }
 
     /// There will be none.
     pub fn refuse(self, news: &mut News) {
-        if let Recipient::Shard(asker) = self {
-            news.refuse(asker);
+        match self {
+            Recipient::Shard(asker) => news.refuse(asker),
+            Recipient::Reader(reader) => reader.ask_master(),
+            Recipient::Teller(told) => told.tell(false, news),
+            Recipient::Nobody => (),
+        }
+    }
+}
+
+/// Who wants to know whether a message was taken.
+pub enum Told {
+    /// A probe; dropped where it was not.
+    Probe(oneshot::Sender<()>),
+    /// A shard.
+    Shard(ShardId, Teller),
+}
+
+impl Told {
+    /// Tells it.
+    pub fn tell(self, is_told: bool, news: &mut News) {
+        match self {
+            // Whoever waited may have given up.
+            Told::Probe(probe) if is_told => drop(probe.send(())),
+            Told::Probe(_) => (),
+            Told::Shard(shard, teller) => news.add(shard, BrokerNews::Told(teller, is_told)),
         }
     }
 }

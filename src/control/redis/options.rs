@@ -22,6 +22,8 @@ pub struct RedisOptions {
     pub presence_user_mapping: bool,
     /// Config key `presence_hash_field_ttl`: entries expire by themselves; Redis 7.4 or newer.
     pub presence_hash_field_ttl: bool,
+    /// Config key `presence_read_from_replica`: presence is read at replicas of those that have a replica client.
+    pub presence_read_from_replica: bool,
 }
 
 /// One Redis.
@@ -43,6 +45,10 @@ pub struct Endpoint {
     pub tls: Option<Tls>,
     /// For the sentinels, config key `sentinel_tls`. None by default.
     pub sentinel_tls: Option<Tls>,
+    /// Config key `replica_client.enabled`: replicas answer what may be read there. Default off.
+    pub has_replica_client: bool,
+    /// Replicas of a cluster are to answer, too. Default off.
+    pub readonly: bool,
 }
 
 /// How a server is known for certain, and what is said hidden from others.

@@ -224,4 +224,15 @@ if ARGV[2] == '0' then
   if #gone > 0 then redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1]) end
 end
 return redis.call('HGETALL', KEYS[2])";
+
+    /// As `COUNT_PRESENCE`, without writing. Answer: nothing where entries have expired.
+    COUNT_PRESENCE_AT_REPLICA = r"
+local function has_expired(members) return redis.call('ZCOUNT', members, 0, ARGV[1]) > 0 end
+if ARGV[2] == '0' and (has_expired(KEYS[1]) or has_expired(KEYS[3])) then return false end
+return {redis.call('HLEN', KEYS[2]), redis.call('HLEN', KEYS[4])}";
+
+    /// As `READ_PRESENCE`, without writing. Answer: nothing where entries have expired.
+    READ_PRESENCE_AT_REPLICA = r"
+if ARGV[2] == '0' and redis.call('ZCOUNT', KEYS[1], 0, ARGV[1]) > 0 then return false end
+return redis.call('HGETALL', KEYS[2])";
 }

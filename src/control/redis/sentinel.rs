@@ -44,6 +44,23 @@ pub async fn find_master(sentinels: &Sentinels, endpoint: &Endpoint) -> io::Resu
     find(sentinels, endpoint).await.map(|(_, master)| master)
 }
 
+/// Where replicas are that have all of their master, as far as a sentinel knows.
+pub async fn find_replicas(sentinels: &Sentinels, endpoint: &Endpoint) -> io::Result<Vec<Address>> {
+    let (mut connection, _) = find(sentinels, endpoint).await?;
+    let question: &[&[u8]] = &[b"SENTINEL", b"REPLICAS", sentinels.master.as_bytes()];
+    let answer = connection.ask(&[question]).await?.pop().and_then(Value::into_array).unwrap_or_default();
+    Ok(answer.into_iter().filter_map(Value::into_array).filter_map(|fields| healthy(&fields)).collect())
+}
+
+/// Names and values in turn.
+fn healthy(fields: &[Value]) -> Option<Address> {
+    let text = |value: &Value| value.text().and_then(|text| String::from_utf8(text.to_vec()).ok());
+    let field = |name: &str| fields.chunks_exact(2).find(|pair| text(&pair[0]).as_deref() == Some(name))?[1].text();
+    let word = |name: &str| field(name).and_then(|text| std::str::from_utf8(text).ok());
+    let is_up = word("flags")? == "slave" && word("master-link-status")? == "ok";
+    if is_up { Some(Address::of(word("ip")?, word("port")?)) } else { None }
+}
+
 /// Asks one sentinel after the other, each for its share of the time.
 async fn find(sentinels: &Sentinels, endpoint: &Endpoint) -> io::Result<(Connection, Address)> {
     let share = endpoint.connect_timeout / (sentinels.addresses.len() as u32 + 1);

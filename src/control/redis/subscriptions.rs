@@ -4,7 +4,7 @@ use super::commands;
 use super::connection::{Backoff, Connection, Input, Places};
 use super::counters::{Counters, Fault};
 use super::dialect::Dialect;
-use super::news::{Asker, Listener, News, Question};
+use super::news::{Asker, Listener, News, Question, Told};
 use super::options::Endpoint;
 use super::probe::{Due, Probe};
 use bytes::Bytes;
@@ -280,8 +280,8 @@ impl Talk<'_> {
                 let channel = self.dialect.keys.probe(self.node);
                 // There is nobody only while the server stops.
                 if let Some(commands) = commands.upgrade() {
-                    let _ =
-                        commands.send(commands::Order::Tell { channel, message: b"probe".into(), said: Some(said) });
+                    let (message, said) = (b"probe".into(), Some(Told::Probe(said)));
+                    let _ = commands.send(commands::Order::Tell { channel, message, said });
                 }
             }
             Due::NotPublished => self.counters.count(Fault::ProbePublish),

@@ -3,6 +3,7 @@
 mod cluster;
 mod field_ttl;
 mod login;
+mod replicas;
 mod sentinel;
 mod servers;
 mod slots;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Publication};
 use ringcast_proto::control::{Disconnect, Node as NodeIs, Shutdown};
 use ringcast_state::broker::{
-    BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerPublish, HistoryTerms, Suppression,
+    BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerPublish, HistoryTerms, Suppression, Teller,
 };
 use ringcast_state::{ClientId, RequestId};
 use servers::Server;
@@ -56,6 +57,8 @@ fn endpoint(place: Place) -> Endpoint {
         force_resp2: false,
         tls: None,
         sentinel_tls: None,
+        has_replica_client: false,
+        readonly: false,
     }
 }
 
@@ -67,6 +70,7 @@ fn options_at(shards: Vec<Endpoint>) -> RedisOptions {
         presence_ttl: Duration::from_secs(60),
         presence_user_mapping: false,
         presence_hash_field_ttl: false,
+        presence_read_from_replica: false,
     }
 }
 
@@ -434,7 +438,12 @@ fn nodes_tell_all_nodes_or_one() {
     here.redis.say(None, Body::Node(NodeIs { name: "here".into(), ..NodeIs::default() }));
     here.redis.say(Some("there"), Body::Shutdown(Shutdown {}));
     let body = Body::Disconnect(Disconnect { user: "u".into(), ..Disconnect::default() });
-    here.redis.tell_nodes(vec![NodeMessage { to: None, body }]);
+    let teller = Some(Teller::Call(RequestId::new(9, 0)));
+    here.redis.tell_nodes(ShardId(1), vec![NodeMessage { to: None, body, teller }]);
+    match here.news.recv_timeout(PATIENCE).expect("an answer in time") {
+        (ShardId(1), BrokerNews::Told(told, true)) => assert_eq!(Some(told), teller),
+        other => panic!("{other:?}"),
+    }
     let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");
     assert!(heard.uid == "here" && matches!(heard.body, Some(Body::Node(_))), "{heard:?}");
     let heard = there.control.recv_timeout(PATIENCE).expect("a message in time");

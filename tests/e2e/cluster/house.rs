@@ -1,4 +1,4 @@
-//! A `redis-server` of its own, and nodes of two shards that it joins.
+//! A `redis-server` or `nats-server` of its own, and nodes of two shards that it joins.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,31 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::nats::peer::NatsServer;
 use crate::server::{PATIENCE, Server, config, free_port};
+
+/// What joins nodes.
+pub trait Broker {
+    /// Keys of the configuration that name it.
+    fn keys(&self) -> Value;
+    fn kill(&mut self);
+    /// Again, on the same port.
+    fn run(&mut self);
+
+    /// The configuration of a node; HTTP streaming and SSE are on.
+    fn config(&self, name: &str) -> Value {
+        let mut config = config(free_port());
+        config.as_object_mut().expect("an object").extend(self.keys().as_object().expect("an object").clone());
+        config["node"] = json!({"name": name});
+        config["http_stream"] = json!({"enabled": true});
+        config["sse"] = json!({"enabled": true});
+        config
+    }
+}
 
 /// A Redis; killed when dropped.
 pub struct Redis {
-    child: Child,
+    child: Option<Child>,
     port: u16,
     folder: PathBuf,
 }
@@ -22,40 +42,61 @@ impl Redis {
         let port = free_port();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{port}"));
         std::fs::create_dir_all(&folder).expect("the target folder can be written");
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"])
-            .arg(&folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed: apt-get install redis-server");
-        let redis = Redis { child, port, folder };
-        wait_for("redis-server answers", || TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok());
+        let mut redis = Redis { child: None, port, folder };
+        redis.run();
         redis
     }
+}
 
-    /// The configuration of a node; HTTP streaming and SSE are on.
-    pub fn config(&self, name: &str) -> Value {
-        let mut config = config(free_port());
+impl Broker for Redis {
+    fn keys(&self) -> Value {
         let address = format!("redis://127.0.0.1:{}", self.port);
-        config["engine"] = json!({"type": "redis", "redis": {"address": address}});
-        config["node"] = json!({"name": name});
-        config["http_stream"] = json!({"enabled": true});
-        config["sse"] = json!({"enabled": true});
-        config
+        json!({"engine": {"type": "redis", "redis": {"address": address}}})
+    }
+
+    fn run(&mut self) {
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string(), "--dir"])
+            .arg(&self.folder)
+            .stdout(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("redis-server is installed: apt-get install redis-server"));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        wait_for("redis-server answers", || TcpStream::connect(address).is_ok());
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Broker for NatsServer {
+    fn keys(&self) -> Value {
+        json!({"broker": {"enabled": true, "type": "nats", "nats": {"url": self.url()}}})
+    }
+
+    fn run(&mut self) {
+        NatsServer::run(self);
+    }
+
+    fn kill(&mut self) {
+        NatsServer::kill(self);
     }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
 /// So many nodes, each of which knows of all.
-pub fn nodes<const NODES: usize>(redis: &Redis) -> [Server; NODES] {
-    let configs: Vec<Value> = (0..NODES).map(|number| redis.config(&format!("node{number}"))).collect();
+pub fn nodes<const NODES: usize>(broker: &impl Broker) -> [Server; NODES] {
+    let configs: Vec<Value> = (0..NODES).map(|number| broker.config(&format!("node{number}"))).collect();
     let servers = std::array::from_fn(|number| Server::start_with(2, &configs[number]));
     wait_for("all nodes know all", || servers.iter().all(|server| names(server).len() == NODES));
     servers

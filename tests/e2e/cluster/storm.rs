@@ -13,7 +13,7 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
-use super::house::Redis;
+use super::house::{Broker as _, Redis};
 use crate::http;
 use crate::server::{API_KEY, PATIENCE, Server};
 

@@ -3,6 +3,7 @@
 use super::Origin;
 use crate::Now;
 use crate::RequestId;
+use crate::broker::Teller;
 use crate::channel::Position;
 use crate::message::{Message, Overrides, ServerSubscribe, UserAct, UserCommand, UserConnect};
 use crate::node::Target;
@@ -14,7 +15,7 @@ use ringcast_proto::api::{
 use ringcast_proto::codes::{ApiError, Disconnect};
 use std::sync::Arc;
 
-/// A call that waits until every shard concerned has carried it out.
+/// A call that waits until every shard concerned has carried it out, and the broker has it for other nodes.
 #[derive(Debug)]
 pub(crate) struct Acting {
     origin: Origin,
@@ -23,7 +24,7 @@ pub(crate) struct Acting {
     missing: i64,
     /// The number told has come.
     is_counted: bool,
-    /// Some shard could not do it for all.
+    /// Some shard could not do it for all, or other nodes were not told.
     has_failed: bool,
 }
 
@@ -92,9 +93,13 @@ impl Shard {
     }
 
     fn act(&mut self, now: Now, origin: &Origin, result: ApiResult, target: Target<'_>, act: UserAct) {
-        self.tell_nodes(target, &act);
         let acting = Acting { origin: origin.clone(), result, missing: 0, is_counted: false, has_failed: false };
         let request = self.ask(now, Waiting::ApiActing(Box::new(acting)));
+        if self.tell_nodes(target, &act, Some(Teller::Call(request)))
+            && let Some(Waiting::ApiActing(acting)) = self.pending.get_mut(request)
+        {
+            acting.missing += 1;
+        }
         let origin = Some((self.post.own(), request));
         let Target { user, client, session } = target;
         let act = Arc::new(act);
@@ -110,7 +115,7 @@ impl Shard {
     pub(crate) fn close_others(&mut self, newcomer: &UserConnect) {
         let whitelist = vec![newcomer.client.to_string()];
         let act = UserAct::Disconnect { disconnect: Disconnect::CONNECTION_LIMIT, whitelist };
-        self.tell_nodes(Target { user: &newcomer.user, client: "", session: "" }, &act);
+        self.tell_nodes(Target { user: &newcomer.user, client: "", session: "" }, &act, None);
         let (user, client, session) = (newcomer.user.clone(), "".into(), "".into());
         self.relay_to_user(UserCommand { origin: None, user, client, session, act: Arc::new(act) });
     }
@@ -136,6 +141,11 @@ impl Shard {
             acting.missing += i64::from(answers);
             acting.is_counted = true;
         });
+    }
+
+    /// The broker took the command for other nodes, or could not: whoever called is to do so again. This node has carried it out.
+    pub(crate) fn nodes_told(&mut self, now: Now, request: RequestId, is_told: bool) {
+        self.done(now, request, !is_told, 0);
     }
 
     /// One shard is done, but for `more` of its connections; or one of these.

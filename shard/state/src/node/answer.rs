@@ -1,6 +1,7 @@
 //! Answers to the questions of other nodes. Source: behaviour §10.3.
 
 use crate::Now;
+use crate::broker::NodeMessage;
 use crate::glob::Glob;
 use crate::message::{Message, NodeAsker, Survey};
 use crate::session::Sessions;
@@ -67,6 +68,7 @@ impl Shard {
 
     pub(crate) fn answer_node(&mut self, asker: NodeAsker, code: u32, data: Vec<u8>) {
         let response = SurveyResponse { id: asker.id, code, data: data.into() };
-        self.say(Some(asker.uid), Body::SurveyResponse(response));
+        let body = Body::SurveyResponse(response);
+        self.cluster.messages.push(NodeMessage { to: Some(asker.uid), body, teller: None });
     }
 }

@@ -6,7 +6,7 @@ mod survey;
 
 pub(crate) use survey::Surveys;
 
-use crate::broker::NodeMessage;
+use crate::broker::{NodeMessage, Teller};
 use crate::channel::Position;
 use crate::message::{Message, Overrides, ServerSubscribe, UserAct, UserCommand};
 use crate::shard::Shard;
@@ -56,10 +56,10 @@ impl Shard {
         self.cluster.others = others;
     }
 
-    /// A command of the server API that was called here.
-    pub(crate) fn tell_nodes(&mut self, target: Target<'_>, act: &UserAct) {
+    /// A command of the server API that was called here. False where there are no other nodes; else `teller` is told.
+    pub(crate) fn tell_nodes(&mut self, target: Target<'_>, act: &UserAct, teller: Option<Teller>) -> bool {
         if self.brokered.is_none() {
-            return;
+            return false;
         }
         let (user, client, session) = (target.user.to_owned(), target.client.to_owned(), target.session.to_owned());
         let body = match act {
@@ -94,11 +94,8 @@ impl Shard {
                 Body::Subscribe(control::Subscribe { user, client, session, ..self.subscribe_message(subscribe) })
             }
         };
-        self.say(None, body);
-    }
-
-    fn say(&mut self, to: Option<String>, body: Body) {
-        self.cluster.messages.push(NodeMessage { to, body });
+        self.cluster.messages.push(NodeMessage { to: None, body, teller });
+        true
     }
 
     /// The other node is told what holds, not what differs from its namespace.

@@ -1,7 +1,7 @@
 //! Questions to other nodes: which channels they have, and commands for a connection that another node has. Source: behaviour §10.3.
 
-use super::NodeMessage;
 use crate::api::Origin;
+use crate::broker::{NodeMessage, Teller};
 use crate::client::EmulationError;
 use crate::pending::Pending;
 use crate::shard::{ApiAnswer, ApiCallId, Shard};
@@ -155,8 +155,15 @@ impl Shard {
         let request = self.cluster.surveys.waiting.insert(survey, now.at + PATIENCE);
         let id = number(self.post.own(), request);
         let body = Body::SurveyRequest(SurveyRequest { id, op: op.to_owned(), data: data.into() });
-        self.cluster.messages.push(NodeMessage { to, body });
+        self.cluster.messages.push(NodeMessage { to, body, teller: Some(Teller::Survey(request)) });
         request
+    }
+
+    /// The broker took a question, or nobody will answer it.
+    pub(crate) fn nodes_asked(&mut self, now: Now, request: RequestId, is_told: bool) {
+        if !is_told {
+            self.end_survey(now, request, Err(ApiError::INTERNAL));
+        }
     }
 
     /// Another node answers. What nobody waits for any more is dropped.

@@ -261,10 +261,13 @@ impl Room {
     /// Has the broker serve what was asked until now. It tells before it answers, as a broker may.
     fn serve(&mut self) {
         while !self.is_deaf {
+            let tellers = self.shard.take_node_messages().into_iter().filter_map(|message| message.teller);
+            let told: Vec<_> = tellers.map(|teller| BrokerNews::Told(teller, true)).collect();
             let requests = self.shard.take_broker_requests();
-            if requests.is_empty() {
+            if requests.is_empty() && told.is_empty() {
                 return;
             }
+            self.shard.handle_broker(self.now, told);
             for BrokerRequest { request, ask } in requests {
                 let answer = self.store.serve(0, self.now.at, ask);
                 let told = self.store.events.drain(..).map(|(_, event)| BrokerNews::Event(event));

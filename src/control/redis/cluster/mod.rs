@@ -5,7 +5,7 @@
 //! serves them. Then whoever subscribed there is told to look at history, for the new node may know less than the old one told.
 
 mod detour;
-mod link;
+pub mod link;
 mod map;
 
 pub use map::Map;

@@ -9,13 +9,13 @@ use std::collections::{HashMap, HashSet};
 /// Time without a word after which the servers think another one gone.
 const NODE_TIMEOUT: &str = "1000";
 
-struct Cluster {
+pub struct Cluster {
     /// The last one is the replica of the first, if there are four.
-    servers: Vec<Server>,
+    pub servers: Vec<Server>,
 }
 
 impl Cluster {
-    fn start(name: &str, has_replica: bool) -> Self {
+    pub fn start(name: &str, has_replica: bool) -> Self {
         let count = if has_replica { 4 } else { 3 };
         let start = |index| {
             let bus = free_port().to_string();
@@ -67,13 +67,13 @@ impl Cluster {
         Address::Tcp(format!("127.0.0.1:{}", self.servers[index].port))
     }
 
-    fn options(&self) -> RedisOptions {
+    pub fn options(&self) -> RedisOptions {
         let nobody = Address::Tcp(format!("127.0.0.1:{}", free_port()));
         options_at(vec![endpoint(Place::Cluster(vec![nobody, self.address(1)]))])
     }
 
     /// Names of channels that this server serves as the slots were first spread.
-    fn channels(&self, index: usize, count: usize) -> Vec<String> {
+    pub fn channels(&self, index: usize, count: usize) -> Vec<String> {
         let bounds = [0..5461, 5461..10923, 10923..16384_u16];
         let names = (0..).map(|number| format!("ch{number}"));
         names.filter(|name| bounds[index].contains(&slot_of_tag(name))).take(count).collect()

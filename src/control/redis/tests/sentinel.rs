@@ -7,14 +7,14 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 
 /// A master, its replica, and a sentinel that knows of both.
-struct Trio {
-    master: Server,
-    replica: Server,
+pub struct Trio {
+    pub master: Server,
+    pub replica: Server,
     sentinel: Server,
 }
 
 impl Trio {
-    fn start(name: &str) -> Self {
+    pub fn start(name: &str) -> Self {
         let master = Server::start_with(&format!("{name}-master"), free_port(), &["--repl-diskless-sync-delay", "0"]);
         let port = master.port.to_string();
         let words = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
@@ -25,7 +25,7 @@ impl Trio {
         Self { master, replica, sentinel }
     }
 
-    fn options(&self) -> RedisOptions {
+    pub fn options(&self) -> RedisOptions {
         let nobody = Address::Tcp(format!("127.0.0.1:{}", free_port()));
         let addresses = vec![nobody, Address::Tcp(format!("127.0.0.1:{}", self.sentinel.port))];
         let sentinels = Sentinels { addresses, master: "m".into(), login: Login::default() };

@@ -15,7 +15,11 @@ impl Brokered {
     pub(crate) fn handle_news(&mut self, context: &mut Context<'_>, news: BrokerNews) {
         match news {
             // Of the shard, not of its channels.
-            BrokerNews::Command(_) | BrokerNews::Survey(_) | BrokerNews::Nodes(_) | BrokerNews::Left(_) => (),
+            BrokerNews::Command(_)
+            | BrokerNews::Survey(_)
+            | BrokerNews::Nodes(_)
+            | BrokerNews::Left(_)
+            | BrokerNews::Told(..) => (),
             BrokerNews::Answer(request, answer) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
                 // One that came late has been given up.
