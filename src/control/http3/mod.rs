@@ -26,6 +26,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -96,6 +97,8 @@ pub struct Http3Options {
 /// The running thread.
 pub struct Http3 {
     endpoint: Endpoint,
+    /// A copy of the socket for another process.
+    spare: UdpSocket,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -130,10 +133,19 @@ impl Drop for Open<'_> {
 }
 
 impl Http3 {
-    /// Binds and serves from now on.
-    pub fn start(options: Http3Options, address: SocketAddr, line: CarryLine) -> io::Result<Self> {
+    /// Serves from now on, on a socket that `take` gives or that it binds.
+    pub fn start(
+        options: Http3Options,
+        address: SocketAddr,
+        line: CarryLine,
+        take: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+    ) -> io::Result<Self> {
         let server = server_config(&options.certificate)?;
-        let socket = UdpSocket::bind(address)?;
+        let socket = match take(&name(address)) {
+            Some(socket) => socket.into(),
+            None => UdpSocket::bind(address)?,
+        };
+        let spare = socket.try_clone()?;
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let endpoint = {
             let _inside = runtime.enter();
@@ -146,7 +158,15 @@ impl Http3 {
         let thread = thread::Builder::new().name("http3".to_owned());
         let accepting = endpoint.clone();
         let thread = thread.spawn(move || run(&runtime, &accepting, &site, stopped))?;
-        Ok(Self { endpoint, stop, thread })
+        Ok(Self { endpoint, spare, stop, thread })
+    }
+
+    /// The socket that another process may go on with, and its name.
+    ///
+    /// As long as both read from it, each loses packets of the other's connections: those of the old process are reset, and new
+    /// ones begin with a packet that is sent again.
+    pub fn socket(&self) -> io::Result<(String, OwnedFd)> {
+        Ok((name(self.spare.local_addr()?), self.spare.try_clone()?.into()))
     }
 
     /// Shows another certificate to those who connect from now on.
@@ -162,6 +182,10 @@ impl Http3 {
         drop(self.endpoint);
         let _ = self.thread.join();
     }
+}
+
+fn name(address: SocketAddr) -> String {
+    format!("udp {address}")
 }
 
 fn run(runtime: &Runtime, endpoint: &Endpoint, site: &Arc<Site>, stopped: oneshot::Receiver<()>) {
