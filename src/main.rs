@@ -11,6 +11,7 @@ mod memory;
 mod run;
 mod systemd;
 mod tls;
+mod upgrade;
 mod utc;
 mod web;
 

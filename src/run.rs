@@ -9,18 +9,19 @@ use crate::log::{self, DroppedLines, Level, Logs};
 use crate::memory;
 use crate::systemd::{Handed, Service};
 use crate::tls;
+use crate::upgrade::{self, Event, Predecessor, Program, Upgrade};
 use crate::web;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, select};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ringcast_runtime::options::Endpoints;
-use ringcast_runtime::{Options, Pool};
+use ringcast_runtime::{HandedSockets, Options, Pool};
 use ringcast_state::options::NodeOptions;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::ffi::c_int;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,15 +42,25 @@ struct Fatal {
     cause: Option<String>,
 }
 
-/// Runs until SIGTERM or SIGINT. The exit code is 0 after a graceful stop and 1 otherwise.
+/// What the process comes with, to be looked at before anything changes it.
+struct Start {
+    program: io::Result<Program>,
+    handed: io::Result<Handed>,
+    /// The process whose place this one takes.
+    predecessor: io::Result<Option<Predecessor>>,
+}
+
+/// Runs until SIGTERM or SIGINT, or until another process has taken over. The exit code is 0 after a graceful stop and 1 otherwise.
 pub fn run(request: &RunRequest) -> ExitCode {
-    let handed = Handed::take();
+    let mut start =
+        Start { program: Program::of_process(), handed: Handed::take(), predecessor: Predecessor::of_process() };
     match load(request) {
-        Ok(configuration) => run_with_logs(request, &configuration, handed),
+        Ok(configuration) => run_with_logs(request, &configuration, &mut start),
         Err(fatal) => {
             // There is no `log.level` yet: the default one, where logs go by default.
             let logs = Logs::start(Level::Info, "");
             fatal.log();
+            fatal.tell(&start);
             drop(logs);
             ExitCode::FAILURE
         }
@@ -70,7 +81,7 @@ fn load(request: &RunRequest) -> Result<Configuration, Fatal> {
     Ok(Configuration { loaded, used_dotenv })
 }
 
-fn run_with_logs(request: &RunRequest, configuration: &Configuration, handed: io::Result<Handed>) -> ExitCode {
+fn run_with_logs(request: &RunRequest, configuration: &Configuration, start: &mut Start) -> ExitCode {
     let options = configuration.loaded.settings.view().object("log");
     let (name, file) = (options.text("level"), options.text("file"));
     let level = Level::from_name(name);
@@ -86,7 +97,7 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration, handed: io
     if level.is_none() {
         warn!("unknown log level {name}, defaulting to INFO");
     }
-    let outcome = serve(request, configuration, handed, logs.dropped());
+    let outcome = serve(request, configuration, start, logs.dropped());
     let dropped = logs.dropped().count();
     if dropped > 0 {
         warn!(lines = dropped, "log lines were dropped because the output was too slow");
@@ -95,6 +106,7 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration, handed: io
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
             fatal.log();
+            fatal.tell(start);
             ExitCode::FAILURE
         }
     }
@@ -103,7 +115,7 @@ fn run_with_logs(request: &RunRequest, configuration: &Configuration, handed: io
 fn serve(
     request: &RunRequest,
     configuration: &Configuration,
-    handed: io::Result<Handed>,
+    start: &mut Start,
     dropped_lines: DroppedLines,
 ) -> Result<(), Fatal> {
     let settings = &configuration.loaded.settings;
@@ -115,10 +127,12 @@ fn serve(
     let automatic = lower::acme(settings).map(acme::Store::new);
     let mut tls = tls::Listeners::new(automatic.clone());
     give_tls(&mut tls, settings, &mut runtime).map_err(|error| Fatal::new("error validating config", error))?;
-    let handed = handed_sockets(handed, runtime.listeners.len())?;
+    let names = upgrade::names(&runtime.listeners);
+    let handed = start.take_sockets(&names)?;
     let backends = proxies::list(settings).map_err(|error| Fatal::new("error validating config", error))?;
     let node = node(settings)?;
     let engine = lower::engine(settings).map_err(|error| Fatal::new("error validating config", error))?;
+    let has_broker = engine.nats.is_some() || engine.redis.is_some();
     let brokers = if program.delivery_check { engine.brokers() } else { Vec::new() };
     let mut state = lower::state(settings, node.clone());
     state.delivery_check = u16::try_from(brokers.len()).unwrap_or(u16::MAX);
@@ -137,9 +151,8 @@ fn serve(
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
     let mut pool =
         Pool::start_on(runtime.clone(), state, &handed).map_err(|error| Fatal::new("error starting shards", error))?;
-    if let Some(store) = automatic {
-        start_acme(&pool, store).map_err(|error| Fatal::new("error starting ACME", error))?;
-    }
+    let challenges = automatic.map(|store| start_acme(&pool, store, start)).transpose();
+    let challenges = challenges.map_err(|error| Fatal::new("error starting ACME", error))?.flatten();
     let engine = engine::start(&pool, engine, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
@@ -148,8 +161,11 @@ fn serve(
     start_pages(&mut pool, program.prometheus, sources).map_err(|error| Fatal::new("error starting metrics", error))?;
     memory::start(program.memory_budget, pool.relief_line())
         .map_err(|error| Fatal::new("error watching memory", error))?;
-    let ports = Ports::start(settings, &pool).map_err(|(failed, cause)| Fatal::new(failed, cause))?;
-    let pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
+    start.take_over()?;
+    let ports = Ports::start(settings, &pool, challenges, |name| start.take(name));
+    let mut ports = ports.map_err(|(failed, cause)| Fatal::new(failed, cause))?;
+    start.serve(&pool, names.clone())?;
+    let mut pid_file = PidFile::write(&program.pid_file).map_err(|error| Fatal::new("error writing PID", error))?;
     log_started(&pool, &runtime);
     log_warnings(settings.view(), &configuration.loaded.notices);
     if program.demo {
@@ -158,13 +174,27 @@ fn serve(
 
     let mut service = Service::of_process();
     service.ready();
-    wait_for_stop(&signals, &pool, &mut service, || {
+    let mut upgrade = Upgrade::new(start.take_program()?);
+    let ending = wait_for_end(&signals, &pool, &mut service, (&mut upgrade, &names, &ports), || {
         reload(request, (&pool, &jwks, &mut proxy, &ports), &mut tls, &runtime, node.clone());
     });
-    info!("shutting down ...");
-    service.stopping();
-    ports.close();
-    drain(&pool, &signals, program.shutdown_drain);
+    ports.close(matches!(ending, Ending::Replaced(_)));
+    match ending {
+        Ending::Stopped => {
+            info!("shutting down ...");
+            service.stopping();
+            drain(&pool, &signals, program.shutdown_drain);
+        }
+        Ending::Replaced(pid) => {
+            info!(pid, "another process has taken over, this one ends");
+            // The file is the other's now.
+            pid_file.into_iter().for_each(std::mem::forget);
+            pid_file = None;
+            if has_broker {
+                drain(&pool, &signals, program.shutdown_drain);
+            }
+        }
+    }
     let stopped = pool.stop(program.shutdown_timeout);
     ports.stop();
     drop(engine.membership);
@@ -175,10 +205,64 @@ fn serve(
     }
 }
 
-/// Has certificates obtained and renewed.
-fn start_acme(pool: &Pool, store: Arc<acme::Store>) -> io::Result<()> {
-    let listener = acme::Listener::bind(&store)?;
-    acme::start(store, listener, pool.certificate_line())
+impl Start {
+    /// What others have bound, for each listener.
+    fn take_sockets(&mut self, names: &[String]) -> Result<HandedSockets, Fatal> {
+        let failed = "error taking the sockets of the service manager";
+        let handed = std::mem::replace(&mut self.handed, Ok(Handed::default()));
+        let handed = handed.map_err(|error| Fatal::new(failed, error))?;
+        if let Err(error) = &self.predecessor {
+            return Err(Fatal::new("error taking the sockets of the process before this one", error));
+        }
+        if let Ok(Some(predecessor)) = &mut self.predecessor {
+            let of_listeners = names.iter().map(|name| predecessor.take_tcp(name)).collect();
+            return Ok(HandedSockets { of_listeners, accept_when_told: true });
+        }
+        if handed.len() > 0 {
+            info!(sockets = handed.len(), "the service manager hands over sockets");
+        }
+        let of_listeners = handed.for_listeners(names.len()).map_err(|error| Fatal::new(failed, error))?;
+        Ok(HandedSockets { of_listeners, accept_when_told: false })
+    }
+
+    /// A socket of the process before this one.
+    fn take(&mut self, name: &str) -> Option<OwnedFd> {
+        match &mut self.predecessor {
+            Ok(Some(predecessor)) => predecessor.take(name).into_iter().next(),
+            Ok(None) | Err(_) => None,
+        }
+    }
+
+    /// Waits until the process before this one, if there is one, lets us serve.
+    fn take_over(&mut self) -> Result<(), Fatal> {
+        let Ok(Some(predecessor)) = &mut self.predecessor else { return Ok(()) };
+        predecessor.take_over().map_err(|error| Fatal::new("error taking over", error))
+    }
+
+    /// Begins to serve in its place.
+    fn serve(&mut self, pool: &Pool, names: Vec<String>) -> Result<(), Fatal> {
+        let failed = "error taking over";
+        let Ok(Some(_)) = &self.predecessor else { return Ok(()) };
+        let line = pool.handover_line();
+        line.accept().map_err(|error| Fatal::new(failed, error))?;
+        match std::mem::replace(&mut self.predecessor, Ok(None)) {
+            Ok(Some(predecessor)) => predecessor.serving(line, names).map_err(|error| Fatal::new(failed, error)),
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    fn take_program(&mut self) -> Result<Program, Fatal> {
+        let taken = std::mem::replace(&mut self.program, Err(io::ErrorKind::NotFound.into()));
+        taken.map_err(|error| Fatal::new("error finding the program", error))
+    }
+}
+
+/// Has certificates obtained and renewed. Gives the socket of http-01 with its name.
+fn start_acme(pool: &Pool, store: Arc<acme::Store>, start: &mut Start) -> io::Result<Option<(String, OwnedFd)>> {
+    let listener = acme::Listener::bind(&store, |name| start.take(name))?;
+    let spare = listener.spare()?;
+    acme::start(store, listener, pool.certificate_line())?;
+    Ok(spare)
 }
 
 /// Gives the listeners their certificates.
@@ -188,16 +272,6 @@ fn give_tls(tls: &mut tls::Listeners, settings: &Settings, runtime: &mut Options
         listener.tls = tls;
     }
     Ok(())
-}
-
-/// What the service manager has bound, for each listener.
-fn handed_sockets(handed: io::Result<Handed>, listeners: usize) -> Result<Vec<Vec<TcpListener>>, Fatal> {
-    let failed = "error taking the sockets of the service manager";
-    let handed = handed.map_err(|error| Fatal::new(failed, error))?;
-    if handed.len() > 0 {
-        info!(sockets = handed.len(), "the service manager hands over sockets");
-    }
-    handed.for_listeners(listeners).map_err(|error| Fatal::new(failed, error))
 }
 
 /// Has the pages made that are configured.
@@ -210,9 +284,9 @@ fn start_pages(pool: &mut Pool, options: web::PrometheusOptions, sources: web::S
 
 /// Hands the signals that the server answers to the returned channel.
 fn catch_signals() -> io::Result<Receiver<c_int>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])?;
     // One of each kind waits at most; more of it say nothing new.
-    let (sender, receiver) = crossbeam_channel::bounded(3);
+    let (sender, receiver) = crossbeam_channel::bounded(4);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let _ = sender.try_send(signal);
@@ -221,26 +295,61 @@ fn catch_signals() -> io::Result<Receiver<c_int>> {
     Ok(receiver)
 }
 
-/// Returns when the process is asked to end. Reloads when asked to, and meanwhile tells the service manager how the
-/// server does, and with `log.level` debug how many connections each shard has, when that has changed.
-fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, mut reload: impl FnMut()) {
+/// Why the server ends.
+enum Ending {
+    /// It was told to.
+    Stopped,
+    /// The process of this id serves in its place.
+    Replaced(u32),
+}
+
+/// Returns when the process is asked to end, or has been replaced. Reloads and starts its successor when asked to, and meanwhile
+/// tells the service manager how the server does, and with `log.level` debug how many connections each shard has, when that
+/// has changed.
+fn wait_for_end(
+    signals: &Receiver<c_int>,
+    pool: &Pool,
+    service: &mut Service,
+    (upgrade, names, ports): (&mut Upgrade, &[String], &Ports),
+    mut reload: impl FnMut(),
+) -> Ending {
+    let events = upgrade.events().clone();
     let mut logged = Vec::new();
     let mut pulse = pool.pulse();
     let mut tick_at = Instant::now();
     loop {
-        match signals.recv_deadline(tick_at) {
-            Ok(SIGHUP) => {
-                info!("signal received: hangup");
-                service.reloading();
-                reload();
-                service.ready();
+        select! {
+            recv(signals) -> signal => match signal {
+                Ok(SIGHUP) => {
+                    info!("signal received: hangup");
+                    service.reloading();
+                    reload();
+                    service.ready();
+                }
+                Ok(SIGUSR2) => {
+                    info!("signal received: user defined signal 2");
+                    begin_upgrade(upgrade, pool, names, ports);
+                }
+                Ok(signal) => {
+                    let name = if signal == SIGINT { "interrupt" } else { "terminated" };
+                    info!("signal received: {name}");
+                    return Ending::Stopped;
+                }
+                Err(_) => return Ending::Stopped,
+            },
+            recv(events) -> event => {
+                let outcome = match event {
+                    Ok(Event::Ready(successor)) => successor.take_over(pool, names),
+                    Ok(Event::Failed(reason)) => Err(reason),
+                    Err(_) => continue,
+                };
+                upgrade.end();
+                match outcome {
+                    Ok(pid) => return Ending::Replaced(pid),
+                    Err(reason) => error!(error = reason, "upgrade failed, this process goes on"),
+                }
             }
-            Ok(signal) => {
-                let name = if signal == SIGINT { "interrupt" } else { "terminated" };
-                info!("signal received: {name}");
-                return;
-            }
-            Err(_) => {
+            recv(crossbeam_channel::at(tick_at)) -> _ => {
                 let (connections, now) = (pool.connections(), Instant::now());
                 tick_at = now + service.tick_period();
                 service.tick(&mut pulse, &connections, now);
@@ -250,6 +359,19 @@ fn wait_for_stop(signals: &Receiver<c_int>, pool: &Pool, service: &mut Service, 
                 }
             }
         }
+    }
+}
+
+/// Starts the process that is to take over.
+fn begin_upgrade(upgrade: &mut Upgrade, pool: &Pool, names: &[String], ports: &Ports) {
+    let sockets = pool.handover_line().sockets().and_then(|of_shards| {
+        let named = of_shards.into_iter().map(|(listener, socket)| (names[listener].clone(), socket));
+        Ok(upgrade::distinct(named.collect()).into_iter().chain(ports.sockets()?).collect())
+    });
+    match sockets.and_then(|sockets| upgrade.begin(sockets)) {
+        Ok(true) => {}
+        Ok(false) => warn!("an upgrade is under way already"),
+        Err(error) => error!(%error, "upgrade failed, this process goes on"),
     }
 }
 
@@ -490,6 +612,13 @@ impl Drop for PidFile {
 impl Fatal {
     fn new(message: &'static str, cause: impl std::fmt::Display) -> Self {
         Fatal { message, cause: Some(cause.to_string()) }
+    }
+
+    /// Tells the process before this one, which goes on then.
+    fn tell(&self, start: &Start) {
+        if let Ok(Some(predecessor)) = &start.predecessor {
+            predecessor.failed(&format!("{}: {}", self.message, self.cause.as_deref().unwrap_or_default()));
+        }
     }
 
     fn log(&self) {

@@ -130,6 +130,14 @@ impl Balance {
         None
     }
 
+    /// Takes in a connection that another process has accepted.
+    pub fn take_in(&mut self, sockets: &mut Sockets, listener: usize, socket: OwnedFd) -> SocketId {
+        let socket = sockets.adopt(socket);
+        self.loads.connections[listener][self.shard].fetch_add(1, Ordering::Relaxed);
+        self.note(socket, listener);
+        socket
+    }
+
     /// Connections that wait for `adopt`.
     pub fn waiting(&self) -> usize {
         self.adoptions.len()

@@ -28,9 +28,11 @@ pub struct Listen {
     pub port: u16,
 }
 
-/// Where one shard accepts the connections of one port.
+/// Where one shard accepts connections of one port.
 #[derive(Debug)]
 pub struct ShardSocket {
+    /// The port, by its index in `Options::listeners`.
+    pub listener: usize,
     /// Bound; `listen` makes it listen.
     pub socket: Socket,
     /// Other shards accept from the same socket.
@@ -41,30 +43,44 @@ pub struct ShardSocket {
 ///
 /// With SO_REUSEPORT a second server would bind the same port without an error and take half of the
 /// connections, so a plain bind asks first.
-pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<ShardSocket>, StartError> {
+pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<Socket>, StartError> {
     let mut address = resolve(listen)?;
     if address.port() != 0 {
         drop(probe(&mut address)?);
     }
-    let own = |socket| ShardSocket { socket, shared: false };
-    (0..sockets).map(|_| bind_one(&mut address, Sharing::WithTheOtherShards).map(own)).collect()
+    (0..sockets).map(|_| bind_one(&mut address, Sharing::WithTheOtherShards)).collect()
 }
 
-/// Gives every shard one of the sockets that the service manager has bound, not empty. As a rule that is one, and
-/// the shards take turns at it; as many as there are shards, with `ReusePort=yes`, are spread by the kernel.
+/// Deals out sockets of one port that others have bound, not empty: the service manager, or the process before this one.
 ///
-/// Siblings bound by ourselves would not do: the kernel lets only one user share a port, and the manager is root.
-pub fn share(handed: &[TcpListener], shards: usize) -> Result<Vec<ShardSocket>, StartError> {
-    if handed.len() > shards {
-        return Err(StartError::TooManySockets { sockets: handed.len(), shards });
+/// Each is served, for the kernel sends connections to each: where there are more than shards, some shards have several. Where
+/// there are fewer and the port is shared by SO_REUSEPORT, siblings are bound for the others, which needs the same user as
+/// those before; else the shards take turns, as they do at the single socket of a manager.
+pub fn deal(handed: &[TcpListener], listener: usize, shards: usize) -> io::Result<Vec<Vec<ShardSocket>>> {
+    let mut sockets =
+        handed.iter().map(|socket| Ok(Socket::from(socket.try_clone()?))).collect::<io::Result<Vec<_>>>()?;
+    if sockets.len() < shards {
+        sockets.extend(siblings(&sockets, shards - sockets.len()).unwrap_or_default());
     }
-    let give = |shard: usize| {
-        let socket = Socket::from(handed[shard % handed.len()].try_clone()?);
+    let shared = sockets.len() < shards;
+    let mut dealt: Vec<Vec<ShardSocket>> = (0..shards).map(|_| Vec::new()).collect();
+    for turn in 0..sockets.len().max(shards) {
+        let socket = sockets[turn % sockets.len()].try_clone()?;
         socket.set_nonblocking(false)?;
-        Ok(ShardSocket { socket, shared: handed.len() < shards })
-    };
-    let failed = |source| StartError::Shard { shard: 0, source };
-    (0..shards).map(give).collect::<io::Result<_>>().map_err(failed)
+        dealt[turn % shards].push(ShardSocket { listener, socket, shared });
+    }
+    Ok(dealt)
+}
+
+/// More sockets at the port of these, if it may have some.
+fn siblings(sockets: &[Socket], count: usize) -> io::Result<Vec<Socket>> {
+    for socket in sockets {
+        if !socket.reuse_port()? {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+    }
+    let address = local_address(&sockets[0])?;
+    (0..count).map(|_| try_bind(address, Sharing::WithTheOtherShards)).collect()
 }
 
 /// Fails if another server has the port. One that was killed keeps it for some 10 ms after its process is gone, until the
@@ -175,10 +191,10 @@ mod tests {
     #[test]
     fn sockets_of_all_shards_share_a_free_port() {
         let sockets = bind(&at("127.0.0.1", 0), 3).unwrap();
-        let ports: Vec<_> = sockets.iter().map(|socket| local_address(&socket.socket).unwrap().port()).collect();
+        let ports: Vec<_> = sockets.iter().map(|socket| local_address(socket).unwrap().port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
         for socket in &sockets {
-            listen(&socket.socket).unwrap();
+            listen(socket).unwrap();
         }
         TcpStream::connect(("127.0.0.1", ports[0])).unwrap();
     }
@@ -186,8 +202,8 @@ mod tests {
     #[test]
     fn empty_address_is_ipv4_and_where_there_is_one_ipv6() {
         let sockets = bind(&at("", 0), 1).unwrap();
-        listen(&sockets[0].socket).unwrap();
-        let address = local_address(&sockets[0].socket).unwrap();
+        listen(&sockets[0]).unwrap();
+        let address = local_address(&sockets[0]).unwrap();
         TcpStream::connect(("127.0.0.1", address.port())).unwrap();
         if address.is_ipv6() {
             TcpStream::connect(("::1", address.port())).unwrap();
@@ -197,9 +213,9 @@ mod tests {
     #[test]
     fn socket_that_follows_interrupts_names_its_cpu_to_the_kernel() {
         let sockets = bind(&at("127.0.0.1", 0), 2).unwrap();
-        follow_interrupts(&sockets[1].socket, 3).unwrap();
-        listen(&sockets[1].socket).unwrap();
-        assert_eq!(sockets[1].socket.cpu_affinity().unwrap(), 3);
+        follow_interrupts(&sockets[1], 3).unwrap();
+        listen(&sockets[1]).unwrap();
+        assert_eq!(sockets[1].cpu_affinity().unwrap(), 3);
     }
 
     #[test]
@@ -215,28 +231,45 @@ mod tests {
     fn port_of_another_server_is_refused_even_if_that_one_shares() {
         let alone = TcpListener::bind("127.0.0.1:0").unwrap();
         let sharing = bind(&at("127.0.0.1", 0), 1).unwrap();
-        listen(&sharing[0].socket).unwrap();
-        for port in [alone.local_addr().unwrap().port(), local_address(&sharing[0].socket).unwrap().port()] {
+        listen(&sharing[0]).unwrap();
+        for port in [alone.local_addr().unwrap().port(), local_address(&sharing[0]).unwrap().port()] {
             let error = bind(&at("127.0.0.1", port), 2).unwrap_err();
             assert!(matches!(error, StartError::PortInUse { .. }), "{error}");
         }
     }
 
+    #[track_caller]
+    fn check_dealt(handed: &[TcpListener], shards: usize, counts: &[usize], shared: bool) {
+        let dealt = deal(handed, 7, shards).unwrap();
+        assert_eq!(dealt.iter().map(Vec::len).collect::<Vec<_>>(), counts);
+        assert!(dealt.iter().flatten().all(|socket| (socket.listener, socket.shared) == (7, shared)));
+        let mut ports: Vec<_> = dealt.iter().flatten().map(|s| local_address(&s.socket).unwrap().port()).collect();
+        let mut wanted: Vec<_> = handed.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
+        for ports in [&mut ports, &mut wanted] {
+            ports.sort_unstable();
+            ports.dedup();
+        }
+        assert_eq!(ports, wanted);
+    }
+
     #[test]
-    fn handed_sockets_are_shared_unless_there_is_one_for_every_shard() {
-        let handed = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
-        let check = |handed: &[TcpListener], shards, shared| {
-            let want: Vec<_> = (0..shards).map(|shard| handed[shard % handed.len()].local_addr().unwrap()).collect();
-            let sockets = share(handed, shards).unwrap();
-            assert_eq!(sockets.iter().map(|s| local_address(&s.socket).unwrap()).collect::<Vec<_>>(), want);
-            assert!(sockets.iter().all(|socket| socket.shared == shared));
-        };
-        check(&handed[..1], 3, true);
-        check(&handed, 3, true);
-        check(&handed, 2, false);
-        check(&handed[..1], 1, false);
-        let error = share(&handed, 1).unwrap_err();
-        assert!(matches!(error, StartError::TooManySockets { sockets: 2, shards: 1 }), "{error}");
+    fn every_handed_socket_is_served_and_shards_share_where_there_are_fewer() {
+        let handed: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        check_dealt(&handed[..1], 1, &[1], false);
+        check_dealt(&handed[..1], 3, &[1, 1, 1], true);
+        check_dealt(&handed[..2], 3, &[1, 1, 1], true);
+        check_dealt(&handed, 3, &[1, 1, 1], false);
+        check_dealt(&handed, 2, &[2, 1], false);
+        check_dealt(&handed, 1, &[3], false);
+    }
+
+    #[test]
+    fn shared_port_gets_a_socket_for_every_shard() {
+        let bound = bind(&at("127.0.0.1", 0), 2).unwrap();
+        bound.iter().for_each(|socket| listen(socket).unwrap());
+        let handed: Vec<TcpListener> = bound.into_iter().map(TcpListener::from).collect();
+        check_dealt(&handed, 4, &[1, 1, 1, 1], false);
+        check_dealt(&handed, 1, &[2], false);
     }
 
     #[test]

@@ -19,10 +19,11 @@ use ringcast_state::{Compass, Message, RequestId, Seeds, ShardId};
 use crate::backend::{self, Answers, BackendLine, Beginnings, Ends, News};
 use crate::balance::{Balance, Loads};
 use crate::broker::{BrokerDesk, BrokerLine};
-use crate::call::{CallLine, Handover};
+use crate::call::{self, CallLine};
 use crate::carry::{Carry, CarryLine};
 use crate::clock::Clock;
 use crate::guesses::Guesses;
+use crate::handover::{Handover, HandoverLine};
 use crate::listen::{self, ShardSocket};
 use crate::metrics::{MetricsLine, SnapshotSender};
 use crate::options::Options;
@@ -75,11 +76,13 @@ pub(crate) enum Control {
     /// What the broker says, in this order.
     Broker(Vec<BrokerNews>),
     /// Calls of the server API that the control plane makes.
-    Calls(Handover),
+    Calls(call::Handover),
     /// About a connection that the control plane carries.
     Carry(u64, Carry),
     /// About a session of SockJS.
     SockJs(Parcel),
+    /// About handing over to another process, or taking over from one.
+    Handover(Handover),
     /// Accept nobody any more, and say goodbye to one client after the other until then.
     Drain(Instant),
     /// Say goodbye to everyone and end; abort what is left at the given moment.
@@ -123,8 +126,19 @@ pub(crate) struct Setup {
     pub broker: BrokerDesk,
     pub backends: Beginnings,
     pub counters: Arc<Counters>,
-    /// One per `Options::listeners`.
+    /// One of each of `Options::listeners`, or more.
     pub sockets: Vec<ShardSocket>,
+    /// See [`HandedSockets`].
+    pub accept_when_told: bool,
+}
+
+/// Listening sockets that others have bound.
+#[derive(Default)]
+pub struct HandedSockets {
+    /// For each of `Options::listeners` in their order. None, or nothing at all, for what is to be bound here.
+    pub of_listeners: Vec<Vec<TcpListener>>,
+    /// No socket listens and nobody is accepted before [`HandoverLine::accept`].
+    pub accept_when_told: bool,
 }
 
 /// The running shards. Stop them with [`Pool::stop`]; dropping the pool does so, too, in haste.
@@ -171,21 +185,20 @@ pub struct KeyLine {
 impl Pool {
     /// Checks the machine, binds, and starts the shards. On return all of them accept connections.
     pub fn start(options: Options, state: ringcast_state::Options) -> Result<Self, StartError> {
-        Self::start_on(options, state, &[])
+        Self::start_on(options, state, &HandedSockets::default())
     }
 
-    /// As `start`, on sockets that the service manager has bound: for each of `Options::listeners` in their order.
-    /// None, or nothing at all, for what is to be bound here.
+    /// As `start`, on sockets that others have bound.
     pub fn start_on(
         mut options: Options,
         state: ringcast_state::Options,
-        handed: &[Vec<TcpListener>],
+        handed: &HandedSockets,
     ) -> Result<Self, StartError> {
         check_machine()?;
         uring::probe().map_err(|source| StartError::of_ring(0, source))?;
         let places = place(&options)?;
         let shards = places.shards.len();
-        let bound = bind_all(&options, handed, &places)?;
+        let bound = bind_all(&options, &handed.of_listeners, &places)?;
         for (listener, address) in options.listeners.iter_mut().zip(&bound.addresses) {
             listener.http3 = listener.http3.map(|port| if port == 0 { address.port() } else { port });
         }
@@ -198,7 +211,7 @@ impl Pool {
         let broker = BrokerDesk::default();
         let (backend, backends) = backend::channel();
         let ways = Ways { slow_checks, questions: question, pages: page, broker: broker.clone(), backends: backend };
-        let (setups, line, loads) = setups.finish(bound.sockets, &ways);
+        let (setups, line, loads) = setups.finish(bound.sockets, handed.accept_when_told, &ways);
         signatures::start_helpers(&checks, &line).map_err(|source| StartError::Shard { shard: 0, source })?;
         let mut pool = Self {
             threads: Vec::new(),
@@ -306,6 +319,11 @@ impl Pool {
         MetricsLine::new(self.line.clone(), self.counters.clone())
     }
 
+    /// Where the sockets, and what the shards know, are handed to another process or come from one.
+    pub fn handover_line(&self) -> HandoverLine {
+        HandoverLine::new(self.line.clone())
+    }
+
     /// Gives up what takes memory, as far as it is short; who says so goes on until it is not.
     pub fn relief_line(&self) -> ReliefLine {
         ReliefLine { line: self.line.clone(), counters: self.counters.clone() }
@@ -396,7 +414,7 @@ fn place(options: &Options) -> Result<Places, StartError> {
 }
 
 struct Bound {
-    /// Per shard, one of each listener.
+    /// Per shard, one of each listener or more.
     sockets: Vec<Vec<ShardSocket>>,
     addresses: Vec<SocketAddr>,
 }
@@ -405,18 +423,21 @@ fn bind_all(options: &Options, handed: &[Vec<TcpListener>], places: &Places) -> 
     let shards = places.shards.len();
     let mut bound = Bound { sockets: (0..shards).map(|_| Vec::new()).collect(), addresses: Vec::new() };
     for (index, listener) in options.listeners.iter().enumerate() {
-        let sockets = match handed.get(index) {
-            Some(handed) if !handed.is_empty() => listen::share(handed, shards)?,
-            Some(_) | None => listen::bind(&listener.listen, shards)?,
+        let failed = |source| StartError::Shard { shard: 0, source };
+        let dealt = match handed.get(index) {
+            Some(handed) if !handed.is_empty() => listen::deal(handed, index, shards).map_err(failed)?,
+            Some(_) | None => {
+                let own = |socket| vec![ShardSocket { listener: index, socket, shared: false }];
+                listen::bind(&listener.listen, shards)?.into_iter().map(own).collect()
+            }
         };
-        let address = listen::local_address(&sockets[0].socket);
-        bound.addresses.push(address.map_err(|source| StartError::Shard { shard: 0, source })?);
-        for (shard, socket) in sockets.into_iter().enumerate() {
+        bound.addresses.push(listen::local_address(&dealt[0][0].socket).map_err(failed)?);
+        for (shard, sockets) in dealt.into_iter().enumerate() {
             // A socket that all shards accept from has no CPU of its own.
-            if options.shard_placement.follow_interrupts && !socket.shared {
+            for socket in sockets.iter().filter(|socket| options.shard_placement.follow_interrupts && !socket.shared) {
                 listen::follow_interrupts(&socket.socket, places.shards[shard])?;
             }
-            bound.sockets[shard].push(socket);
+            bound.sockets[shard].extend(sockets);
         }
     }
     Ok(bound)
@@ -458,7 +479,12 @@ impl Setups {
         Compass::new(self.seeds[0].home, shards)
     }
 
-    fn finish(self, sockets: Vec<Vec<ShardSocket>>, ways: &Ways) -> (Vec<Setup>, Line, Arc<Loads>) {
+    fn finish(
+        self,
+        sockets: Vec<Vec<ShardSocket>>,
+        accept_when_told: bool,
+        ways: &Ways,
+    ) -> (Vec<Setup>, Line, Arc<Loads>) {
         let shards = u16::try_from(sockets.len()).expect("fewer shards than 65536");
         let bells: Vec<_> = self.wakes.iter().cloned().map(Doorbell::new).collect();
         let clock = Clock::start();
@@ -486,6 +512,7 @@ impl Setups {
             broker: ways.broker.clone(),
             counters: self.counters.clone(),
             sockets,
+            accept_when_told,
         };
         let setups = (0..shards).zip(controls).zip(parts).map(setup).collect();
         (setups, line, loads)

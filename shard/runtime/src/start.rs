@@ -77,13 +77,6 @@ pub enum StartError {
         /// Of bind or listen.
         source: io::Error,
     },
-    /// The service manager has bound more sockets for a port than there are shards to accept from them.
-    TooManySockets {
-        /// Handed over for one port.
-        sockets: usize,
-        /// Key `shards`.
-        shards: usize,
-    },
     /// Anything else that kept a shard from starting.
     Shard {
         /// Which one, from 0.
@@ -151,11 +144,6 @@ impl fmt::Display for StartError {
             Self::Bind { address, source } => {
                 write!(f, "cannot listen on {address} ({source}): is it an address of this machine?")
             }
-            Self::TooManySockets { sockets, shards } => write!(
-                f,
-                "the service manager hands over {sockets} sockets for one port and there are {shards} shards: remove \
-                 ListenStream lines from the socket unit or set shards to at least {sockets}"
-            ),
             Self::Shard { shard, source } => write!(f, "shard {shard} did not start: {source}"),
         }
     }
@@ -174,8 +162,7 @@ impl std::error::Error for StartError {
             | Self::LockedMemory { .. }
             | Self::Descriptors { .. }
             | Self::Placement(_)
-            | Self::PortInUse { .. }
-            | Self::TooManySockets { .. } => None,
+            | Self::PortInUse { .. } => None,
         }
     }
 }
@@ -286,7 +273,6 @@ mod tests {
         check(StartError::Bind { address, source: denied }, "CAP_NET_BIND_SERVICE");
         let missing = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
         check(StartError::Bind { address, source: missing }, "address of this machine");
-        check(StartError::TooManySockets { sockets: 4, shards: 2 }, "ListenStream");
         let unknown = io::Error::other("no such host");
         check(StartError::Address { address: "x y".into(), source: unknown }, "host name of this machine");
     }

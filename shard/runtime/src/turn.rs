@@ -19,7 +19,7 @@ use crate::carry::Carried;
 use crate::clock::Clock;
 use crate::connection::{Connections, Io};
 use crate::drain::Drain;
-use crate::listen::{self, ShardSocket};
+use crate::listen::ShardSocket;
 use crate::metrics::{ShardSnapshot, TurnMeter};
 use crate::pool::{Control, Setup};
 use crate::ring::Endpoint;
@@ -28,6 +28,10 @@ use crate::sockjs::{Desk, Sessions};
 use crate::start::StartError;
 use crate::transport::page::PageDesk;
 use crate::uring::{Event, Uring};
+
+mod handover;
+
+use handover::{Hold, Moving};
 
 /// Messages taken of each ring per turn, so that nothing else waits long behind a busy shard.
 const MESSAGES_PER_RING: usize = 256;
@@ -70,8 +74,14 @@ pub(crate) struct ShardLoop {
     backends: BackendDesk,
     clock: Clock,
     meter: TurnMeter,
-    /// Listeners, for the end.
-    listeners: usize,
+    /// What the sockets that the ring accepts from are for: indexes of `Options::listeners`.
+    listeners: Vec<usize>,
+    /// Sockets that wait for the word to accept.
+    waiting: Vec<ShardSocket>,
+    /// Requests wait for another process.
+    hold: Option<Hold>,
+    /// They go there.
+    moving: Option<Moving>,
     /// Some shard's ring was full.
     held_back: bool,
     /// Clients are being sent away.
@@ -85,19 +95,11 @@ impl ShardLoop {
     pub fn new(setup: Setup) -> Result<Self, StartError> {
         let shard = setup.id.index();
         let failed = |source| StartError::of_ring(shard, source);
-        let mut uring = Uring::new(setup.options.uring, setup.wake).map_err(failed)?;
-        let listeners = setup.sockets.len();
-        for ShardSocket { socket, shared } in setup.sockets {
-            listen::listen(&socket)?;
-            match shared {
-                true => uring.add_shared_listener(socket.into()),
-                false => uring.add_listener(socket.into()),
-            };
-        }
+        let uring = Uring::new(setup.options.uring, setup.wake).map_err(failed)?;
         let (now, _) = setup.clock.read();
         let desk = Desk::new(setup.id, setup.line);
         let sessions = Sessions::new(desk.clone(), setup.options.sockjs.heartbeat_delay);
-        Ok(Self {
+        let mut shard = Self {
             id: setup.id,
             shards: setup.shards,
             state: Shard::new(setup.id, setup.shards, setup.state, setup.seeds, now),
@@ -106,11 +108,11 @@ impl ShardLoop {
                 setup.counters,
                 PageDesk::new(setup.id, setup.pages),
                 desk,
-                shard,
+                setup.id.index(),
                 setup.clock,
             ),
             uring,
-            acceptor: Acceptor::new(listeners).map_err(failed)?,
+            acceptor: Acceptor::new(setup.sockets.len()).map_err(failed)?,
             carried: Carried::default(),
             calls: Calls::default(),
             sessions,
@@ -124,11 +126,18 @@ impl ShardLoop {
             held_question: None,
             clock: setup.clock,
             meter: TurnMeter::default(),
-            listeners,
+            listeners: Vec::new(),
+            waiting: setup.sockets,
+            hold: None,
+            moving: None,
             held_back: false,
             drain: None,
             pongs: None,
-        })
+        };
+        if !setup.accept_when_told {
+            shard.accept()?;
+        }
+        Ok(shard)
     }
 
     /// Until told to stop.
@@ -158,6 +167,7 @@ impl ShardLoop {
         done += self.connections.resume_streams();
         self.flush(now);
         self.backends.act(&mut self.state);
+        self.tend_handover(now, instant);
         self.send_messages();
         done += self.ask_broker(now);
         let pings = self.state.take_pings();
@@ -226,6 +236,7 @@ impl ShardLoop {
                     let mut io = Io { sockets: &mut self.uring, shard: &mut self.state, now };
                     self.sessions.handle(&mut self.connections, &mut io, parcel);
                 }
+                Control::Handover(handover) => self.handle_handover(now, handover),
                 Control::Drain(until) => {
                     self.close_listeners();
                     self.drain = Some(Drain::new(self.state.connection_ids(), self.clock.instant(now.at), until));
@@ -297,9 +308,10 @@ impl ShardLoop {
 
     /// A second time does nothing.
     fn close_listeners(&mut self) {
-        for listener in 0..std::mem::take(&mut self.listeners) {
-            self.uring.close_listener(listener);
+        for socket in 0..std::mem::take(&mut self.listeners).len() {
+            self.uring.close_listener(socket);
         }
+        self.waiting.clear();
     }
 
     fn stop(&mut self, now: Now, patient_until: Instant) {
@@ -320,16 +332,20 @@ impl ShardLoop {
             self.uring.submit();
             self.state.handle_written(self.clock.time());
         }
-        let Self { uring, state, connections, acceptor, balance, .. } = self;
+        let Self { uring, state, connections, acceptor, balance, listeners, .. } = self;
         uring.submit_and_collect(|sockets, mut event| {
             match &mut event {
                 Event::AcceptFailed { listener, error } => {
                     return acceptor.failed(sockets, *listener, error, instant);
                 }
-                Event::Accepted { listener, socket } => match balance.settle(sockets, *listener, *socket) {
-                    Some(kept) => *socket = kept,
-                    None => return,
-                },
+                Event::Accepted { listener, socket } => {
+                    // From the socket's number to that of its port.
+                    *listener = listeners[*listener];
+                    match balance.settle(sockets, *listener, *socket) {
+                        Some(kept) => *socket = kept,
+                        None => return,
+                    }
+                }
                 Event::Closed { socket } => balance.closed(*socket),
                 _ => {}
             }
@@ -421,7 +437,7 @@ impl ShardLoop {
         let of_runtime = [self.connections.next_timeout(), self.sessions.next_timeout()];
         let timers = of_state.into_iter().chain(of_runtime).flatten();
         let timers = timers.map(|at| self.clock.instant(at.max(now.at)));
-        let retry = self.held_back.then(|| instant + RETRY);
+        let retry = (self.held_back || self.is_handing_over()).then(|| instant + RETRY);
         timers
             .chain(self.uring.next_closing_deadline())
             .chain(self.acceptor.next_resume())

@@ -10,6 +10,7 @@ use instant_acme::Account;
 use ringcast_runtime::CertificateLine;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -28,19 +29,32 @@ const NAP_MAX_SECONDS: u64 = 3600;
 const ORDER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where http-01 is answered; bound before anything else starts.
-pub struct Listener(Option<TcpListener>);
+pub struct Listener {
+    /// With the name by which another process finds it; none without http-01.
+    socket: Option<(String, TcpListener)>,
+}
 
 impl Listener {
-    /// Binds key `http_addr`, if http-01 is asked for.
-    pub fn bind(store: &Store) -> io::Result<Self> {
-        let Some(address) = &store.options.http_addr else { return Ok(Self(None)) };
+    /// Binds key `http_addr`, if http-01 is asked for and `take` has no socket of this name.
+    pub fn bind(store: &Store, take: impl FnOnce(&str) -> Option<OwnedFd>) -> io::Result<Self> {
+        let Some(address) = &store.options.http_addr else { return Ok(Self { socket: None }) };
         let address = if address.starts_with(':') { format!("[::]{address}") } else { address.clone() };
-        let socket = TcpListener::bind(&address).map_err(|error| {
-            io::Error::new(error.kind(), format!("http_server.tls_autocert.http_addr {address}: {error}"))
-        })?;
+        let name = format!("acme {address}");
+        let socket = match take(&name) {
+            Some(socket) => socket.into(),
+            None => TcpListener::bind(&address).map_err(|error| {
+                io::Error::new(error.kind(), format!("http_server.tls_autocert.http_addr {address}: {error}"))
+            })?,
+        };
         socket.set_nonblocking(true)?;
         info!("serving ACME http-01 challenges on {}", socket.local_addr()?);
-        Ok(Self(Some(socket)))
+        Ok(Self { socket: Some((name, socket)) })
+    }
+
+    /// The socket that another process may go on with, by its name.
+    pub fn spare(&self) -> io::Result<Option<(String, OwnedFd)>> {
+        let copy = self.socket.as_ref().map(|(name, socket)| Ok((name.clone(), socket.try_clone()?.into())));
+        copy.transpose()
     }
 }
 
@@ -53,7 +67,7 @@ pub fn start(store: Arc<Store>, listener: Listener, line: CertificateLine) -> io
     worker.load();
     thread::Builder::new().name("acme".to_owned()).spawn(move || {
         runtime.block_on(async {
-            if let Listener(Some(socket)) = listener
+            if let Some((_, socket)) = listener.socket
                 && let Err(error) = http::serve(socket, worker.store.clone())
             {
                 error!(%error, "ACME http-01 challenges are not answered");

@@ -24,6 +24,7 @@ use calls::Calls;
 use port::Port;
 use ringcast_runtime::{CallLine, CarryLine, StartError};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use threads::Threads;
@@ -87,13 +88,17 @@ pub struct Grpc {
 }
 
 impl Grpc {
-    /// Binds and serves from now on.
-    pub fn start(options: GrpcOptions, lines: Lines) -> Result<Self, GrpcError> {
+    /// Serves from now on, where `take` gives a socket for the name of a port at that, else where it binds.
+    pub fn start(
+        options: GrpcOptions,
+        lines: Lines,
+        take: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+    ) -> Result<Self, GrpcError> {
         let threads = Threads::start()?;
         let calls: Vec<_> = threads.handles().map(|runtime| Calls::new(&lines.call, runtime)).collect();
         let budget = Budget::default();
-        let api = options.api.map(|options| open_api(options, &budget, &threads, &calls)).transpose()?;
-        let uni = options.uni.map(|options| open_uni(&options, budget, &threads, lines.carry)).transpose()?;
+        let api = options.api.map(|options| open_api(options, &budget, &threads, &calls, take)).transpose()?;
+        let uni = options.uni.map(|options| open_uni(&options, budget, &threads, lines.carry, take)).transpose()?;
         Ok(Self { threads, calls, api, uni })
     }
 
@@ -107,13 +112,18 @@ impl Grpc {
         Ok(())
     }
 
+    /// The sockets that others may go on with, by their names.
+    pub fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.ports().filter_map(|port| port.socket().transpose()).collect()
+    }
+
     /// Lets nobody in any more. What goes on, goes on.
-    pub fn close(&self) {
-        self.ports().for_each(Port::close);
+    pub fn close(&mut self) {
+        self.api.iter_mut().chain(&mut self.uni).for_each(Port::close);
     }
 
     /// Ends it, once the shards have ended: what they said last is passed on.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
         self.close();
         self.calls.iter().for_each(|calls| calls.end());
         let ended = async {
@@ -134,6 +144,7 @@ fn open_api(
     budget: &Budget,
     threads: &Threads,
     calls: &[Arc<Calls>],
+    take: &mut dyn FnMut(&str) -> Option<OwnedFd>,
 ) -> Result<Port, GrpcError> {
     let port = options.port.clone();
     let api = Arc::new(Api::new(options, budget.clone()));
@@ -145,12 +156,18 @@ fn open_api(
         };
         (runtime.clone(), serve)
     });
-    let port = Port::open(&port, Some(CALL_TIMEOUT), workers.collect())?;
+    let port = Port::open(&port, Some(CALL_TIMEOUT), workers.collect(), take)?;
     info!("serving GRPC API on {}{}", port.address(), port.security());
     Ok(port)
 }
 
-fn open_uni(options: &UniGrpcOptions, budget: Budget, threads: &Threads, line: CarryLine) -> Result<Port, GrpcError> {
+fn open_uni(
+    options: &UniGrpcOptions,
+    budget: Budget,
+    threads: &Threads,
+    line: CarryLine,
+    take: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+) -> Result<Port, GrpcError> {
     let uni = Arc::new(Uni::new(options, budget, line));
     let workers = threads.handles().map(|runtime| {
         let uni = uni.clone();
@@ -160,7 +177,7 @@ fn open_uni(options: &UniGrpcOptions, budget: Budget, threads: &Threads, line: C
         };
         (runtime.clone(), serve)
     });
-    let port = Port::open(&options.port, None, workers.collect())?;
+    let port = Port::open(&options.port, None, workers.collect(), take)?;
     info!("serving unidirectional GRPC on {}{}", port.address(), port.security());
     Ok(port)
 }

@@ -4,6 +4,7 @@ use super::GrpcError;
 use super::connection::{Peer, speak, until};
 use super::message::Request;
 use crate::tls::Certificate;
+use crate::upgrade;
 use ringcast_runtime::Listen;
 use ringcast_runtime::listen::listen_alone;
 use rustls::ServerConfig;
@@ -12,6 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
 use std::io;
 use std::net::{self, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -55,6 +57,10 @@ impl PortOptions {
 /// An open port.
 pub struct Port {
     address: SocketAddr,
+    /// By which another process finds it.
+    name: String,
+    /// A copy of the socket for it, until the port is closed.
+    spare: Option<net::TcpListener>,
     tls: Option<watch::Sender<TlsAcceptor>>,
     closed: watch::Sender<bool>,
     /// A permit for each further connection.
@@ -70,18 +76,24 @@ struct Context {
 }
 
 impl Port {
-    /// Binds, and has the workers answer the requests of the connections that they get in turn: threads, and what answers on
+    /// Binds, unless `take` has a socket of this port, and has the workers answer the requests of the connections that they get in turn: threads, and what answers on
     /// each. A request has `limit` for all of it.
     pub fn open<S, F>(
         options: &PortOptions,
         limit: Option<Duration>,
         workers: Vec<(Handle, S)>,
+        take: &mut dyn FnMut(&str) -> Option<OwnedFd>,
     ) -> Result<Self, GrpcError>
     where
         S: Fn(Request) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = http::Response<Body>> + Send + 'static,
     {
-        let listener = listen_alone(&options.listen).map_err(GrpcError::Listen)?;
+        let name = upgrade::name(&options.listen);
+        let listener = match take(&name) {
+            Some(socket) => socket.into(),
+            None => listen_alone(&options.listen).map_err(GrpcError::Listen)?,
+        };
+        let spare = Some(listener.try_clone()?);
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let tls = options.tls.as_ref().map(|certificate| acceptor(certificate).map(|tls| watch::channel(tls).0));
@@ -94,7 +106,7 @@ impl Port {
             TcpListener::from_std(listener)?
         };
         first.clone().spawn(accept(listener, context, room.clone(), workers));
-        Ok(Self { address, tls, closed, room })
+        Ok(Self { address, name, spare, tls, closed, room })
     }
 
     /// Where it is.
@@ -115,8 +127,15 @@ impl Port {
         Ok(())
     }
 
+    /// The socket that another process may go on with, and its name; none once it is closed.
+    pub fn socket(&self) -> io::Result<Option<(String, OwnedFd)>> {
+        let copy = self.spare.as_ref().map(|socket| Ok((self.name.clone(), socket.try_clone()?.into())));
+        copy.transpose()
+    }
+
     /// Accepts no more connections, and on those that are open no more requests.
-    pub fn close(&self) {
+    pub fn close(&mut self) {
+        self.spare = None;
         self.closed.send_replace(true);
     }
 

@@ -26,6 +26,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -98,6 +99,8 @@ pub struct Http3Options {
 pub struct Http3 {
     endpoint: Endpoint,
     site: Arc<Site>,
+    /// A copy of the socket for another process.
+    spare: UdpSocket,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -134,10 +137,19 @@ impl Drop for Open<'_> {
 }
 
 impl Http3 {
-    /// Binds and serves from now on.
-    pub fn start(options: Http3Options, address: SocketAddr, line: CarryLine) -> io::Result<Self> {
+    /// Serves from now on, on a socket that `take` gives or that it binds.
+    pub fn start(
+        options: Http3Options,
+        address: SocketAddr,
+        line: CarryLine,
+        take: &mut dyn FnMut(&str) -> Option<OwnedFd>,
+    ) -> io::Result<Self> {
         let server = server_config(&options.certificate)?;
-        let socket = UdpSocket::bind(address)?;
+        let socket = match take(&name(address)) {
+            Some(socket) => socket.into(),
+            None => UdpSocket::bind(address)?,
+        };
+        let spare = socket.try_clone()?;
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let endpoint = {
             let _inside = runtime.enter();
@@ -151,7 +163,15 @@ impl Http3 {
         let thread = thread::Builder::new().name("http3".to_owned());
         let (accepting, serving) = (endpoint.clone(), site.clone());
         let thread = thread.spawn(move || run(&runtime, &accepting, &serving, stopped))?;
-        Ok(Self { endpoint, site, stop, thread })
+        Ok(Self { endpoint, site, spare, stop, thread })
+    }
+
+    /// The socket that another process may go on with, and its name.
+    ///
+    /// As long as both read from it, each loses packets of the other's connections: those of the old process are reset, and new
+    /// ones begin with a packet that is sent again.
+    pub fn socket(&self) -> io::Result<(String, OwnedFd)> {
+        Ok((name(self.spare.local_addr()?), self.spare.try_clone()?.into()))
     }
 
     /// Shows another certificate to those who connect from now on.
@@ -165,6 +185,11 @@ impl Http3 {
         self.site.is_closed.store(true, Ordering::Relaxed);
     }
 
+    /// Does not hear any more who is new, for another process hears them, too.
+    pub fn leave(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
     /// Ends it: once the shards have said goodbye to their clients, sessions and streams get the time to pass it on.
     pub fn stop(self) {
         let _ = self.stop.send(());
@@ -172,6 +197,10 @@ impl Http3 {
         drop(self.endpoint);
         let _ = self.thread.join();
     }
+}
+
+fn name(address: SocketAddr) -> String {
+    format!("udp {address}")
 }
 
 fn run(runtime: &Runtime, endpoint: &Endpoint, site: &Arc<Site>, stopped: oneshot::Receiver<()>) {

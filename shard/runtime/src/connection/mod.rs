@@ -6,6 +6,7 @@ mod carried;
 mod close;
 mod deadline;
 mod gate;
+mod held;
 mod http2;
 mod read;
 mod request;
@@ -68,6 +69,8 @@ pub(crate) struct Connections {
     woken: Woken,
     /// Those that have more to do, and wait for the next turn with it.
     unfinished: Vec<ConnectionId>,
+    /// Requests that have not begun wait, for another process or for `resume`.
+    is_holding: bool,
     /// Set once the server stops: patience with everyone ends then.
     stop_at: Option<Instant>,
 }
@@ -188,6 +191,7 @@ impl Connections {
             clock,
             woken: Woken::default(),
             unfinished: Vec::new(),
+            is_holding: false,
             stop_at: None,
         }
     }
@@ -227,7 +231,9 @@ impl Connections {
             return self.abort(io, socket.into());
         }
         self.set_deadline(socket.into(), io.now.at + deadline::HEAD_TIMEOUT);
-        io.sockets.start_receive(socket);
+        if !self.is_holding {
+            io.sockets.start_receive(socket);
+        }
     }
 
     /// What the state machines want done.

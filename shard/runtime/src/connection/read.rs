@@ -131,6 +131,11 @@ impl Connections {
         http: &mut Http,
         bytes: &mut [u8],
     ) -> Option<Protocol> {
+        // What has come of a request that is to wait. Over TLS that has begun, it is served here.
+        if self.is_holding && !http.exchange.is_busy() && self.tls.session(id.slot).is_none() {
+            http.input.extend_from_slice(bytes);
+            return None;
+        }
         let before = http.exchange.awaiting();
         let mut out = io.sockets.take_buffer();
         // What waited and what came lie side by side, so that a request can be read from one piece.

@@ -26,7 +26,10 @@ impl Connections {
         if self.get_mut(id).is_none_or(|connection| connection.phase != Phase::Open) {
             return;
         }
+        let is_holding = self.is_holding;
         match self.tls.session(id.slot).map(|session| session.keep(bytes)) {
+            // It waits, too, and may begin in another process.
+            Some(Some(true)) if is_holding && self.is_resting(id) => {}
             Some(Some(true)) => self.tls.enqueue(id),
             Some(Some(false)) => {}
             Some(None) | None => self.leave(io, id, None),

@@ -89,6 +89,11 @@ impl Session {
         Some(record::is_ready(&self.stash))
     }
 
+    /// Takes back what was kept of a handshake that has not begun.
+    pub fn take_unheard(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.stash)
+    }
+
     /// Goes on with the handshake. Bytes behind it are decrypted into `plain`.
     pub fn handshake(&mut self, plain: &mut Vec<u8>) -> Heard {
         if self.stage == Stage::Fresh {

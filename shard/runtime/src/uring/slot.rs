@@ -90,9 +90,10 @@ pub(super) struct Slot {
 impl Slot {
     const FREE: Self = Self { sending: None, sent: 0, fd: -1, generation: 0, flags: Flags::NONE, phase: Phase::Free };
 
-    /// Nothing was started on it.
-    pub fn is_untouched(&self) -> bool {
-        self.phase == Phase::Open && self.flags == Flags::NONE && self.sending.is_none()
+    /// Open, with more to come maybe, and nothing under way.
+    pub fn is_at_rest(&self) -> bool {
+        const BUSY: Flags = Flags::IN_KERNEL.with(Flags::ENDED).with(Flags::WANTED);
+        self.phase == Phase::Open && !self.flags.any(BUSY) && self.sending.is_none()
     }
 
     pub fn unsent_bytes(&self) -> usize {

@@ -27,6 +27,8 @@ pub(super) struct Listener {
     /// Other rings accept from the same socket.
     shared: bool,
     accepting: bool,
+    /// Nothing is accepted until `resume_accept`.
+    paused: bool,
     /// Dropped as soon as the accept has ended.
     closing: bool,
 }
@@ -83,17 +85,18 @@ impl Sockets {
     }
 
     fn start_accepting(&mut self, listener: OwnedFd, shared: bool) -> usize {
-        self.listeners.push(Some(Listener { fd: listener, shared, accepting: false, closing: false }));
+        self.listeners.push(Some(Listener { fd: listener, shared, accepting: false, paused: false, closing: false }));
         let index = self.listeners.len() - 1;
         self.resume_accept(index);
         index
     }
 
-    /// Accepts again after `Event::AcceptFailed`.
+    /// Accepts again after `Event::AcceptFailed` or `pause_accept`.
     pub fn resume_accept(&mut self, listener: usize) {
         let Some(found) = self.listeners.get_mut(listener).and_then(Option::as_mut) else {
             return;
         };
+        found.paused = false;
         if found.accepting || found.closing {
             return;
         }
@@ -108,6 +111,28 @@ impl Sockets {
         unsafe { self.queue.push(&entry) };
     }
 
+    /// Stops accepting; connections wait in the socket. What the kernel has accepted already still comes.
+    pub fn pause_accept(&mut self, listener: usize) {
+        let Some(found) = self.listeners.get_mut(listener).and_then(Option::as_mut) else {
+            return;
+        };
+        found.paused = true;
+        if found.accepting {
+            self.cancel_accept(listener);
+        }
+    }
+
+    /// Whether further connections may come out of an accept.
+    pub fn is_accepting(&self) -> bool {
+        self.listeners.iter().flatten().any(|listener| listener.accepting)
+    }
+
+    fn cancel_accept(&mut self, listener: usize) {
+        let cancel = opcode::AsyncCancel::new(listener_data(listener)).build().user_data(Kind::Ignored as u64);
+        // SAFETY: no memory is named.
+        unsafe { self.queue.push(&cancel) };
+    }
+
     /// Stops accepting and closes the listening socket; connections that wait in it are reset.
     pub fn close_listener(&mut self, listener: usize) {
         let Some(found) = self.listeners.get_mut(listener).and_then(Option::as_mut) else {
@@ -118,9 +143,7 @@ impl Sockets {
             self.listeners[listener] = None;
             return;
         }
-        let cancel = opcode::AsyncCancel::new(listener_data(listener)).build().user_data(Kind::Ignored as u64);
-        // SAFETY: no memory is named.
-        unsafe { self.queue.push(&cancel) };
+        self.cancel_accept(listener);
     }
 
     /// The listening socket itself, unless it has been closed.
@@ -133,10 +156,10 @@ impl Sockets {
         self.slots.insert(socket.into_raw_fd())
     }
 
-    /// Gives a socket up on which nothing has been started since it was accepted or adopted, without closing it. None, and
-    /// nothing changed, once something was or the socket is gone.
+    /// Gives a socket up that is open and with which the kernel is doing nothing, without closing it: one that was just
+    /// accepted, or whose receive has been paused and has ended. None, and nothing changed, for any other.
     pub fn release(&mut self, socket: SocketId) -> Option<OwnedFd> {
-        let slot = self.slots.get(socket).filter(|slot| slot.is_untouched())?;
+        let slot = self.slots.get(socket).filter(|slot| slot.is_at_rest())?;
         // SAFETY: the slot owns the descriptor and is freed below; no operation names it.
         let released = unsafe { OwnedFd::from_raw_fd(slot.fd) };
         self.slots.free(socket);
@@ -428,7 +451,7 @@ impl Sockets {
             return;
         };
         found.accepting = done.more();
-        let closing = found.closing;
+        let (closing, paused) = (found.closing, found.paused);
         if done.result >= 0 {
             // SAFETY: the kernel made this descriptor for us.
             let socket = unsafe { OwnedFd::from_raw_fd(done.result) };
@@ -443,6 +466,8 @@ impl Sockets {
         let harmless = matches!(-done.result, libc::ECONNABORTED | libc::EINTR | libc::ECANCELED);
         if closing {
             self.listeners[listener] = None;
+        } else if paused {
+            // Until somebody resumes it.
         } else if done.result >= 0 || harmless {
             self.resume_accept(listener);
         } else {
