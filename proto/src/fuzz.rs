@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 pub type Target = fn(&[u8]);
 
 /// All bodies by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("command_json", command_json),
     ("command_protobuf", command_protobuf),
     ("reply", reply),
@@ -31,6 +31,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("proxy_reply", proxy_reply),
     ("redis", redis),
     ("nats", nats),
+    ("control", control),
 ];
 
 /// Commands in JSON come back when written again.
@@ -163,7 +164,7 @@ fn decode_stream(mut decoder: Decoder, data: &[u8], step: usize) -> (Vec<Seen>, 
     (seen, end)
 }
 
-/// A head depends on nothing behind it, and everything in it can be asked for.
+/// A head depends on nothing behind it, is no other one when it comes in pieces, and everything in it can be asked for.
 pub fn http_head(data: &[u8]) {
     let limits = Limits { head_bytes_max: 2048, target_bytes_max: 512, header_lines_max: 32 };
     if let Ok(Some((head, len))) = parse_head(data, &limits) {
@@ -172,6 +173,9 @@ pub fn http_head(data: &[u8]) {
             matches!(parse_head(&data[..len], &limits), Ok(Some((_, again))) if again == len),
             "depends on the body"
         );
+        for end in [len / 4, len / 2, len.saturating_sub(2), len - 1] {
+            assert!(matches!(parse_head(&data[..end], &limits), Ok(None)), "another head with {end} bytes of {len}");
+        }
         assert!(!(head.chunked() && head.content_length().is_some()), "two ways to end");
         head.query().pairs().count();
         let _ = (
@@ -264,11 +268,34 @@ pub fn proxy_reply(data: &[u8]) {
     let _ = proxy::decode_publication(data);
 }
 
-/// RESP gives the same values whole and in two pieces; messages on PUB/SUB never panic.
+/// Messages between nodes come back when written again; questions and answers in them never panic.
+pub fn control(data: &[u8]) {
+    let message = Bytes::copy_from_slice(data);
+    if let Ok(command) = control::decode(&message)
+        && let Some(body) = command.body.clone()
+    {
+        let written = control::encode(&command.uid, body);
+        let again = control::decode(&written.clone().into()).expect("what we wrote");
+        // As bytes: a number that is none is not equal to itself.
+        assert!(again.encode_to_vec() == written, "another command");
+    }
+    let _ = (control::survey::decode_channels(data), control::survey::decode_emulation(data));
+    if let Ok(text) = str::from_utf8(data) {
+        let _ = (api::decode_base64(text), crate::http::decode_path(text));
+    }
+}
+
+/// Sizes of the pieces in which streams are read again.
+fn piece_sizes(data: &[u8]) -> [usize; 4] {
+    let by_data = data.first().map_or(1, |byte| usize::from(*byte) + 1);
+    [1, 7, by_data, data.len() / 2 + 1]
+}
+
+/// RESP gives the same values however it is cut; messages on PUB/SUB never panic.
 pub fn redis(data: &[u8]) {
-    let read = |pieces: [&[u8]; 2]| {
+    let read = |size: usize| {
         let (mut decoder, mut buffer, mut values) = (redis::Decoder::default(), BytesMut::new(), Vec::new());
-        for piece in pieces {
+        for piece in data.chunks(size) {
             buffer.extend_from_slice(piece);
             loop {
                 match decoder.decode(&mut buffer) {
@@ -280,22 +307,17 @@ pub fn redis(data: &[u8]) {
         }
         (values, true)
     };
-    let half = data.len() / 2;
-    assert_eq!(read([data, b""]), read([&data[..half], &data[half..]]));
+    let whole = read(data.len().max(1));
+    piece_sizes(data).into_iter().for_each(|size| assert_eq!(read(size), whole, "in pieces of {size}"));
     let message = Bytes::copy_from_slice(data);
     let _ = redis::decode_client_message(&message);
-    if let Ok(command) = control::decode(&message)
-        && let Some(body) = command.body
-    {
-        control::encode(&command.uid, body);
-    }
 }
 
 /// Operations of NATS are the same however they are cut; messages that are understood are so again when written.
 pub fn nats(data: &[u8]) {
-    let read = |pieces: [&[u8]; 2]| {
+    let read = |size: usize| {
         let (mut decoder, mut buffer, mut operations) = (nats::Decoder::default(), BytesMut::new(), Vec::new());
-        for piece in pieces {
+        for piece in data.chunks(size) {
             buffer.extend_from_slice(piece);
             loop {
                 match decoder.decode(&mut buffer) {
@@ -307,8 +329,8 @@ pub fn nats(data: &[u8]) {
         }
         (operations, true)
     };
-    let half = data.len() / 2;
-    assert_eq!(read([data, b""]), read([&data[..half], &data[half..]]));
+    let whole = read(data.len().max(1));
+    piece_sizes(data).into_iter().for_each(|size| assert_eq!(read(size), whole, "in pieces of {size}"));
     let message = nats::decode_channel_message(Bytes::copy_from_slice(data));
     if let Ok(nats::ChannelMessage::Publication { channel, publication, .. }) = message {
         let again = nats::decode_channel_message(nats::encode_publication(&channel, publication.clone()).into());

@@ -1,7 +1,11 @@
 //! Runs every fuzz target over its seeds and over mutations of them. The real search is in `fuzz/`.
 #![expect(clippy::disallowed_methods, reason = "reads the seeds")]
 
+#[path = "../fuzz/differential.rs"]
+mod differential;
+
 use ringcast_proto::fuzz::{TARGETS, Target};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -74,8 +78,28 @@ fn check(name: &str, target: Target) {
 
 #[test]
 fn every_target_holds_for_its_seeds_and_their_mutations() {
-    for (name, target) in TARGETS {
+    for (name, target) in TARGETS.into_iter().chain(differential::TARGETS) {
         check(name, target);
+    }
+}
+
+/// What is built for the long search is what the tests run, but for the canary, which must fail there.
+#[test]
+fn every_target_is_built_and_has_seeds() {
+    let named: BTreeSet<_> =
+        TARGETS.into_iter().chain(differential::TARGETS).map(|(name, _)| name.to_owned()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let names = |of: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(folder.join(of)).expect("a folder").flatten();
+        entries.map(|entry| entry.path().file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+    };
+    let mut built = names("fuzz_targets");
+    assert!(built.remove("canary"), "no canary");
+    assert_eq!(built, named);
+    assert_eq!(names("corpus"), named);
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("the manifest");
+    for name in &named {
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name} is not in the manifest");
     }
 }
 

@@ -5,11 +5,9 @@ use crate::client::Context;
 use crate::content::{PublicationId, payload, tags};
 use crate::model::{Publish, info_of};
 use crate::random::Random;
-use crate::token;
 use ringcast_state::{ApiCallId, ConnectionId, Time};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Calls without an answer so far, and answers that were kept for the check at rest.
 #[derive(Debug, Default)]
@@ -34,6 +32,13 @@ pub struct Request {
 impl Backend {
     pub fn is_idle(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// The process was killed: nothing that is under way is ever answered.
+    pub fn lost(&mut self, context: &mut Context<'_>) {
+        for (_, call) in std::mem::take(&mut self.open).into_values() {
+            lost(context, &call);
+        }
     }
 
     fn open(&mut self, context: &mut Context<'_>, call: Call, path: &'static str, body: &Value) -> Request {
@@ -176,7 +181,7 @@ impl Backend {
             0..5 => ("subscribe", subscribe_body(context, random, user, channel)),
             5 | 6 => ("unsubscribe", json!({"user": user, "channel": channel})),
             7 => {
-                let expire_at = if random.one_in(2) { seconds_ahead(context.now, random) } else { 0 };
+                let expire_at = if random.one_in(2) { seconds_ahead(context.unix_ms, random) } else { 0 };
                 ("refresh", json!({"user": user, "expire_at": expire_at, "expired": random.one_in(8)}))
             }
             8 => ("disconnect", json!({"user": user})),
@@ -205,9 +210,24 @@ impl Backend {
     }
 }
 
+fn lost(context: &mut Context<'_>, call: &Call) {
+    match call {
+        Call::Publish { channel, id } => context.model.answered(context.now, channel, *id, Err(())),
+        Call::Broadcast { channels, id } => {
+            for channel in channels {
+                context.model.answered(context.now, channel, *id, Err(()));
+            }
+        }
+        Call::Batch { items, .. } => items.iter().for_each(|item| lost(context, item)),
+        // History is gone as it is.
+        Call::HistoryRemove { channel } => context.model.removal_done(channel, true),
+        _ => {}
+    }
+}
+
 fn subscribe_body(context: &mut Context<'_>, random: &mut Random, user: &str, channel: &str) -> Value {
     let has_end = context.scenario.expires && random.one_in(3);
-    let expire_at = if has_end { seconds_ahead(context.now, random) } else { 0 };
+    let expire_at = if has_end { seconds_ahead(context.unix_ms, random) } else { 0 };
     let info: Value = serde_json::from_str(&info_of(channel)).expect("an info is JSON");
     let mut body = json!({"user": user, "channel": channel, "info": info, "data": {"expire_at": expire_at}, "expire_at": expire_at});
     if let Some((offset, epoch)) = context.model.some_position(channel).filter(|_| random.one_in(2)) {
@@ -218,9 +238,8 @@ fn subscribe_body(context: &mut Context<'_>, random: &mut Random, user: &str, ch
 }
 
 /// A second in the near future, as expiries are told.
-pub fn seconds_ahead(now: Time, random: &mut Random) -> i64 {
-    let at = now + Duration::from_secs(random.scale(2, 40));
-    (token::clocks(at).unix_ms / 1000) as i64
+pub fn seconds_ahead(unix_ms: u64, random: &mut Random) -> i64 {
+    (unix_ms / 1000 + random.scale(2, 40)) as i64
 }
 
 fn data(id: PublicationId) -> Value {

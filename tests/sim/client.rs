@@ -16,6 +16,8 @@ pub struct Context<'a> {
     pub model: &'a mut Model,
     pub trace: &'a mut Trace,
     pub now: Time,
+    /// The wall clock.
+    pub unix_ms: u64,
     /// Deliveries that were given up anywhere so far.
     pub shed: u64,
 }

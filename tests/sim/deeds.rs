@@ -28,6 +28,7 @@ impl World {
             _ => {
                 let (backend, mut context, random, users) = self.backend();
                 let request = backend.call(&mut context, random, users);
+                self.operations += 1;
                 self.call(request);
             }
         }
@@ -51,8 +52,24 @@ impl World {
             self.trace.note(|| format!("{span:?} pass"));
             self.pass(span);
         }
+        if self.falls_on(self.scenario.dry_one_in) {
+            let span = Duration::from_micros(self.random.scale(100, 3_000_000));
+            self.dry(span);
+        }
+        if self.falls_on(self.scenario.full_one_in) {
+            let span = Duration::from_micros(self.random.scale(1000, 5_000_000));
+            self.fill(span);
+        }
+        if self.falls_on(self.scenario.turn_clock_one_in) {
+            let by_ms = self.random.scale(1, 3_600_000) as i64;
+            let is_forward = self.random.one_in(2);
+            self.turn_clock(if is_forward { by_ms } else { -by_ms });
+        }
         if self.falls_on(self.scenario.reload_one_in) {
             self.reload();
+        }
+        if self.falls_on(self.scenario.restart_one_in) {
+            self.restart();
         }
     }
 
@@ -64,7 +81,10 @@ impl World {
     fn deed(&mut self, client: usize) {
         match self.clients[client].phase {
             Phase::Away if self.random.one_in(3) => {
-                self.open(client);
+                // Nobody is accepted where no descriptor is left.
+                if !self.open(client) {
+                    return;
+                }
                 // Some never say who they are.
                 if !self.random.one_in(50) {
                     self.connect(client);
@@ -114,6 +134,7 @@ impl World {
             }
             _ => self.publish_request(number, channel),
         };
+        self.operations += 1;
         let (client, mut context) = self.client(number);
         client.ask(&mut context, request, aim, frame);
     }

@@ -24,7 +24,7 @@ impl Client {
 
     fn is_excused(&self, context: &Context<'_>, asked: &Asked, code: u32) -> bool {
         let scenario = context.scenario;
-        let is_over = asked.aim.exp.is_some_and(|exp| token::moment(exp) <= context.now);
+        let is_over = asked.aim.exp.is_some_and(|exp| scenario.turns_clock() || token::moment(exp) <= context.now);
         let is_gone = channel_of(&asked.request).is_some_and(|channel| scenario.may_be_unknown(channel));
         match (&asked.request, code) {
             (_, 102 | 108) if is_gone => true,
@@ -70,7 +70,7 @@ impl Client {
 
     /// Whether a time was over, the delay of grace included, for the server, which counts seconds.
     fn is_over(&self, context: &Context<'_>, expire_at: Option<Time>, grace: Duration) -> bool {
-        expire_at.is_some_and(|at| at + grace <= context.now + BEHIND)
+        expire_at.is_some_and(|at| context.scenario.turns_clock() || at + grace <= context.now + BEHIND)
     }
 
     pub(super) fn check_unsubscribe(&self, context: &Context<'_>, channel: &str, code: u32) {
@@ -99,9 +99,16 @@ impl Client {
         self.asked.iter().any(|asked| context.now - asked.at > pong_timeout / 2)
     }
 
-    /// Whether a stream that the client reads may have begun anew.
+    /// Whether a stream that the client reads may have begun anew, or one that comes with the connection being made.
     fn may_have_lost_a_stream(&self, context: &Context<'_>) -> bool {
-        self.subscriptions.keys().any(|channel| context.model.may_have_ended(context.scenario, context.now, channel))
+        let may_have_ended = |channel: &String| context.model.may_have_ended(context.scenario, context.now, channel);
+        let is_asked = |asked: &Asked| match &asked.request {
+            Request::Connect(request) => request.subs.keys().chain(&asked.aim.granted).any(may_have_ended),
+            _ => false,
+        };
+        self.subscriptions.keys().any(may_have_ended)
+            || self.asked.iter().any(is_asked)
+            || self.phase == Phase::Connecting && self.personal_channel(context.scenario).iter().any(may_have_ended)
     }
 
     pub(super) fn check_code(&self, context: &Context<'_>, code: u32) {
@@ -110,7 +117,7 @@ impl Client {
         let exps = || self.asked.iter().filter_map(|asked| asked.aim.exp).map(token::moment);
         let is_over = self.is_over(context, self.expire_at, options.expired_close_delay);
         // A token that came too late, or a connection whose token ended while it was made.
-        let came_late = exps().any(|at| at <= context.now + BEHIND);
+        let came_late = exps().any(|at| scenario.turns_clock() || at <= context.now + BEHIND);
         let grace = options.expired_sub_close_delay;
         let has_ended = |at: Option<Time>| self.is_over(context, at, grace);
         let is_excused = match code {
@@ -118,18 +125,21 @@ impl Client {
             3005 => is_over || came_late || scenario.acts_on_users,
             // One that a call made may end before the client hears of it.
             3006 => {
-                let may_be_unheard = scenario.acts_on_users && scenario.expires && scenario.may_time_out();
+                let may_be_late = scenario.may_time_out() || scenario.turns_clock();
+                let may_be_unheard = scenario.acts_on_users && scenario.expires && may_be_late;
                 may_be_unheard || self.subscriptions.values().any(|s| s.server_side && has_ended(s.expire_at))
             }
             3008 => scenario.queue_size_min() < 1 << 20 || scenario.block_one_in > 0,
             3010 if self.asked.iter().any(|asked| matches!(asked.request, Request::Refresh(_))) => true,
             3010 => scenario.has_server_side() && (context.shed > 0 || self.may_have_lost_a_stream(context)),
+            3012 if scenario.dry_one_in > 0 => true,
             3012 => self.is_deaf || scenario.block_one_in > 0 || scenario.may_time_out() || self.is_backed_up(context),
             3500 | 3501 => self.asked.iter().any(|asked| self.is_wrong(context, asked, code)),
             3503 | 4001 => scenario.acts_on_users,
             3502 => {
                 let is_silent = self.phase == Phase::Connecting && self.asked.is_empty();
-                is_silent || self.phase == Phase::Refused || scenario.may_time_out() || came_late
+                let may_be_late = scenario.may_time_out() || scenario.dry_one_in > 0;
+                is_silent || self.phase == Phase::Refused || may_be_late || came_late
             }
             3504 => options.user_connection_limit > 0 || scenario.is_single(),
             3505 => {

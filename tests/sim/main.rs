@@ -1,7 +1,9 @@
-//! Several shards in one thread under a seed: rings delay, sockets block, clients come, go and are cut, shards stall, time
-//! jumps; and whatever clients and callers of the API are told is checked against a model of the truth.
+//! Several shards in one thread under a seed: rings delay and are full, sockets block and take parts of a write, buffers and
+//! descriptors run out, clients come, go and are cut, shards stall, time jumps, the wall clock is turned, options are loaded,
+//! the process is killed and begins anew; and whatever clients and callers of the API are told is checked against a model of the truth.
 //!
 //! - `RINGCAST_SIM_SEED=7` runs one seed and prints what happens in it.
+//! - `RINGCAST_SIM_OPERATIONS=10000` goes on in each seed until clients and backend have asked for so much.
 //! - `RINGCAST_SIM_SEEDS=100000` sets the number of seeds, default 2000; `RINGCAST_SIM_FIRST=1` the first of them.
 //!
 //! `planted/run` breaks the code in known ways and expects the seeds to notice.
@@ -35,6 +37,8 @@ use world::World;
 const SEEDS: u64 = 2000;
 /// One seed in so many is run twice.
 const TWICE_EVERY: u64 = 50;
+/// Steps for each operation that is wanted, at most.
+const STEPS_OF_AN_OPERATION: usize = 100;
 
 #[test]
 fn shards_behave_as_one_server_whatever_happens_between_them() {
@@ -92,13 +96,26 @@ fn check(seed: u64) -> Result<(), String> {
     if first == second { Ok(()) } else { Err(format!("two runs differ: {first:x}, {second:x}")) }
 }
 
+#[test]
+fn the_same_seed_does_the_same_and_another_does_not() {
+    let hashes = [1, 2, 3].map(|seed| run(seed, Detail::Hash));
+    assert_eq!(hashes, [1, 2, 3].map(|seed| run(seed, Detail::Hash)));
+    assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2]);
+}
+
 /// One world from beginning to end; the hash of its trace.
 fn run(seed: u64, detail: Detail) -> u64 {
     let mut world = World::new(seed, detail);
-    for step in 1..=world.scenario.steps {
+    let operations = number("RINGCAST_SIM_OPERATIONS").unwrap_or(0);
+    // In some worlds nobody can do much.
+    let steps_max = world.scenario.steps.max(operations as usize * STEPS_OF_AN_OPERATION);
+    for step in 1..=steps_max {
         world.step();
         if step % world.scenario.rest_every == 0 {
             world.rest();
+        }
+        if step >= world.scenario.steps && world.operations >= operations {
+            break;
         }
     }
     world.rest();

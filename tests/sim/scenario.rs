@@ -34,6 +34,16 @@ pub struct Scenario {
     pub stall_one_in: usize,
     /// Moments at which the whole process sleeps, likewise.
     pub jump_one_in: usize,
+    /// Writes of which the socket takes the first part only, likewise; counted in writes.
+    pub short_one_in: usize,
+    /// Shards whose receive buffers run out for a while, likewise.
+    pub dry_one_in: usize,
+    /// Moments from which on the process has no descriptor for a new connection for a while, likewise.
+    pub full_one_in: usize,
+    /// Wall clocks that are put forward or back, up to an hour, likewise.
+    pub turn_clock_one_in: usize,
+    /// Processes that are killed and started again, likewise.
+    pub restart_one_in: usize,
     /// The server API subscribes, unsubscribes and disconnects users.
     pub acts_on_users: bool,
     /// Tokens bring server-side subscriptions.
@@ -55,7 +65,7 @@ pub struct Scenario {
 
 impl Scenario {
     pub fn new(random: &mut Random) -> Self {
-        let shards = random.between(1, 8) as u16;
+        let shards = if random.one_in(10) { 1 } else { random.scale(2, 16) as u16 };
         let steps = random.scale(50, 16_000) as usize;
         let clients = random.scale(1, 40) as usize;
         let rarely = |random: &mut Random, often: u64| {
@@ -83,6 +93,11 @@ impl Scenario {
             cut_one_in: rarely(random, 10),
             stall_one_in: rarely(random, 100),
             jump_one_in: rarely(random, 100),
+            short_one_in: rarely(random, 2),
+            dry_one_in: rarely(random, 100),
+            full_one_in: rarely(random, 100),
+            turn_clock_one_in: if random.one_in(4) { random.scale(50, 2000) as usize } else { 0 },
+            restart_one_in: if random.one_in(4) { random.scale(200, 5000) as usize } else { 0 },
             acts_on_users: random.one_in(2),
             server_side: random.one_in(2),
             expires: random.one_in(2),
@@ -99,6 +114,11 @@ impl Scenario {
     pub fn may_time_out(&self) -> bool {
         // A ring of one message with a delay passes few messages per second.
         self.stall_one_in > 0 || self.jump_one_in > 0 || self.tick_max > 1000 || self.ring_capacity < 8
+    }
+
+    /// The wall clock is not what it was: when a token ends depends on when the server looked at it.
+    pub fn turns_clock(&self) -> bool {
+        self.turn_clock_one_in > 0
     }
 
     /// Options that are, or soon will be, in force on all shards.

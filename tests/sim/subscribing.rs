@@ -54,7 +54,7 @@ impl World {
         if !self.scenario.expires || self.random.one_in(3) {
             return None;
         }
-        let ahead = seconds_ahead(self.now.at, &mut self.random);
+        let ahead = seconds_ahead(self.now.unix_ms, &mut self.random);
         Some(if self.random.one_in(50) { (self.now.unix_ms / 1000) as i64 - 1 } else { ahead })
     }
 

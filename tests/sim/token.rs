@@ -12,12 +12,12 @@ use std::time::Duration;
 /// Seconds since 1970 at time 0 of the simulation.
 const START: i64 = 1_700_000_000;
 
-/// Both clocks at a moment.
-pub fn clocks(at: Time) -> Now {
-    Now { at, unix_ms: START as u64 * 1000 + at.0 / 1000 }
+/// Both clocks at a moment. `turned`: how far the wall clock was put forward, in milliseconds.
+pub fn clocks(at: Time, turned: i64) -> Now {
+    Now { at, unix_ms: (START as u64 * 1000 + at.0 / 1000).saturating_add_signed(turned) }
 }
 
-/// The moment at which the second `unix` begins.
+/// The moment at which the second `unix` begins, for a clock that nobody turns.
 pub fn moment(unix: i64) -> Time {
     Time(0) + Duration::from_secs((unix - START) as u64)
 }

@@ -29,7 +29,7 @@ impl Client {
                 let mut subscription = Subscription::asked(asked.moment);
                 subscription.sees_members |= request.join_leave && options.join_leave;
                 subscription.wanted = asked.aim.wanted;
-                subscription.expire_at = asked.aim.exp.map(token::moment);
+                subscription.expire_at = ends_at(context, asked.aim.exp, result.ttl);
                 check_ttl(context, asked.at, asked.aim.exp, result.expires, result.ttl);
                 let data = if request.token.is_empty() { String::new() } else { info_of(&request.channel) };
                 assert!(result.data == data.as_bytes(), "{}: {:?}", request.channel, result.data);
@@ -73,12 +73,12 @@ impl Client {
             }
             (Request::Refresh(_), ReplyResult::Refresh(result)) => {
                 check_ttl(context, asked.at, asked.aim.exp, result.expires, result.ttl);
-                self.expire_at = asked.aim.exp.map(token::moment);
+                self.expire_at = ends_at(context, asked.aim.exp, result.ttl);
             }
             (Request::SubRefresh(request), ReplyResult::SubRefresh(result)) => {
                 check_ttl(context, asked.at, asked.aim.exp, result.expires, result.ttl);
                 if let Some(subscription) = self.subscriptions.get_mut(&request.channel) {
-                    subscription.expire_at = asked.aim.exp.map(token::moment);
+                    subscription.expire_at = ends_at(context, asked.aim.exp, result.ttl);
                 }
             }
             (request, result) => panic!("client {}: {result:?} is no answer to {request:?}", self.number),
@@ -98,7 +98,7 @@ impl Client {
         self.phase = Phase::Live;
         self.pinged_at = context.now;
         self.id = result.client;
-        self.expire_at = aim.exp.map(token::moment);
+        self.expire_at = ends_at(context, aim.exp, result.ttl);
         check_ttl(context, at, aim.exp, result.expires, result.ttl);
         let mut granted = aim.granted.clone();
         granted.extend(self.personal_channel(context.scenario));
@@ -206,7 +206,8 @@ impl Client {
         subscription.by_call = true;
         let data: Value = serde_json::from_slice(&subscribe.data).expect("the data of the call");
         let expire_at = data["expire_at"].as_i64().filter(|at| *at > 0);
-        subscription.expire_at = expire_at.map(token::moment);
+        // Where clocks are turned nobody knows what the server's was when it was called.
+        subscription.expire_at = expire_at.filter(|_| !context.scenario.turns_clock()).map(token::moment);
         // The push tells neither whether something was recovered nor what.
         subscription.may_jump = true;
         let result = SubscribeResult {
@@ -225,11 +226,21 @@ fn is_whole(request: &HistoryRequest) -> bool {
     request.limit < 0 && request.since.is_none() && !request.reverse
 }
 
+/// When a token is over: what was left of it counts, whatever is done to the clock behind that.
+fn ends_at(context: &Context<'_>, exp: Option<i64>, ttl: u32) -> Option<Time> {
+    let exp = exp?;
+    let is_known = !context.scenario.turns_clock();
+    Some(if is_known { token::moment(exp) } else { context.now + Duration::from_secs(ttl.into()) })
+}
+
 /// What is left of a token's time, as the server saw it between question and answer.
 fn check_ttl(context: &Context<'_>, asked_at: Time, exp: Option<i64>, expires: bool, ttl: u32) {
     assert_eq!(expires, exp.is_some(), "an expiry that nobody gave, or none");
     let Some(exp) = exp else { return assert_eq!(ttl, 0) };
-    let left = |at: Time| exp - (token::clocks(at).unix_ms / 1000) as i64;
+    if context.scenario.turns_clock() {
+        return;
+    }
+    let left = |at: Time| exp - (token::clocks(at, 0).unix_ms / 1000) as i64;
     let (least, most) = (left(context.now), left(asked_at) + 1);
     assert!((least..=most).contains(&i64::from(ttl)), "ttl {ttl} is not between {least} and {most}");
 }

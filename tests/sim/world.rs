@@ -9,7 +9,7 @@ use crate::token;
 use crate::trace::{Detail, Trace};
 use crate::transport::Means;
 use ringcast_proto::client::EmulationRequest;
-use ringcast_state::{Action, ConnectionId, Frames, Message, Now, Options, Shard, ShardId, Time};
+use ringcast_state::{Action, ConnectionId, Frames, Message, Now, Options, Seeds, Shard, ShardId, Time};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,10 @@ pub struct World {
     pub scenario: Scenario,
     pub random: Random,
     pub now: Now,
+    /// How far the wall clock was put forward, milliseconds.
+    turned: i64,
+    /// No descriptor for a new connection until then.
+    full_until: Time,
     pub stations: Vec<Station>,
     pub clients: Vec<Client>,
     pub users: Vec<String>,
@@ -30,6 +34,8 @@ pub struct World {
     pub trace: Trace,
     /// Answers of the API are wanted by the check at rest.
     pub keep_answers: bool,
+    /// Commands of clients, and calls but for those of the check at rest.
+    pub operations: u64,
 }
 
 /// A shard with what surrounds it.
@@ -42,6 +48,8 @@ pub struct Station {
     /// Requests to the emulation endpoint.
     emulated: VecDeque<EmulationRequest>,
     stalled_until: Time,
+    /// There are no buffers to receive into until then.
+    dry_until: Time,
     /// The clock as the shard read it at the beginning of its turn.
     now: Now,
     /// Options of a reload that the shard has not taken yet.
@@ -81,19 +89,8 @@ impl World {
     pub fn new(seed: u64, detail: Detail) -> Self {
         let mut random = Random::new(seed);
         let scenario = Scenario::new(&mut random);
-        let now = token::clocks(Time(1000 + random.below(1 << 40) as u64));
-        let options = Arc::new(scenario.options().clone());
-        let station = |(number, seeds): (usize, &_)| Station {
-            shard: Shard::new(ShardId(number as u16), scenario.shards, Arc::clone(&options), *seeds, now),
-            rings: (0..scenario.shards).map(|_| VecDeque::new()).collect(),
-            slots: Vec::new(),
-            calls: VecDeque::new(),
-            emulated: VecDeque::new(),
-            stalled_until: Time(0),
-            now,
-            news: None,
-        };
-        let stations = scenario.seeds.iter().enumerate().map(station).collect();
+        let now = token::clocks(Time(1000 + random.below(1 << 40) as u64), 0);
+        let stations = stations(&scenario, now);
         let users: Vec<String> =
             (0..scenario.users).map(|i| if i == 0 { String::new() } else { format!("u{i}") }).collect();
         let clients = (0..scenario.clients).map(|number| {
@@ -104,7 +101,21 @@ impl World {
         let mut trace = Trace::new(detail);
         trace.note(|| format!("{scenario:?}"));
         let (backend, model) = (Backend::default(), Model::default());
-        World { scenario, random, now, stations, clients, users, backend, model, trace, keep_answers: false }
+        World {
+            scenario,
+            random,
+            now,
+            turned: 0,
+            full_until: Time(0),
+            stations,
+            clients,
+            users,
+            backend,
+            model,
+            trace,
+            keep_answers: false,
+            operations: 0,
+        }
     }
 
     /// What clients and the backend look at, and the client itself.
@@ -115,6 +126,7 @@ impl World {
             model: &mut self.model,
             trace: &mut self.trace,
             now: self.now.at,
+            unix_ms: self.now.unix_ms,
             shed,
         };
         (&mut self.clients[number], context)
@@ -126,6 +138,7 @@ impl World {
             model: &mut self.model,
             trace: &mut self.trace,
             now: self.now.at,
+            unix_ms: self.now.unix_ms,
             shed: 0,
         };
         (&mut self.backend, context, &mut self.random, &self.users)
@@ -139,7 +152,14 @@ impl World {
     }
 
     pub fn pass(&mut self, span: Duration) {
-        self.now = token::clocks(self.now.at + span);
+        self.now = token::clocks(self.now.at + span, self.turned);
+    }
+
+    /// Somebody sets the wall clock.
+    pub fn turn_clock(&mut self, by_ms: i64) {
+        self.turned += by_ms;
+        self.trace.note(|| format!("the wall clock is put by {by_ms} ms"));
+        self.pass(Duration::ZERO);
     }
 
     /// The shard and slot of a client's connection.
@@ -156,10 +176,13 @@ impl World {
         self.stations[station].slots[slot].link.as_mut()
     }
 
-    /// Gives a client a transport to some shard.
-    pub fn open(&mut self, client: usize) {
+    /// Gives a client a transport to some shard; false when nobody is accepted.
+    pub fn open(&mut self, client: usize) -> bool {
         let number = self.random.below(self.stations.len());
         let emulator = self.random.below(self.stations.len());
+        if self.full_until > self.now.at {
+            return false;
+        }
         let station = &mut self.stations[number];
         let slot = station.slots.iter().position(|slot| slot.link.is_none()).unwrap_or_else(|| {
             station.slots.push(Slot::default());
@@ -181,6 +204,7 @@ impl World {
         });
         self.clients[client].opened();
         self.trace.note(|| format!("client {client} opens slot {slot} of shard {number}"));
+        true
     }
 
     /// A client writes a frame.
@@ -216,6 +240,35 @@ impl World {
         let shard = self.random.below(self.stations.len());
         self.trace.note(|| format!("shard {shard} stalls for {span:?}"));
         self.stations[shard].stalled_until = self.now.at + span;
+    }
+
+    /// No buffers for what connections send to a shard.
+    pub fn dry(&mut self, span: Duration) {
+        let shard = self.random.below(self.stations.len());
+        self.trace.note(|| format!("shard {shard} has no buffers for {span:?}"));
+        self.stations[shard].dry_until = self.now.at + span;
+    }
+
+    /// Nobody is accepted any more.
+    pub fn fill(&mut self, span: Duration) {
+        self.trace.note(|| format!("no descriptor is left for {span:?}"));
+        self.full_until = self.now.at + span;
+    }
+
+    /// The process is killed, with all that it knew, and another one begins.
+    pub fn restart(&mut self) {
+        self.trace.note(|| "the process is killed".to_owned());
+        for client in 0..self.clients.len() {
+            self.cut(client);
+        }
+        let (backend, mut context, ..) = self.backend();
+        backend.lost(&mut context);
+        self.model.restarted();
+        let home = self.random.bits();
+        for seeds in &mut self.scenario.seeds {
+            *seeds = Seeds { home, shard: self.random.seed() };
+        }
+        self.stations = stations(&self.scenario, self.now);
     }
 
     /// Other options, which shards take one after the other.
@@ -263,7 +316,7 @@ impl World {
         let behind = self.random.below(TURN_MAX) as u64;
         let station = &mut self.stations[shard];
         let at = Time(self.now.at.0 - behind).max(station.now.at);
-        station.now = token::clocks(at);
+        station.now = token::clocks(at, self.turned);
     }
 
     fn take_messages(&mut self, shard: usize, eager: bool) -> bool {
@@ -290,6 +343,7 @@ impl World {
 
     fn take_frames_and_calls(&mut self, shard: usize, eager: bool) -> bool {
         let now = self.stations[shard].now;
+        let is_dry = self.stations[shard].dry_until > self.now.at;
         let (mut is_busy, mut emulated) = (false, Vec::new());
         for slot in 0..self.stations[shard].slots.len() {
             let is_lucky = eager || !self.random.one_in(3);
@@ -304,7 +358,7 @@ impl World {
                 station.shard.handle_open(now, connection, transport);
             }
             for _ in 0..count {
-                if link.is_paused || link.is_closed {
+                if link.is_paused || link.is_closed || is_dry {
                     break;
                 }
                 let client = &self.clients[link.client];
@@ -420,7 +474,7 @@ impl World {
     }
 
     fn flush(&mut self, shard: usize, eager: bool) -> bool {
-        let now = self.now.at;
+        let (now, short_one_in) = (self.now.at, self.scenario.short_one_in);
         let mut is_busy = false;
         let station = &mut self.stations[shard];
         for number in 0..station.slots.len() {
@@ -449,9 +503,13 @@ impl World {
             }
             let Some(frames) = station.shard.take_frames(connection) else { continue };
             assert!(!link.is_closed, "a closed connection got output");
-            let bytes = bytes_of(frames);
+            let mut bytes = bytes_of(frames);
             if link.blocked_until > now {
                 link.unsent = Some(bytes);
+            } else if short_one_in > 0 && self.random.one_in(short_one_in) {
+                // The rest goes when the socket is writable again, with the next turn or later.
+                link.unsent = Some(bytes.split_off(self.random.below(bytes.len())));
+                link.outbound.extend(bytes);
             } else {
                 link.outbound.extend(bytes);
                 assert!(!station.shard.handle_flushed(connection), "a queue that was taken is empty");
@@ -533,13 +591,32 @@ impl World {
 
     /// Ends all faults.
     pub fn heal(&mut self) {
+        self.full_until = Time(0);
         for station in &mut self.stations {
             station.stalled_until = Time(0);
+            station.dry_until = Time(0);
             for link in station.slots.iter_mut().filter_map(|slot| slot.link.as_mut()) {
                 link.blocked_until = Time(0);
             }
         }
     }
+}
+
+/// The shards of a process that begins.
+fn stations(scenario: &Scenario, now: Now) -> Vec<Station> {
+    let options = Arc::new(scenario.options().clone());
+    let station = |(number, seeds): (usize, &_)| Station {
+        shard: Shard::new(ShardId(number as u16), scenario.shards, Arc::clone(&options), *seeds, now),
+        rings: (0..scenario.shards).map(|_| VecDeque::new()).collect(),
+        slots: Vec::new(),
+        calls: VecDeque::new(),
+        emulated: VecDeque::new(),
+        stalled_until: Time(0),
+        dry_until: Time(0),
+        now,
+        news: None,
+    };
+    scenario.seeds.iter().enumerate().map(station).collect()
 }
 
 fn bytes_of(frames: Frames) -> Vec<u8> {

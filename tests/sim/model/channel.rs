@@ -46,6 +46,8 @@ pub struct Channel {
     /// Which id came right behind which, and the other way round.
     pub(super) next: BTreeMap<PublicationId, PublicationId>,
     pub(super) previous: BTreeMap<PublicationId, PublicationId>,
+    /// The process that had the last of them is gone, and nobody was told the next one.
+    pub(super) is_forgotten: bool,
     /// Somebody wrote or read the stream at this time or later.
     pub(super) touched_at: Time,
     /// When each client first asked to subscribe.
@@ -65,6 +67,7 @@ impl Channel {
             return number;
         }
         self.epochs.push(epoch.to_owned());
+        self.is_forgotten = false;
         self.epochs.len() - 1
     }
 
@@ -81,9 +84,10 @@ impl Channel {
     /// for at the same time nobody knows which came first: answers that wait to be written change places.
     pub(super) fn epoch_seen(&mut self, name: &str, epoch: &str, asked_at: Time, now: Time, meta_ttl: Duration) {
         let is_new = !self.epochs.iter().any(|known| known == epoch);
-        if is_new && !self.epochs.is_empty() && asked_at >= self.epoch_seen_at {
+        if is_new && !self.epochs.is_empty() && asked_at >= self.epoch_seen_at && !self.is_forgotten {
             assert!(self.touched_at + meta_ttl <= now, "{name}: a new epoch {epoch} before its time");
         }
+        assert!(is_new || !self.is_forgotten, "{name}: the epoch {epoch} outlived its process");
         self.epoch_told(epoch, now);
         self.touched_at = self.touched_at.max(asked_at);
     }

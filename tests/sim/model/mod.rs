@@ -17,6 +17,7 @@ use crate::answers::Call;
 use crate::content::{PublicationId, Wanted};
 use crate::scenario::Scenario;
 use channel::{Channel, Sent};
+use keys::Keys;
 use ringcast_proto::client::{ClientInfo, Publication, SubscribeResult};
 use ringcast_state::Time;
 use std::collections::BTreeMap;
@@ -86,6 +87,14 @@ impl Model {
         }
         channel.sent.get_mut(&id).expect("found above").acknowledged = true;
         channel.place(name, id, offset, epoch);
+    }
+
+    /// The process was killed: streams begin anew, and what was to be remembered is forgotten.
+    pub fn restarted(&mut self) {
+        for channel in self.channels.values_mut() {
+            channel.is_forgotten = true;
+            channel.keys = Keys::default();
+        }
     }
 
     pub fn removal_sent(&mut self, channel: &str) {
@@ -274,7 +283,7 @@ impl Model {
     /// Whether the stream of a channel may have ended by its meta TTL, and another one begun.
     pub fn may_have_ended(&self, scenario: &Scenario, now: Time, name: &str) -> bool {
         let Some(channel) = self.channels.get(name) else { return false };
-        channel.epochs.len() > 1 || channel.touched_at + scenario.meta_ttl_min(name) <= now
+        channel.is_forgotten || channel.epochs.len() > 1 || channel.touched_at + scenario.meta_ttl_min(name) <= now
     }
 
     /// What a reader of history got. `is_whole`: the reader asked for everything, in order.
