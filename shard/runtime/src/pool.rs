@@ -324,7 +324,7 @@ impl Pool {
         HandoverLine::new(self.line.clone())
     }
 
-    /// Gives up what takes memory, as far as it is short; who says so goes on until it is not.
+    /// Where to say how short memory is: the shards shed load until they are told that it is not short any more.
     pub fn relief_line(&self) -> ReliefLine {
         ReliefLine { line: self.line.clone(), counters: self.counters.clone() }
     }
