@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ringcast_state::Time;
+
+/// Time before one who has spent the wrong keys of a minute is told so, so that guessing takes connections as well as tries.
+pub const GUESS_PAUSE: Duration = Duration::from_millis(250);
 
 /// The limit is per minute, microseconds.
 const WINDOW: u64 = 60_000_000;

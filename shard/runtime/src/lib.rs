@@ -36,7 +36,7 @@ pub use backend::{Acts, Answers, BackendLine, News, Questions};
 pub use broker::{BrokerDriver, BrokerLine};
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
-pub use guesses::{Guesses, Verdict};
+pub use guesses::{GUESS_PAUSE, Guesses, Verdict};
 pub use handover::{HandoverLine, Moved};
 pub use http::forwarded::ForwardedHeaders;
 pub use http::origin::AllowedOrigins;

@@ -11,11 +11,12 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use prost::Message as _;
 use ringcast_proto::api::{Error, Method, decode_protobuf_request, encode_protobuf_response, is_key};
 use ringcast_proto::codes::ApiError;
-use ringcast_runtime::{Guesses, Verdict};
+use ringcast_runtime::{GUESS_PAUSE, Guesses, Verdict};
 use ringcast_state::Time;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::time::sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::warn;
@@ -78,7 +79,11 @@ impl Api {
     async fn call(&self, request: Request, calls: &Arc<Calls>) -> Result<http::Response<Body>, Status> {
         let method = method(request.uri().path()).ok_or_else(|| Status::unimplemented("unknown service or method"))?;
         if !self.is_authorized(request.headers()) {
-            return Err(self.refuse_key(request.extensions().get::<Peer>().and_then(|Peer(address)| *address)));
+            let refusal = self.refuse_key(request.extensions().get::<Peer>().and_then(|Peer(address)| *address));
+            if refusal.code() == Code::ResourceExhausted {
+                sleep(GUESS_PAUSE).await;
+            }
+            return Err(refusal);
         }
         let transport_errors = self.options.transport_errors
             || request.headers().get(ERROR_MODE).is_some_and(|mode| mode.as_bytes() == b"transport");

@@ -52,7 +52,9 @@ fn on_grid(at: Time) -> Time {
 impl Connections {
     /// When `handle_timeout` wants to be called; may be early.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.deadlines.heap.peek().map(|Reverse((at, _))| *at)
+        let deadline = self.deadlines.heap.peek().map(|Reverse((at, _))| *at);
+        let guesser = self.guessers.front().map(|(at, _)| *at);
+        deadline.into_iter().chain(guesser).min()
     }
 
     pub(super) fn set_deadline(&mut self, id: ConnectionId, at: Time) {
@@ -73,6 +75,7 @@ impl Connections {
 
     /// Ends what has taken too long, a few at a time: the rest is due at once.
     pub fn handle_timeout(&mut self, io: &mut Io<'_>) {
+        self.tell_guessers(io);
         let mut expired = 0;
         while let Some(&Reverse((at, id))) = self.deadlines.heap.peek() {
             if at > io.now.at || expired == EXPIRED_PER_TURN {

@@ -22,7 +22,6 @@ use crate::http::exchange::{Awaiting, Exchange, Gate, Step};
 use crate::http::http2::{self, Chunk, End, Http2, Inbound, Outgoing, Polled, Progress, State, Stream, StreamCarrier};
 use crate::http::reply::refuse;
 use crate::transport::emulation;
-use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
 use crate::transport::websocket::Upgrade;
 use crate::uring::SendBytes;
@@ -244,12 +243,12 @@ impl Connections {
                 io.shard.handle_api(io.now, call, path, body, transport_errors);
                 http2.keep(number, None, answering(serving));
             }
-            Step::Page { page, accept } => {
+            Step::Page(wanted) => {
                 let call = ApiCallId { connection: id, sequence: number };
-                if self.pages.ask(call, page, accept) {
+                let Err(answer) = self.want(io.now.at, call, wanted) else {
                     return http2.keep(number, Some(io.now.at + PAGE_TIMEOUT), answering(serving));
-                }
-                serving.exchange.answer_page(&PageAnswer::unavailable(), &mut out);
+                };
+                serving.exchange.answer_page(&answer, &mut out);
                 self.respond_whole(io, http2, serving, out);
             }
             Step::Emulate { request, encoding, cors } => {

@@ -24,6 +24,7 @@ use ringcast_state::{Action, ApiAnswer, ApiCallId, ConnectionId, Frame, Now, Sha
 
 use crate::carry::request::CarriedRequest;
 use crate::clock::Clock;
+use crate::guesses::GUESS_PAUSE;
 use crate::http::Site;
 use crate::http::exchange::Exchange;
 use crate::http::http2::{Http2, Woken};
@@ -33,7 +34,7 @@ use crate::pool::Counters;
 use crate::sockjs::Desk;
 use crate::table::Table;
 use crate::tls::Tls;
-use crate::transport::page::{Delivery, PageAnswer, PageDesk};
+use crate::transport::page::{Delivery, GUESSERS_MAX, PageAnswer, PageDesk, Wanted};
 use crate::transport::sockjs::Relay;
 use crate::transport::stream::Stream;
 use crate::uring::{Closing, Event, SocketId, Sockets};
@@ -58,6 +59,8 @@ pub(crate) struct Connections {
     tls: Tls,
     counters: Arc<Counters>,
     pages: PageDesk,
+    /// Calls that are told of too many wrong keys, and when. Bound: [`GUESSERS_MAX`].
+    guessers: VecDeque<(Time, ApiCallId)>,
     /// For all clients: nothing of one message is needed for the next.
     inflater: Inflater,
     sessions: Desk,
@@ -184,6 +187,7 @@ impl Connections {
             site: Site::new(options),
             counters,
             pages,
+            guessers: VecDeque::new(),
             inflater: Inflater::default(),
             sessions,
             metrics: LoopMetrics::default(),
@@ -250,6 +254,29 @@ impl Connections {
     /// An answer of the server API.
     pub fn handle_answer(&mut self, io: &mut Io<'_>, answer: ApiAnswer) {
         self.respond(io, answer.call, |exchange, out| exchange.answer(&answer, out));
+    }
+
+    /// Has a page made, or gives what is answered without one.
+    fn want(&mut self, now: Time, call: ApiCallId, wanted: Wanted) -> Result<(), PageAnswer> {
+        match wanted {
+            Wanted::Page { page, accept } => match self.pages.ask(call, page, accept) {
+                true => Ok(()),
+                false => Err(PageAnswer::unavailable()),
+            },
+            Wanted::TooManyGuesses if self.guessers.len() < GUESSERS_MAX => {
+                self.guessers.push_back((now + GUESS_PAUSE, call));
+                Ok(())
+            }
+            Wanted::TooManyGuesses => Err(PageAnswer::too_many_guesses()),
+        }
+    }
+
+    /// Tells those whose pause is over.
+    fn tell_guessers(&mut self, io: &mut Io<'_>) {
+        while let Some((_, call)) = self.guessers.pop_front_if(|(at, _)| *at <= io.now.at) {
+            let answer = PageAnswer::too_many_guesses();
+            self.respond(io, call, |exchange, out| exchange.answer_page(&answer, out));
+        }
     }
 
     /// A page of the control plane.

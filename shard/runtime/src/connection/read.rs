@@ -15,7 +15,6 @@ use crate::http::exchange::{PIPELINED_BYTES_MAX, Step};
 use crate::http::http2::{self, Preface};
 use crate::pool::Counters;
 use crate::transport::emulation;
-use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
 use crate::transport::websocket::Upgrade;
 
@@ -242,12 +241,10 @@ impl Connections {
                     http.exchange.attach(self.ask_session(io, call, session, ask));
                     return Served::Http;
                 }
-                Step::Page { page, accept } => {
+                Step::Page(wanted) => {
                     let Some(call) = self.next_call(id) else { return Served::Leave };
-                    if self.pages.ask(call, page, accept) {
-                        return Served::Http;
-                    }
-                    let keep_alive = http.exchange.answer_page(&PageAnswer::unavailable(), out);
+                    let Err(answer) = self.want(io.now.at, call, wanted) else { return Served::Http };
+                    let keep_alive = http.exchange.answer_page(&answer, out);
                     self.metrics.count_request(http.exchange.take_counted());
                     if !keep_alive {
                         return Served::Leave;

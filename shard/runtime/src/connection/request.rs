@@ -15,7 +15,6 @@ use crate::http::exchange::{Awaiting, Exchange, Step};
 use crate::http::reply::refuse;
 use crate::sockjs::Told;
 use crate::transport::emulation;
-use crate::transport::page::PageAnswer;
 use crate::transport::stream::Opening;
 
 impl Connections {
@@ -86,13 +85,13 @@ impl Connections {
                 io.shard.handle_api(io.now, call, path, body, transport_errors);
                 self.keep_waiting(id, exchange, outlet);
             }
-            Step::Page { page, accept } => {
+            Step::Page(wanted) => {
                 let Some(call) = self.next_call(id) else { return };
-                if self.pages.ask(call, page, accept) {
+                let Err(answer) = self.want(io.now.at, call, wanted) else {
                     self.set_deadline(id, io.now.at + PAGE_TIMEOUT);
                     return self.keep_waiting(id, exchange, outlet);
-                }
-                exchange.answer_page(&PageAnswer::unavailable(), &mut out);
+                };
+                exchange.answer_page(&answer, &mut out);
                 self.respond_request(io, id, exchange, &*outlet, out);
             }
             Step::Emulate { request, encoding, cors } => {

@@ -16,7 +16,7 @@ use super::reply::{NO_SNIFF, Reply, advertise, refuse, write_head_only};
 use super::{Route, Site, endpoint};
 use crate::metrics::Request;
 use crate::sockjs::{Ask, Name};
-use crate::transport::page::{self, Page, PageAnswer};
+use crate::transport::page::{self, PageAnswer, Wanted};
 use crate::transport::sockjs::{self, Waiting};
 use crate::transport::stream::{self, Opening};
 use crate::transport::websocket::{self, Upgrade};
@@ -45,13 +45,8 @@ pub enum Step<'a> {
         /// Errors as HTTP statuses.
         transport_errors: bool,
     },
-    /// Ask the control plane for a page, then `answer_page`.
-    Page {
-        /// Which one.
-        page: Page,
-        /// Header `Accept`.
-        accept: String,
-    },
+    /// Ask for a page, then `answer_page`.
+    Page(Wanted),
     /// What follows is the client protocol.
     Upgrade(Upgrade),
     /// The response is a stream of the client protocol.
@@ -292,7 +287,7 @@ impl Exchange {
             Some(Route::Page(page)) => {
                 self.keep_alive = reply.keep_alive;
                 self.state = State::Paging { is_head: head.method() == "HEAD" };
-                return (used, Step::Page { page, accept: page::accepted(head) });
+                return (used, Step::Page(Wanted::Page { page, accept: page::accepted(head) }));
             }
             Some(Route::WebSocket) => Begun::Step(websocket::upgrade(site, &mut reply, gate)),
             Some(Route::UniWebSocket) => Begun::Step(websocket::upgrade_uni(site, &mut reply, gate)),
@@ -301,9 +296,10 @@ impl Exchange {
             Some(Route::Emulation) => emulation::begin(site, &mut reply),
             Some(Route::Api(method)) => match http_api::check(&site.options.http_api, head) {
                 Err(401) if !(gate.may_guess)() => {
-                    // Another guess costs another connection.
-                    reply.keep_alive = false;
-                    Begun::Step(reply.empty(429))
+                    // Another guess costs another connection, and time.
+                    self.keep_alive = false;
+                    self.state = State::Paging { is_head: head.method() == "HEAD" };
+                    return (used, Step::Page(Wanted::TooManyGuesses));
                 }
                 Err(status) => Begun::Step(reply.empty(status)),
                 Ok(transport_errors) => {

@@ -23,6 +23,23 @@ pub enum Page {
     Ready,
 }
 
+/// What a request is to be answered with, not at once.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// By the control plane.
+    Page {
+        /// Which one.
+        page: Page,
+        /// Header `Accept`.
+        accept: String,
+    },
+    /// Wrong keys have run out: after [`GUESS_PAUSE`](crate::GUESS_PAUSE).
+    TooManyGuesses,
+}
+
+/// Those who wait for that on one shard, 48 bytes each. Full: further ones are told at once.
+pub(crate) const GUESSERS_MAX: usize = 1024;
+
 /// A request for a page.
 #[derive(Debug)]
 pub struct PageQuestion {
@@ -50,6 +67,11 @@ impl PageAnswer {
     pub(crate) fn unavailable() -> Self {
         let content_type = "text/plain; charset=utf-8";
         Self { status: 503, content_type, body: b"too many requests for this page, try again\n".to_vec() }
+    }
+
+    /// For who has sent too many wrong keys.
+    pub(crate) fn too_many_guesses() -> Self {
+        Self { status: 429, content_type: "text/plain; charset=utf-8", body: b"too many wrong keys\n".to_vec() }
     }
 }
 

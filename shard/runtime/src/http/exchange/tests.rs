@@ -59,10 +59,13 @@ fn serve(input: &[u8], piece: usize) -> Vec<String> {
                     seen.push(format!("{session} {ask:?}"));
                     Some(!exchange.answer_session(&Told::Status(204), &mut out))
                 }
-                Step::Page { page, accept } => {
+                Step::Page(Wanted::Page { page, accept }) => {
                     seen.push(format!("{page:?}({accept})"));
                     let answer = PageAnswer { status: 200, content_type: "text/plain", body: b"page".to_vec() };
                     Some(!exchange.answer_page(&answer, &mut out))
+                }
+                Step::Page(Wanted::TooManyGuesses) => {
+                    Some(!exchange.answer_page(&PageAnswer::too_many_guesses(), &mut out))
                 }
                 Step::Call { method, body, transport_errors } => {
                     let method = method.map_or("bare", |method| method.as_str());
@@ -321,7 +324,13 @@ fn too_many_wrong_keys_are_told_so_and_the_right_one_passes() {
         let (site, mut exchange, mut out) = (site(), Exchange::new(0, None), Vec::new());
         let request = format!("POST /api/info HTTP/1.1\r\nHost: h\r\nX-API-Key: {key}\r\nContent-Length: 0\r\n\r\n");
         let (_, step) = exchange.step(&site, request.as_bytes(), &mut out, spent);
-        assert_eq!(matches!(step, Step::Close), want.is_some(), "{key}");
+        assert_eq!(matches!(step, Step::Page(Wanted::TooManyGuesses)), want.is_some(), "{key}");
+        if want.is_some() {
+            assert!(
+                !exchange.answer_page(&PageAnswer::too_many_guesses(), &mut out),
+                "another guess takes another connection"
+            );
+        }
         assert_eq!(statuses(&out), want.into_iter().collect::<Vec<_>>(), "{key}");
     }
 }
