@@ -149,11 +149,12 @@ fn serve(
     state.subscription_token.iter().for_each(cli::log_verifiers);
     // Signals are caught from here on, so that none is lost while the shards start.
     let signals = catch_signals().map_err(|error| Fatal::new("error catching signals", error))?;
+    let connected = engine::connect(&engine, &identity.uid).map_err(|(failed, error)| Fatal::new(failed, error))?;
     let mut pool =
         Pool::start_on(runtime.clone(), state, &handed).map_err(|error| Fatal::new("error starting shards", error))?;
     let challenges = automatic.map(|store| start_acme(&pool, store, start)).transpose();
     let challenges = challenges.map_err(|error| Fatal::new("error starting ACME", error))?.flatten();
-    let engine = engine::start(&pool, engine, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
+    let engine = connected.join(&pool, identity).map_err(|(failed, error)| Fatal::new(failed, error))?;
     let jwks = Jwks::start(pool.key_line()).map_err(|error| Fatal::new("error starting JWKS", error))?;
     let mut proxy = proxy::Proxy::start(backends, pool.backend_line())
         .map_err(|error| Fatal::new("error starting proxies", error))?;
@@ -528,6 +529,7 @@ fn log_warnings(root: View<'_>, notices: &Notices) {
         }
     }
     log_token_warnings(root);
+    lower::without_history(root).iter().for_each(|unkept| warn!("{unkept}"));
     log_notices(notices);
 }
 

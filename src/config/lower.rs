@@ -4,6 +4,8 @@
 mod nats;
 mod redis;
 
+pub use nats::without_history;
+
 use super::proxies;
 use super::settings::{Settings, View};
 use crate::cli::VERSION;

@@ -1,15 +1,15 @@
 //! Which broker joins the nodes, and who keeps presence: one of the drivers, or one for each of the two.
 
-use super::nats::{self, NatsOptions};
+use super::nats::{self, Nats, NatsOptions};
 use super::node::{self, Identity, Membership, Speaker};
-use super::redis::{self, Redis, RedisOptions};
+use super::redis::{self, Listener, Redis, RedisOptions};
 use crossbeam_channel::Receiver;
 use ringcast_proto::control::Command;
 use ringcast_runtime::{BrokerDriver, BrokerLine, Pool};
 use ringcast_state::ShardId;
-use ringcast_state::broker::{BrokerAsk, BrokerRequest, NodeMessage};
+use ringcast_state::broker::{BrokerAsk, BrokerNews, BrokerRequest, NodeMessage};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What is configured; nothing where the memory of this process is enough.
 pub struct EngineOptions {
@@ -44,23 +44,57 @@ impl EngineOptions {
 /// Why it did not start: the message of the log, and the cause.
 type Failure = (&'static str, io::Error);
 
-/// Connects, and joins the nodes. What is asked before it is connected fails.
-pub fn start(pool: &Pool, options: EngineOptions, identity: Identity) -> Result<Engine, Failure> {
-    let line = pool.broker_line();
-    let redis = options.redis.map(|redis| redis::start(&redis, &identity.uid, line.clone()));
+/// What is connected, and serves the shards once there are any.
+pub struct Connected {
+    line: Arc<LaterLine>,
+    nats: Option<(Arc<Nats>, Receiver<Command>)>,
+    redis: Option<(Arc<Redis>, Receiver<Command>)>,
+    presence: Option<Arc<Redis>>,
+}
+
+/// Connects, before any client can come.
+pub fn connect(options: &EngineOptions, uid: &str) -> Result<Connected, Failure> {
+    let line = Arc::new(LaterLine::default());
+    let redis = options.redis.as_ref().map(|redis| redis::start(redis, uid, line.clone()));
     let redis = redis.transpose().map_err(|error| ("error connecting to Redis", error))?;
-    let presence = options.presence.map(|presence| redis::start_presence(&presence, &identity.uid, line.clone()));
+    let presence = options.presence.as_ref().map(|presence| redis::start_presence(presence, uid, line.clone()));
     let presence = presence.transpose().map_err(|error| ("error connecting to Redis for presence", error))?;
-    let nats = options.nats.map(|nats| nats::start(&nats, &identity.uid, line.clone()));
+    let nats = options.nats.as_ref().map(|nats| nats::start(nats, uid, line.clone()));
     let nats = nats.transpose().map_err(|error| ("error connecting to NATS", error))?;
-    let engine = Engine { membership: None, redis: redis.as_ref().map(|(redis, _)| redis.clone()) };
-    let membership = match (nats, redis) {
-        (None, None) => return Ok(engine),
-        (Some((nats, control)), _) => join(pool, &line, (nats.clone(), presence), nats, control, identity),
-        (None, Some((redis, control))) => join(pool, &line, (redis.clone(), presence), redis, control, identity),
-    };
-    let membership = membership.map_err(|error| ("error joining the other nodes", error))?;
-    Ok(Engine { membership: Some(membership), ..engine })
+    Ok(Connected { line, nats, redis, presence })
+}
+
+impl Connected {
+    /// Serves the shards, and joins the other nodes.
+    pub fn join(self, pool: &Pool, identity: Identity) -> Result<Engine, Failure> {
+        let Self { line: later, nats, redis, presence } = self;
+        let line = pool.broker_line();
+        later.0.get_or_init(|| line.clone());
+        let engine = Engine { membership: None, redis: redis.as_ref().map(|(redis, _)| redis.clone()) };
+        let membership = match (nats, redis) {
+            (None, None) => return Ok(engine),
+            (Some((nats, control)), _) => join(pool, &line, (nats.clone(), presence), nats, control, identity),
+            (None, Some((redis, control))) => join(pool, &line, (redis.clone(), presence), redis, control, identity),
+        };
+        let membership = membership.map_err(|error| ("error joining the other nodes", error))?;
+        Ok(Engine { membership: Some(membership), ..engine })
+    }
+}
+
+/// To the shards once there are any. Before, nobody has asked anything, and what other nodes command concerns no client.
+#[derive(Default)]
+struct LaterLine(OnceLock<BrokerLine>);
+
+impl Listener for LaterLine {
+    fn home(&self, channel: &str) -> ShardId {
+        self.0.get().map_or(ShardId(0), |line| line.home(channel))
+    }
+
+    fn tell(&self, shard: ShardId, news: Vec<BrokerNews>) {
+        if let Some(line) = self.0.get() {
+            line.tell(shard, news);
+        }
+    }
 }
 
 fn join(

@@ -9,6 +9,7 @@ pub mod node;
 mod ports;
 pub mod proxy;
 pub mod redis;
+mod socket;
 mod webtransport;
 
 pub use ports::Ports;

@@ -1,6 +1,7 @@
 //! Several nodes that Redis joins: clients see one system, whichever node they or a backend talk to, and whatever becomes of one.
 
 mod house;
+mod nats_storm;
 mod outage;
 mod storm;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, token};
 use crate::http;
+use crate::nats::peer::NatsServer;
 use crate::server::Server;
 use crate::stream::Stream;
 use house::{Redis, channels, names, nodes, wait_for};
@@ -129,6 +131,45 @@ fn channels_are_those_of_all_nodes() {
     servers[2].signal(Signal::CONT);
     wait_for("it is back", || names(&servers[0]).len() == 3);
     assert_eq!(channels(&servers[0], "chat:*"), chat);
+}
+
+/// E07, E13, A11, A12, T10
+#[test]
+fn nodes_on_nats_ask_each_other() {
+    let nats = NatsServer::start();
+    let servers: [Server; 3] = nodes(&nats);
+    let mut clients: Vec<Client> = servers.iter().map(|server| Client::connect(server.address())).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.subscribe("quiet:all");
+        client.subscribe(&format!("quiet:{number}"));
+    }
+    let one = json!({"num_clients": 1});
+    let all = json!({"quiet:all": {"num_clients": 3}, "quiet:0": one, "quiet:1": one, "quiet:2": one});
+    for server in &servers {
+        assert_eq!(channels(server, "quiet:*"), all);
+        assert_eq!(channels(server, "nothing:*"), json!({}));
+        assert_eq!(names(server), ["node0", "node1", "node2"]);
+    }
+    wait_for("every node tells the clients of all", || {
+        servers.iter().all(|server| {
+            let info = result(server, "info", &json!({}));
+            let nodes = info["nodes"].as_array().expect("a list");
+            nodes.iter().all(|node| node["num_clients"] == 1 && node["num_channels"] == 2 && node["num_subs"] == 2)
+        })
+    });
+    let mut stream = Stream::post(servers[1].address(), "/connection/http_stream", "", br#"{"id":1,"connect":{}}"#);
+    let connected = stream.message()["connect"].clone();
+    let commands = r#"{"id":2,"subscribe":{"channel":"quiet:stream"}}"#;
+    let body = json!({"session": connected["session"], "node": connected["node"], "data": commands}).to_string();
+    assert_eq!(http::post(servers[0].address(), "/emulation", &[], body.as_bytes()).status, 204);
+    assert_eq!(stream.message()["id"], 2);
+
+    // One that leaves is not asked any more.
+    let [first, second, third] = servers;
+    third.signal(Signal::TERM);
+    assert!(third.wait().status.success());
+    wait_for("it is gone", || names(&first) == ["node0", "node1"]);
+    assert_eq!(channels(&second, "quiet:all"), json!({"quiet:all": {"num_clients": 2}}));
 }
 
 /// Asks for channels, and meanwhile publishes.

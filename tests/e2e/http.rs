@@ -47,6 +47,23 @@ pub fn try_get(address: SocketAddr, path: &str) -> Option<Reply> {
     raw(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
 }
 
+/// An upgrade to WebSocket: the connection, or nothing when it is refused for now.
+pub fn upgrade(address: SocketAddr) -> Option<TcpStream> {
+    const REQUEST: &[u8] =
+        b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(REQUEST).ok()?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).ok()?;
+    match &status[9..] {
+        b"101" => Some(stream),
+        b"503" => None,
+        other => panic!("neither 101 nor 503: {}", String::from_utf8_lossy(other)),
+    }
+}
+
 /// Sends bytes as they are and reads one answer; nothing when what came is none.
 pub fn raw(address: SocketAddr, request: &[u8]) -> Option<Reply> {
     let mut stream = TcpStream::connect(address).ok()?;

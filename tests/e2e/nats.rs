@@ -2,6 +2,7 @@
 
 pub mod peer;
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,27 @@ fn history_is_not_to_be_had() {
     assert_eq!(server.api("history", &json!({"channel": "chat:1"}))["error"]["code"], json!(108));
     assert_eq!(server.api("history_remove", &json!({"channel": "chat:1"}))["error"]["code"], json!(108));
     assert!(publish(&server, "chat:1", json!(1)).get("error").is_none());
+}
+
+/// E02, E07
+/// A broker that takes connections and says nothing is waited for, and nobody is let in meanwhile.
+#[test]
+fn clients_are_let_in_once_the_broker_is_there() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    let place = silent.local_addr().expect("it is bound").to_string();
+    let mut nats = config(free_port());
+    nats["broker"] =
+        json!({"enabled": true, "type": "nats", "nats": {"url": format!("nats://{place}"), "dial_timeout": "2s"}});
+    let mut redis = config(free_port());
+    redis["engine"] = json!({"type": "redis", "redis": {"address": [place], "connect_timeout": "2s"}});
+    for (config, error) in [(nats, "error connecting to NATS"), (redis, "error connecting to Redis")] {
+        let port = config["http_server"]["port"].as_u64().expect("a port") as u16;
+        let server = Server::spawn(1, &config);
+        let _connection = silent.accept().expect("the server connects");
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "a client is let in");
+        let ended = server.wait();
+        assert!(!ended.status.success() && ended.log.contains(error), "{}", ended.log);
+    }
 }
 
 /// E07

@@ -43,6 +43,23 @@ pub enum Body {
     Refresh(Refresh),
 }
 
+impl Body {
+    /// Whose connections it is about; nothing where it is about nodes.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Body::Unsubscribe(message) => Some(&message.user),
+            Body::Disconnect(message) => Some(&message.user),
+            Body::Subscribe(message) => Some(&message.user),
+            Body::Refresh(message) => Some(&message.user),
+            Body::Node(_)
+            | Body::Shutdown(_)
+            | Body::SurveyRequest(_)
+            | Body::SurveyResponse(_)
+            | Body::Notification(_) => None,
+        }
+    }
+}
+
 /// The sender leaves the cluster.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Shutdown {}

@@ -43,6 +43,25 @@ pub fn broker(root: View<'_>) -> Result<Option<NatsOptions>, String> {
     }))
 }
 
+/// What is to be kept in histories, although NATS is the broker; a warning for each.
+pub fn without_history(root: View<'_>) -> Vec<String> {
+    if !is_broker(root) {
+        return Vec::new();
+    }
+    let channel = root.object("channel");
+    let namespaces = channel.list("namespaces").map(|options| (format!("namespace {}", options.text("name")), options));
+    let all = namespaces.chain([("without_namespace".to_owned(), channel.object("without_namespace"))]);
+    let kept = all.filter(|(_, options)| options.int("history_size") > 0);
+    kept.map(|(place, options)| {
+        let size = options.int("history_size");
+        format!(
+            "history_size of {place} is {size} and has no effect: broker.type is nats, which keeps nothing; \
+             subscriptions that want to recover get error 108"
+        )
+    })
+    .collect()
+}
+
 fn raw_mode(raw: View<'_>) -> Result<RawMode, String> {
     let path = "broker.nats.raw_mode.channel_replacements";
     let mut pairs = Vec::new();
@@ -117,6 +136,21 @@ mod tests {
         check("nats://[::1]:7,[::1]", &["[::1]:7 false None", "[::1]:4222 false None"]);
         check("nats://u:p%40@h", &[r#"h:4222 false Some(("u", Some("p@")))"#]);
         check("nats://token@h", &[r#"h:4222 false Some(("token", None))"#]);
+    }
+
+    /// E07
+    #[test]
+    fn histories_that_nobody_keeps_are_named() {
+        let named = |broker: &str| {
+            let kept = json!({"name": "chat", "history_size": 10, "history_ttl": "60s"});
+            let channel = json!({"namespaces": [kept, {"name": "other"}]});
+            let file = json!({"broker": {"enabled": true, "type": broker}, "channel": channel});
+            let merged = merge::merge(file.as_object().expect("an object").clone(), &Environment::default(), &[]);
+            super::without_history(merged.expect("merged").settings.view())
+        };
+        let [warning] = &named("nats")[..] else { panic!("{:?}", named("nats")) };
+        assert!(warning.starts_with("history_size of namespace chat is 10 "), "{warning}");
+        assert!(named("redis").is_empty());
     }
 
     /// E07, E08

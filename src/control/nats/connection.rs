@@ -1,34 +1,23 @@
 //! A connection to NATS: dialling, the first words, which server comes next, and waiting between attempts.
 
 use super::options::{NatsOptions, Server};
+use crate::control::socket::{self, Backoff, Decode, Duplex, random};
 use crate::tls::ClientTls;
 use bytes::BytesMut;
-use ring::rand::{SecureRandom as _, SystemRandom};
+use ringcast_proto::DecodeError;
 use ringcast_proto::nats::{Decoder, Operation, write_connect, write_ping};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// Shortest and longest wait between two attempts.
-const WAIT_MIN: Duration = Duration::from_millis(50);
-const WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// Room that a read has at least.
-const READ_BYTES: usize = 32 << 10;
-
 /// Servers that are learned of from others; further ones are not looked at.
 const LEARNED_MAX: usize = 64;
-
-/// Both directions of a socket.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection on which the first words were said.
 pub struct Connection {
@@ -43,34 +32,24 @@ pub struct Connection {
 }
 
 /// Bytes that came, and what they mean.
-#[derive(Default)]
-pub struct Input {
-    buffer: BytesMut,
-    decoder: Decoder,
+pub type Input = socket::Input<Decoder>;
+
+impl Decode for Decoder {
+    type Message = Operation;
+    const CLOSED: &'static str = "NATS closed the connection";
+
+    fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Operation>, DecodeError> {
+        self.decode(buffer)
+    }
 }
 
-impl Input {
-    /// Reads more. Fails when the other side has closed. Nothing is lost when it is dropped before it is ready.
-    pub async fn read(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        match stream.read_buf(&mut self.buffer).await? {
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "NATS closed the connection")),
-            _ => Ok(()),
-        }
-    }
-
-    /// The next operation, if all of it is there.
-    pub fn next(&mut self) -> io::Result<Option<Operation>> {
-        self.decoder.decode(&mut self.buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-    }
-
-    async fn wait(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Operation> {
-        loop {
-            match self.next()? {
-                Some(Operation::Error(text)) => return Err(refused(&text)),
-                Some(operation) => return Ok(operation),
-                None => self.read(stream).await?,
-            }
+/// The next operation that is no error.
+async fn wait(input: &mut Input, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Operation> {
+    loop {
+        match input.next()? {
+            Some(Operation::Error(text)) => return Err(refused(&text)),
+            Some(operation) => return Ok(operation),
+            None => input.read(stream).await?,
         }
     }
 }
@@ -113,7 +92,7 @@ impl Connection {
             let socket = TcpStream::connect((server.host.as_str(), server.port)).await?;
             socket.set_nodelay(true)?;
             let (mut stream, mut input): (Box<dyn Duplex>, _) = (Box::new(socket), Input::default());
-            let Operation::Info(text) = input.wait(&mut stream).await? else {
+            let Operation::Info(text) = wait(&mut input, &mut stream).await? else {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "the server is not NATS: it does not say INFO first",
@@ -127,7 +106,7 @@ impl Connection {
             stream.flush().await?;
             let mut info = info;
             loop {
-                match input.wait(&mut stream).await? {
+                match wait(&mut input, &mut stream).await? {
                     Operation::Pong => break,
                     Operation::Info(text) => info = Info::read(&text)?,
                     _ => (),
@@ -184,14 +163,14 @@ pub struct Dialler {
     name: String,
     learned: Vec<Server>,
     next: usize,
-    failures: u32,
+    backoff: Backoff,
 }
 
 impl Dialler {
     /// Begins with any of the servers, so that nodes spread over them.
     pub fn new(options: NatsOptions, name: String) -> Self {
-        let next = usize::from(random_byte());
-        Self { options, name, learned: Vec::new(), next, failures: 0 }
+        let [next] = random::<1>().map(usize::from);
+        Self { options, name, learned: Vec::new(), next, backoff: Backoff::default() }
     }
 
     /// Tries each server once, in turn. Fails as the last of them did.
@@ -227,21 +206,13 @@ impl Dialler {
         }
     }
 
-    /// Time to wait now: half of the longest for certain, the other half at random, so that nodes do not all come at once.
+    /// Time to wait now.
     pub fn wait(&mut self) -> Duration {
-        let longest = WAIT_MIN.saturating_mul(1 << self.failures.min(10)).min(WAIT_MAX);
-        self.failures += 1;
-        longest / 2 + longest * u32::from(random_byte()) / 512
+        self.backoff.next()
     }
 
     /// It worked for a while.
     pub fn worked(&mut self) {
-        self.failures = 0;
+        self.backoff.reset();
     }
-}
-
-fn random_byte() -> u8 {
-    let mut byte = [0];
-    SystemRandom::new().fill(&mut byte).expect("the system gives random bytes");
-    byte[0]
 }

@@ -14,13 +14,13 @@ mod talk;
 
 pub use options::{NatsOptions, Server};
 
-use crate::control::node::Speaker;
+use crate::control::node::{ControlMessages, Speaker};
 use crate::control::redis::{Listener, News, Question, Told};
 use connection::{Connection, Dialler};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::nats::Subjects;
-use ringcast_runtime::{BrokerDriver, BrokerLine};
+use ringcast_runtime::BrokerDriver;
 use ringcast_state::ShardId;
 use ringcast_state::broker::{BrokerAnswer, BrokerAsk, BrokerRequest, NodeMessage};
 use std::io;
@@ -28,14 +28,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use talk::{Channels, Talk};
-use tokio::io::{AsyncWriteExt as _, split};
+use tokio::io::split;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
-
-/// Control messages that wait to be worked off; more are lost, as NATS may lose any. The reference's bound for Redis.
-const CONTROL_MAX: usize = 4096;
 
 /// Batches of questions that are taken before the socket is looked at again.
 const BATCHES_MAX: usize = 64;
@@ -75,26 +72,22 @@ struct Task {
     dialler: Dialler,
     subjects: Subjects,
     write_timeout: Duration,
-    /// Id of this node, whose own messages are passed over.
+    /// Id of this node.
     node: String,
     listener: Arc<dyn Listener>,
-    control: Sender<Command>,
+    control: ControlMessages,
     channels: Channels,
 }
 
 /// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
 /// tell it comes out of the receiver. Fails when no server can be reached.
-pub fn start(options: &NatsOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Nats>, Receiver<Command>)> {
-    connect(options, node, Arc::new(line))
-}
-
-fn connect(
+pub fn start(
     options: &NatsOptions,
     node: &str,
     listener: Arc<dyn Listener>,
 ) -> io::Result<(Arc<Nats>, Receiver<Command>)> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let (control, controlled) = bounded(CONTROL_MAX);
+    let (control, controlled) = ControlMessages::channel(node);
     let (inbox, orders) = unbounded_channel();
     let mut task = Task {
         dialler: Dialler::new(options.clone(), node.to_owned()),
@@ -169,10 +162,7 @@ impl Task {
                     talk.take(batches.drain(..));
                     Ok(())
                 }
-                written = writer.write(&talk.out[talk.sent..]), if talk.sent < talk.out.len() => match written {
-                    Ok(count) => { talk.wrote(count); if talk.out.is_empty() { writer.flush().await } else { Ok(()) } }
-                    Err(error) => Err(error),
-                },
+                written = talk.out.write(&mut writer), if !talk.out.is_gone() => written,
                 () = sleep_until(look_again_at) => talk.check_silence(),
             };
             talk.tell();

@@ -4,9 +4,9 @@
 use super::connection::{Info, Input, refused};
 use super::{Order, Task};
 use crate::control::redis::{Asker, News, Question, Told};
+use crate::control::socket::Outgoing;
 use bytes::Bytes;
 use ringcast_proto::client::{ClientInfo, Publication};
-use ringcast_proto::control::{self, Body};
 use ringcast_proto::nats::{
     ChannelMessage, Operation, decode_channel_message, encode_join, encode_leave, encode_publication, write_ping,
     write_pong, write_publish, write_subscribe, write_unsubscribe,
@@ -23,9 +23,6 @@ use tracing::warn;
 
 /// Numbers of the subscriptions for control; those of channels follow.
 const CONTROL_SIDS: [u64; 2] = [1, 2];
-
-/// Room for what is to be sent that stays between two batches.
-const KEPT_BYTES: usize = 1 << 20;
 
 /// Subscriptions that are asked for again at a time.
 const RESUMED_MAX: usize = 512;
@@ -92,8 +89,7 @@ struct Owed {
 /// One life of the connection.
 pub struct Talk<'a> {
     task: &'a mut Task,
-    pub out: Vec<u8>,
-    pub sent: usize,
+    pub out: Outgoing,
     /// Pings without a pong. Bound: each holds questions of the shards, which are bounded, or was sent after a silence.
     batches: VecDeque<Batch>,
     heard_at: Instant,
@@ -104,11 +100,10 @@ pub struct Talk<'a> {
 impl<'a> Talk<'a> {
     /// Subscribes to control, and to what was subscribed before.
     pub fn begin(task: &'a mut Task, info: &Info) -> Self {
-        let (out, heard_at) = (Vec::new(), Instant::now());
+        let (out, heard_at) = (Outgoing::default(), Instant::now());
         let mut talk = Talk {
             task,
             out,
-            sent: 0,
             batches: VecDeque::new(),
             heard_at,
             max_payload: info.max_payload,
@@ -116,14 +111,14 @@ impl<'a> Talk<'a> {
         };
         let subjects = &talk.task.subjects;
         for (subject, sid) in [subjects.control(), subjects.node(&talk.task.node)].iter().zip(CONTROL_SIDS) {
-            write_subscribe(subject, sid, &mut talk.out);
+            write_subscribe(subject, sid, &mut talk.out.bytes);
         }
         let channels: Vec<_> = talk.task.channels.by_sid.iter().map(|(sid, name)| (*sid, name.clone())).collect();
         let parts = channels.len().div_ceil(RESUMED_MAX).max(1);
         for part in 0..parts {
             for (sid, channel) in channels.iter().skip(part * RESUMED_MAX).take(RESUMED_MAX) {
                 if let Some(subject) = talk.task.subjects.to_subscribe(channel) {
-                    write_subscribe(&subject, *sid, &mut talk.out);
+                    write_subscribe(&subject, *sid, &mut talk.out.bytes);
                 }
             }
             talk.ping(Vec::new(), Vec::new(), part + 1 == parts);
@@ -132,7 +127,7 @@ impl<'a> Talk<'a> {
     }
 
     fn ping(&mut self, owed: Vec<Owed>, told: Vec<Told>, is_resumed: bool) {
-        write_ping(&mut self.out);
+        write_ping(&mut self.out.bytes);
         self.batches.push_back(Batch { owed, told, is_resumed, since: Instant::now() });
     }
 
@@ -155,24 +150,13 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// So many bytes were written.
-    pub fn wrote(&mut self, count: usize) {
-        self.sent += count;
-        if self.sent == self.out.len() {
-            self.sent = 0;
-            self.out.clear();
-            // After many subscriptions at once.
-            self.out.shrink_to(KEPT_BYTES);
-        }
-    }
-
     /// Takes orders, in their order.
     pub fn take(&mut self, orders: impl Iterator<Item = Order>) {
         let (mut owed, mut told) = (Vec::new(), Vec::new());
         for order in orders {
             match order {
                 Order::Tell { subject, message, said } => {
-                    write_publish(&subject, &message, &mut self.out);
+                    write_publish(&subject, &message, &mut self.out.bytes);
                     told.extend(said);
                 }
                 Order::Ask(questions) => owed.extend(questions.into_iter().filter_map(|question| self.ask(question))),
@@ -199,7 +183,7 @@ impl<'a> Talk<'a> {
             BrokerAsk::Subscribe { channel } => self.subscribe(channel),
             BrokerAsk::Unsubscribe { channel } => {
                 if let Some(sid) = self.task.channels.remove(&channel) {
-                    write_unsubscribe(sid, &mut self.out);
+                    write_unsubscribe(sid, &mut self.out.bytes);
                 }
                 Step::Answered(BrokerAnswer::Done)
             }
@@ -241,7 +225,7 @@ impl<'a> Talk<'a> {
         };
         let (sid, is_new) = self.task.channels.add(&channel);
         if is_new {
-            write_subscribe(&subject, sid, &mut self.out);
+            write_subscribe(&subject, sid, &mut self.out.bytes);
         }
         Step::Sent { answer: BrokerAnswer::Done, subject, subscribed: Some(channel) }
     }
@@ -256,7 +240,7 @@ impl<'a> Talk<'a> {
             warn!(subject, bytes, max, "a message is longer than max_payload of NATS");
             return Step::Answered(BrokerAnswer::Failed(BrokerError::Unavailable));
         }
-        write_publish(&subject, message, &mut self.out);
+        write_publish(&subject, message, &mut self.out.bytes);
         Step::Sent { answer, subject, subscribed: None }
     }
 
@@ -266,7 +250,7 @@ impl<'a> Talk<'a> {
         while let Some(operation) = input.next()? {
             match operation {
                 Operation::Message { sid, subject, payload } => self.message(sid, &subject, payload),
-                Operation::Ping => write_pong(&mut self.out),
+                Operation::Ping => write_pong(&mut self.out.bytes),
                 Operation::Pong => self.pong(),
                 Operation::Ok => (),
                 Operation::Error(text) => self.refused(&text)?,
@@ -325,7 +309,9 @@ impl<'a> Talk<'a> {
 
     fn message(&mut self, sid: u64, subject: &[u8], payload: Bytes) {
         if CONTROL_SIDS.contains(&sid) {
-            return self.control_message(&payload);
+            // What is wrong with it, is logged.
+            let _ = self.task.control.hear(&payload, &*self.task.listener, &mut self.news);
+            return;
         }
         // Nobody hears it any more.
         let Some(channel) = self.task.channels.by_sid.get(&sid) else { return };
@@ -352,31 +338,6 @@ impl<'a> Talk<'a> {
                 let subject = String::from_utf8_lossy(subject);
                 warn!(%subject, %error, "a message in NATS is none of Centrifugo's");
             }
-        }
-    }
-
-    /// Commands go to the home of their user, everything else to who keeps the list of nodes.
-    fn control_message(&mut self, data: &Bytes) {
-        let command = match control::decode(data) {
-            Ok(command) if command.uid == self.task.node => return,
-            Ok(command) => command,
-            Err(error) => return warn!(%error, "a control message in NATS is none of Centrifugo's"),
-        };
-        let user = match &command.body {
-            Some(Body::Unsubscribe(message)) => &message.user,
-            Some(Body::Disconnect(message)) => &message.user,
-            Some(Body::Subscribe(message)) => &message.user,
-            Some(Body::Refresh(message)) => &message.user,
-            _ => {
-                if self.task.control.try_send(command).is_err() {
-                    warn!("control messages come faster than they are worked off");
-                }
-                return;
-            }
-        };
-        let home = self.task.listener.home(user);
-        if let Some(body) = command.body {
-            self.news.command(home, body);
         }
     }
 

@@ -1,6 +1,9 @@
 //! The nodes of a cluster: tells the others that this one is there, and the shards who else is. Source: behaviour §10.3.
 
+mod heard;
 mod registry;
+
+pub use heard::{ControlMessages, Unheard};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use registry::Registry;

@@ -1,17 +1,18 @@
 //! The connection for all questions but subscriptions, of one Redis. What waits is written at once and answered in order.
 
 use super::answer::Expected;
-use super::connection::{Backoff, Connection, Input, Places, within};
+use super::connection::{Connection, Input, Places, within};
 use super::dialect::Dialect;
 use super::news::{Listener, News, Question, Recipient, Told};
 use super::options::Endpoint;
 use super::scripts;
+use crate::control::socket::{Backoff, Outgoing};
 use ringcast_proto::redis::{CommandWriter, Value};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt as _, split};
+use tokio::io::split;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -56,8 +57,7 @@ struct Owed {
 
 /// One life of the connection.
 struct Talk {
-    out: Vec<u8>,
-    sent: usize,
+    out: Outgoing,
     /// In the order of asking. Bounded as [`UNSENT_BYTES_MAX`] says.
     owed: VecDeque<Owed>,
     news: News,
@@ -115,7 +115,7 @@ impl Commands {
     async fn talk(&mut self, connection: Connection) -> Option<io::Error> {
         let Connection { address: here, stream, mut input } = connection;
         let (mut reader, mut writer) = split(stream);
-        let mut talk = Talk { out: Vec::new(), sent: 0, owed: VecDeque::new(), news: News::default() };
+        let mut talk = Talk { out: Outgoing::default(), owed: VecDeque::new(), news: News::default() };
         let mut orders = Vec::with_capacity(BATCHES_MAX);
         let error = loop {
             let give_up_at = talk.owed.front().map(|owed| owed.since + self.endpoint.io_timeout);
@@ -129,10 +129,7 @@ impl Commands {
                     orders.drain(..).for_each(|order| talk.ask(order, &mut self.dialect));
                     Ok(())
                 }
-                written = writer.write(&talk.out[talk.sent..]), if talk.sent < talk.out.len() => match written {
-                    Ok(count) => { talk.wrote(count); if talk.out.is_empty() { writer.flush().await } else { Ok(()) } }
-                    Err(error) => Err(error),
-                },
+                written = talk.out.write(&mut writer), if !talk.out.is_gone() => written,
                 () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
                     Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within io_timeout"))
                 }
@@ -166,23 +163,15 @@ impl Talk {
             Order::Ask(questions) => {
                 for question in questions {
                     let recipient = Recipient::Shard(question.asker());
-                    let expected = dialect.write(question.asked.ask, &mut self.out);
+                    let expected = dialect.write(question.asked.ask, &mut self.out.bytes);
                     self.owed.push_back(Owed { recipient, expected, since });
                 }
             }
             Order::Tell { channel, message, said } => {
-                CommandWriter::new(&mut self.out).command(&[b"PUBLISH", channel.as_bytes(), &message]);
+                CommandWriter::new(&mut self.out.bytes).command(&[b"PUBLISH", channel.as_bytes(), &message]);
                 let recipient = said.map_or(Recipient::Nobody, Recipient::Teller);
                 self.owed.push_back(Owed { recipient, expected: Expected::Done, since });
             }
-        }
-    }
-
-    fn wrote(&mut self, count: usize) {
-        self.sent += count;
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
         }
     }
 
@@ -208,7 +197,7 @@ impl Talk {
     fn load_scripts(&mut self) {
         let since = Instant::now();
         for script in scripts::ALL {
-            script.write_load(&mut self.out);
+            script.write_load(&mut self.out.bytes);
             self.owed.push_back(Owed { recipient: Recipient::Nobody, expected: Expected::Done, since });
         }
     }

@@ -1,31 +1,20 @@
-//! A connection to Redis: where it leads, dialling, the first words, and waiting between attempts.
+//! A connection to Redis: where it leads, dialling, and the first words.
 
-use super::dialect::random;
 use super::options::{Address, Endpoint, Login, Place, Tls};
 use super::sentinel;
+use crate::control::socket::{self, Decode, Duplex, random};
 use bytes::BytesMut;
+use ringcast_proto::DecodeError;
 use ringcast_proto::redis::{CommandWriter, Decoder, Value};
 use rustls::pki_types::ServerName;
 use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// Shortest and longest wait between two attempts.
-const WAIT_MIN: Duration = Duration::from_millis(50);
-const WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// Room that a read has at least.
-const READ_BYTES: usize = 32 << 10;
-
-/// Both directions of a socket.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection on which the first words were said.
 pub struct Connection {
@@ -38,25 +27,14 @@ pub struct Connection {
 }
 
 /// Bytes that came, and what they mean.
-#[derive(Default)]
-pub struct Input {
-    buffer: BytesMut,
-    decoder: Decoder,
-}
+pub type Input = socket::Input<Decoder>;
 
-impl Input {
-    /// Reads more. Fails when the other side has closed. Nothing is lost when it is dropped before it is ready.
-    pub async fn read(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        match stream.read_buf(&mut self.buffer).await? {
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
-            _ => Ok(()),
-        }
-    }
+impl Decode for Decoder {
+    type Message = Value;
+    const CLOSED: &'static str = "Redis closed the connection";
 
-    /// The next message, if all of it is there.
-    pub fn next(&mut self) -> io::Result<Option<Value>> {
-        self.decoder.decode(&mut self.buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Value>, DecodeError> {
+        self.decode(buffer)
     }
 }
 
@@ -229,26 +207,5 @@ impl Places {
             // Nobody looks any more, or ever did.
             std::future::pending().await
         }
-    }
-}
-
-/// Waits longer after each attempt that failed, and not as long as others do.
-#[derive(Default)]
-pub struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    /// Time to wait now: half of the longest for certain, the other half at random, so that nodes do not all come at once.
-    pub fn next(&mut self) -> Duration {
-        let longest = WAIT_MIN.saturating_mul(1 << self.failures.min(10)).min(WAIT_MAX);
-        self.failures += 1;
-        let [chance] = random();
-        longest / 2 + longest * u32::from(chance) / 512
-    }
-
-    /// It worked.
-    pub fn reset(&mut self) {
-        self.failures = 0;
     }
 }

@@ -209,13 +209,6 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Some bytes that others cannot foresee.
-pub fn random<const COUNT: usize>() -> [u8; COUNT] {
-    let mut bytes = [0; COUNT];
-    SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
-    bytes
-}
-
 /// Bytes of the system's generator, drawn many at a time.
 struct Random {
     source: SystemRandom,

@@ -25,18 +25,18 @@ pub use counters::Fault;
 pub use counters::PubSub;
 pub use options::{Address, Endpoint, Login, Place, RedisOptions, Sentinels, Tls};
 
-use crate::control::node::Speaker;
+use crate::control::node::{ControlMessages, Speaker};
 use cluster::{Cluster, Map};
 use commands::{Commands, Order};
 use connection::{Connection, Places, within};
 use counters::Counters;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 use dialect::Dialect;
 pub(super) use news::{Asker, Listener, News, Question, Told};
 use replicas::{Reading, Replicas};
 use ringcast_proto::control::{Body, Command, encode};
 use ringcast_proto::redis::{Keys, consistent_index};
-use ringcast_runtime::{BrokerDriver, BrokerLine};
+use ringcast_runtime::BrokerDriver;
 use ringcast_state::ShardId;
 use ringcast_state::broker::{BrokerAsk, BrokerRequest, NodeMessage};
 use std::collections::HashSet;
@@ -49,9 +49,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
-
-/// Control messages that wait to be worked off; more are lost, as PUB/SUB may lose any. The reference's bound.
-const CONTROL_MAX: usize = 4096;
 
 /// The engine that is asked. Its thread ends when all that refer to it are gone.
 pub struct Redis {
@@ -85,7 +82,7 @@ struct Node<'a> {
     id: &'a str,
     /// Has PUB/SUB connections.
     hears: bool,
-    control: Sender<Command>,
+    control: ControlMessages,
     counters: Arc<Counters>,
     listener: Arc<dyn Listener>,
     runtime: &'a Runtime,
@@ -93,13 +90,17 @@ struct Node<'a> {
 
 /// Connects, and serves the shards' questions from then on. `node` is the id of this node, under which others reach it; what they
 /// tell it comes out of the receiver, in no order among several Redis. Fails when a Redis cannot be reached.
-pub fn start(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
-    connect(options, node, Arc::new(line), true)
+pub fn start(
+    options: &RedisOptions,
+    node: &str,
+    listener: Arc<dyn Listener>,
+) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
+    connect(options, node, listener, true)
 }
 
 /// The same for presence alone: nothing is heard.
-pub fn start_presence(options: &RedisOptions, node: &str, line: BrokerLine) -> io::Result<Arc<Redis>> {
-    connect(options, node, Arc::new(line), false).map(|(redis, _)| redis)
+pub fn start_presence(options: &RedisOptions, node: &str, listener: Arc<dyn Listener>) -> io::Result<Arc<Redis>> {
+    connect(options, node, listener, false).map(|(redis, _)| redis)
 }
 
 fn connect(
@@ -109,7 +110,7 @@ fn connect(
     hears: bool,
 ) -> io::Result<(Arc<Redis>, Receiver<Command>)> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let (control, controlled) = bounded(CONTROL_MAX);
+    let (control, controlled) = ControlMessages::channel(node);
     let counters = Arc::<Counters>::default();
     let here = Node { options, id: node, hears, control, counters: counters.clone(), listener, runtime: &runtime };
     let (mut shards, mut connections) = (Vec::new(), Vec::new());

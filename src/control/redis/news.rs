@@ -4,7 +4,6 @@ use super::answer::{self, Expected};
 use super::replicas::AtReplica;
 use ringcast_proto::control::Body;
 use ringcast_proto::redis::Value;
-use ringcast_runtime::BrokerLine;
 use ringcast_state::broker::{BrokerAnswer, BrokerError, BrokerEvent, BrokerNews, BrokerRequest, Teller};
 use ringcast_state::{RequestId, ShardId};
 use tokio::sync::oneshot;
@@ -15,16 +14,6 @@ pub trait Listener: Send + Sync + 'static {
     fn home(&self, channel: &str) -> ShardId;
     /// Tells one shard, in this order.
     fn tell(&self, shard: ShardId, news: Vec<BrokerNews>);
-}
-
-impl Listener for BrokerLine {
-    fn home(&self, channel: &str) -> ShardId {
-        self.home(channel)
-    }
-
-    fn tell(&self, shard: ShardId, news: Vec<BrokerNews>) {
-        self.tell(shard, news);
-    }
 }
 
 /// Who asked.

@@ -1,15 +1,15 @@
 //! The PUB/SUB connection of one Redis: which channels are subscribed there, also after the connection was lost, and what comes.
 
 use super::commands;
-use super::connection::{Backoff, Connection, Input, Places};
+use super::connection::{Connection, Input, Places};
 use super::counters::{Counters, Fault};
 use super::dialect::Dialect;
 use super::news::{Asker, Listener, News, Question, Told};
 use super::options::Endpoint;
 use super::probe::{Due, Probe};
+use crate::control::node::{ControlMessages, Unheard};
+use crate::control::socket::{Backoff, Outgoing};
 use bytes::Bytes;
-use crossbeam_channel::Sender;
-use ringcast_proto::control::{Body, Command, decode};
 use ringcast_proto::redis::{ClientMessage, CommandWriter, Kind, Value, decode_client_message, slot_of_tag};
 use ringcast_state::Position;
 use ringcast_state::broker::{BrokerAnswer, BrokerAsk, BrokerEvent, BrokerPublication};
@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt as _, split};
+use tokio::io::split;
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -37,9 +37,6 @@ pub enum Order {
     Doubt(HashSet<u16>),
 }
 
-/// Takes what other nodes say about themselves.
-pub type ControlMessages = Sender<Command>;
-
 /// Hears one Redis.
 pub struct Subscriptions {
     pub endpoint: Endpoint,
@@ -49,7 +46,7 @@ pub struct Subscriptions {
     pub inbox: UnboundedReceiver<Order>,
     /// Publishes probes.
     pub commands: WeakUnboundedSender<commands::Order>,
-    /// Id of this node, whose own messages are passed over.
+    /// Id of this node.
     pub node: String,
     /// Takes the messages on PUB/SUB channels for control.
     pub control: ControlMessages,
@@ -86,8 +83,7 @@ struct Talk<'a> {
     counters: &'a Counters,
     dialect: &'a Dialect,
     listener: &'a dyn Listener,
-    out: Vec<u8>,
-    sent: usize,
+    out: Outgoing,
     /// Commands without all of their answers. Bound: what the shards may ask, and one command for 512 channels to resume.
     asked: VecDeque<Asked>,
     heard_at: Instant,
@@ -164,8 +160,7 @@ impl Subscriptions {
             counters: &self.counters,
             dialect: &self.dialect,
             listener: &*self.listener,
-            out: Vec::new(),
-            sent: 0,
+            out: Outgoing::default(),
             asked: VecDeque::new(),
             heard_at: Instant::now(),
             probe: Probe::new(),
@@ -186,10 +181,7 @@ impl Subscriptions {
                     talk.take(orders.drain(..));
                     Ok(())
                 }
-                written = writer.write(&talk.out[talk.sent..]), if talk.sent < talk.out.len() => match written {
-                    Ok(count) => { talk.wrote(count); if talk.out.is_empty() { writer.flush().await } else { Ok(()) } }
-                    Err(error) => Err(error),
-                },
+                written = talk.out.write(&mut writer), if !talk.out.is_gone() => written,
                 () = sleep_until(look_again_at) => talk.check_silence(),
                 due = talk.probe.due() => { talk.go_on_probing(due, &self.commands); Ok(()) }
                 () = self.places.moved(&here) => Err(io::Error::other("the server is not the one to be asked any more")),
@@ -211,7 +203,7 @@ impl Talk<'_> {
         let names = [keys.control(), keys.node(self.node), keys.probe(self.node)];
         let mut words: Vec<&[u8]> = vec![b"SUBSCRIBE"];
         words.extend(names.iter().map(|name| name.as_bytes()));
-        CommandWriter::new(&mut self.out).command(&words);
+        CommandWriter::new(&mut self.out.bytes).command(&words);
         let waiting = names.iter().map(|name| (None, ChannelName::from(name.as_str()))).collect();
         self.await_answers(Deed::Control, waiting);
         let channels: Vec<_> = self.owner.iter().cloned().collect();
@@ -227,7 +219,7 @@ impl Talk<'_> {
     }
 
     fn command(&mut self, deed: Deed, waiting: VecDeque<(Option<Asker>, ChannelName)>) {
-        let mut writer = CommandWriter::new(&mut self.out);
+        let mut writer = CommandWriter::new(&mut self.out.bytes);
         let name = if deed == Deed::Unsubscribe { "UNSUBSCRIBE" } else { "SUBSCRIBE" };
         writer.begin(1 + waiting.len()).word(name);
         for (_, channel) in &waiting {
@@ -266,14 +258,6 @@ impl Talk<'_> {
         }
     }
 
-    fn wrote(&mut self, count: usize) {
-        self.sent += count;
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
-        }
-    }
-
     fn go_on_probing(&mut self, due: Due, commands: &WeakUnboundedSender<commands::Order>) {
         match due {
             Due::Publish(said) => {
@@ -303,7 +287,7 @@ impl Talk<'_> {
     }
 
     fn ping(&mut self) {
-        CommandWriter::new(&mut self.out).command(&[b"PING"]);
+        CommandWriter::new(&mut self.out.bytes).command(&[b"PING"]);
         self.await_answers(Deed::Ping, VecDeque::new());
     }
 
@@ -421,32 +405,11 @@ impl Talk<'_> {
         }
     }
 
-    /// Commands go to the home of their user, everything else to who keeps the list of nodes.
     fn control_message(&mut self, data: &Bytes) {
-        let command = match decode(data) {
-            Ok(command) if command.uid == self.node => return,
-            Ok(command) => command,
-            Err(error) => {
-                self.counters.count(Fault::ControlMessage);
-                return warn!(error = %error, "a control message in Redis is none of Centrifugo's");
-            }
-        };
-        let user = match &command.body {
-            Some(Body::Unsubscribe(message)) => &message.user,
-            Some(Body::Disconnect(message)) => &message.user,
-            Some(Body::Subscribe(message)) => &message.user,
-            Some(Body::Refresh(message)) => &message.user,
-            _ => {
-                if self.control.try_send(command).is_err() {
-                    self.counters.drop_control();
-                    warn!("control messages come faster than they are worked off");
-                }
-                return;
-            }
-        };
-        let home = self.listener.home(user);
-        if let Some(body) = command.body {
-            self.news.command(home, body);
+        match self.control.hear(data, self.listener, &mut self.news) {
+            Ok(()) => (),
+            Err(Unheard::Broken) => self.counters.count(Fault::ControlMessage),
+            Err(Unheard::TooMany) => self.counters.drop_control(),
         }
     }
 

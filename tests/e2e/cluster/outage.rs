@@ -34,6 +34,8 @@ fn check(broker: &mut impl Broker) {
     for server in [&here, &there] {
         server.wait_for_log(PATIENCE, is_back);
     }
+    // Each has another connection, by which it asks.
+    wait_for("who asks is answered", || code("channels", json!({})) == json!(null));
     wait_for("both know both", || [&here, &there].iter().all(|server| names(server).len() == 2));
     assert_eq!(channels(&here, ""), json!({}));
     assert_eq!(code("disconnect", json!({"user": "ann"})), json!(null));

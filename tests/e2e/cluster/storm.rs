@@ -27,11 +27,19 @@ const SECONDS: &str = "RINGCAST_STORM_SECONDS";
 /// Seed of the storm, for another one.
 const SEED: &str = "RINGCAST_STORM_SEED";
 
+/// How long nodes are killed, and the seed.
+pub fn weather() -> (Duration, u64) {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    (Duration::from_secs(number(SECONDS, 10)), number(SEED, 7))
+}
+
 /// Dice with a seed.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         // Knuth's MMIX generator; its low bits are weak.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % end
@@ -67,10 +75,7 @@ fn room(number: usize) -> String {
 /// E02, E13, H04
 #[test]
 fn clients_miss_nothing_while_nodes_are_killed_and_come_back() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-    };
-    let (lasts, seed) = (Duration::from_secs(number(SECONDS, 10)), number(SEED, 7));
+    let (lasts, seed) = weather();
     let redis = Redis::start();
     let configs: Vec<Value> = (0..NODES).map(|number| config(&redis, number)).collect();
     let mut servers: Vec<Option<Server>> = configs.iter().map(|config| Some(Server::start_with(2, config))).collect();
@@ -160,13 +165,40 @@ fn publish(storm: &Storm, mut dice: Dice) -> u64 {
 }
 
 fn try_publish(address: SocketAddr, channel: &str, number: u64) -> Option<u64> {
+    publish_at(address, channel, number)?["offset"].as_u64()
+}
+
+/// The result, if it was acknowledged.
+pub fn publish_at(address: SocketAddr, channel: &str, number: u64) -> Option<Value> {
     let body = json!({"channel": channel, "data": number}).to_string();
     let request = format!(
         "POST /api/publish HTTP/1.1\r\nHost: h\r\nX-API-Key: {API_KEY}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let reply = http::raw(address, request.as_bytes()).filter(|reply| reply.status == 200)?;
-    reply.json()["result"]["offset"].as_u64()
+    reply.json().get("result").cloned()
+}
+
+pub type Socket = WebSocket<MaybeTlsStream<std::net::TcpStream>>;
+
+/// A connection whose reads end after 100 ms; nothing where nobody listens.
+pub fn dial(address: SocketAddr) -> Option<Socket> {
+    let stream = std::net::TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_millis(100))).ok()?;
+    let url = format!("ws://{address}/connection/websocket");
+    let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
+    let stream = MaybeTlsStream::Plain(stream);
+    let patience = Instant::now() + PATIENCE;
+    let mut handshake = tungstenite::client::client_with_config(url, stream, Some(config));
+    loop {
+        match handshake {
+            Ok((socket, _)) => return Some(socket),
+            Err(tungstenite::HandshakeError::Interrupted(more)) if Instant::now() < patience => {
+                handshake = more.handshake();
+            }
+            Err(_) => return None,
+        }
+    }
 }
 
 /// What a client heard.
@@ -212,23 +244,7 @@ impl Listener {
 
     /// One connection, until it is cut; sooner or later the client does so itself.
     fn listen(&mut self, storm: &Storm) -> Option<()> {
-        let address = storm.addresses[self.dice.below(NODES)];
-        let stream = std::net::TcpStream::connect(address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_millis(100))).ok()?;
-        let url = format!("ws://{address}/connection/websocket");
-        let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
-        let stream = MaybeTlsStream::Plain(stream);
-        let patience = Instant::now() + PATIENCE;
-        let mut handshake = tungstenite::client::client_with_config(url, stream, Some(config));
-        let mut socket = loop {
-            match handshake {
-                Ok((socket, _)) => break socket,
-                Err(tungstenite::HandshakeError::Interrupted(more)) if Instant::now() < patience => {
-                    handshake = more.handshake();
-                }
-                Err(_) => return None,
-            }
-        };
+        let mut socket = dial(storm.addresses[self.dice.below(NODES)])?;
         let mut subscribe = json!({"channel": self.room});
         if let Some((offset, epoch)) = &self.position {
             subscribe["recover"] = json!(true);
@@ -251,11 +267,7 @@ impl Listener {
         }
     }
 
-    fn read(
-        &mut self,
-        socket: &mut WebSocket<MaybeTlsStream<std::net::TcpStream>>,
-        storm: &Storm,
-    ) -> tungstenite::Result<()> {
+    fn read(&mut self, socket: &mut Socket, storm: &Storm) -> tungstenite::Result<()> {
         let message = socket.read()?;
         let Message::Text(text) = message else { return Ok(()) };
         for line in text.lines() {

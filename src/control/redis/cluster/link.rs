@@ -8,12 +8,13 @@ use crate::control::redis::connection::{Connection, Input, within};
 use crate::control::redis::news::{Listener, News, Recipient};
 use crate::control::redis::options::{Address, Endpoint};
 use crate::control::redis::scripts;
+use crate::control::socket::Outgoing;
 use bytes::Bytes;
 use ringcast_proto::redis::{CommandWriter, Value};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use tokio::io::{AsyncWriteExt as _, split};
+use tokio::io::split;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep_until};
 
@@ -81,8 +82,7 @@ struct Owed {
 struct Talk<'a> {
     address: &'a Address,
     returns: &'a UnboundedSender<Return>,
-    out: Vec<u8>,
-    sent: usize,
+    out: Outgoing,
     /// Bound: the shards'; each has a bounded number of questions without an answer.
     owed: VecDeque<Owed>,
     news: News,
@@ -123,7 +123,7 @@ impl Link {
         let (mut reader, mut writer) = split(stream);
         let (address, returns) = (&self.address, &self.returns);
         let (out, owed, news) = Default::default();
-        let mut talk = Talk { address, returns, out, sent: 0, owed, news };
+        let mut talk = Talk { address, returns, out, owed, news };
         let mut errands = Vec::with_capacity(ERRANDS_MAX);
         let mut is_needed = true;
         let error = loop {
@@ -141,10 +141,7 @@ impl Link {
                     errands.drain(..).for_each(|errand| talk.ask(errand));
                     Ok(())
                 }
-                written = writer.write(&talk.out[talk.sent..]), if talk.sent < talk.out.len() => match written {
-                    Ok(count) => { talk.wrote(count); if talk.out.is_empty() { writer.flush().await } else { Ok(()) } }
-                    Err(error) => Err(error),
-                },
+                written = talk.out.write(&mut writer), if !talk.out.is_gone() => written,
                 () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
                     Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within io_timeout"))
                 }
@@ -167,19 +164,11 @@ impl Talk<'_> {
     fn ask(&mut self, errand: Errand) {
         let since = Instant::now();
         if errand.asking {
-            CommandWriter::new(&mut self.out).command(&[b"ASKING"]);
+            CommandWriter::new(&mut self.out.bytes).command(&[b"ASKING"]);
             self.owed.push_back(Owed { errand: None, since });
         }
-        self.out.extend_from_slice(&errand.bytes);
+        self.out.bytes.extend_from_slice(&errand.bytes);
         self.owed.push_back(Owed { errand: Some(errand), since });
-    }
-
-    fn wrote(&mut self, count: usize) {
-        self.sent += count;
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
-        }
     }
 
     fn take_answers(&mut self, input: &mut Input) -> io::Result<()> {
@@ -216,7 +205,7 @@ impl Talk<'_> {
     fn load_scripts(&mut self) {
         let since = Instant::now();
         for script in scripts::ALL {
-            script.write_load(&mut self.out);
+            script.write_load(&mut self.out.bytes);
             self.owed.push_back(Owed { errand: None, since });
         }
     }

@@ -12,11 +12,12 @@ pub use map::Map;
 
 use super::answer::Expected;
 use super::commands::Order;
-use super::connection::{Backoff, Connection, within};
+use super::connection::{Connection, within};
 use super::dialect::Dialect;
 use super::news::{Listener, News, Recipient};
 use super::options::{Address, Endpoint, Place};
 use super::subscriptions;
+use crate::control::socket::Backoff;
 use bytes::Bytes;
 use detour::{Detours, Step};
 use link::{Errand, Link, Redirect, Return};
