@@ -27,11 +27,13 @@
 
 mod predecessor;
 mod program;
+mod report;
 mod successor;
 mod wire;
 
 pub use predecessor::Predecessor;
 pub use program::Program;
+pub use report::{Report, tell};
 pub use successor::{Event, Upgrade};
 
 use ringcast_runtime::Listen;
@@ -60,6 +62,11 @@ pub fn names(listeners: &[ListenerOptions]) -> Vec<String> {
     numbered.map(of_one).collect()
 }
 
+/// Whether a socket of this name listens for TCP.
+pub fn is_tcp(name: &str) -> bool {
+    name.starts_with("tcp ")
+}
+
 fn cut(name: String) -> String {
     name.chars().take(NAME_BYTES_MAX / 4).collect()
 }
@@ -68,7 +75,8 @@ fn cut(name: String) -> String {
 pub fn distinct(sockets: Vec<(String, OwnedFd)>) -> Vec<(String, OwnedFd)> {
     let mut seen = Vec::new();
     let mut is_new = |socket: &OwnedFd| {
-        let inode = socket.try_clone().and_then(|copy| std::fs::File::from(copy).metadata()).map(|file| file.ino()).ok();
+        let inode =
+            socket.try_clone().and_then(|copy| std::fs::File::from(copy).metadata()).map(|file| file.ino()).ok();
         let is_new = inode.is_none() || !seen.contains(&inode);
         seen.push(inode);
         is_new

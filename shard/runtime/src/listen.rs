@@ -57,7 +57,8 @@ pub fn bind(listen: &Listen, sockets: usize) -> Result<Vec<Socket>, StartError> 
 /// there are fewer and the port is shared by SO_REUSEPORT, siblings are bound for the others, which needs the same user as
 /// those before; else the shards take turns, as they do at the single socket of a manager.
 pub fn deal(handed: &[TcpListener], listener: usize, shards: usize) -> io::Result<Vec<Vec<ShardSocket>>> {
-    let mut sockets = handed.iter().map(|socket| Ok(Socket::from(socket.try_clone()?))).collect::<io::Result<Vec<_>>>()?;
+    let mut sockets =
+        handed.iter().map(|socket| Ok(Socket::from(socket.try_clone()?))).collect::<io::Result<Vec<_>>>()?;
     if sockets.len() < shards {
         sockets.extend(siblings(&sockets, shards - sockets.len()).unwrap_or_default());
     }

@@ -479,7 +479,12 @@ impl Setups {
         Compass::new(self.seeds[0].home, shards)
     }
 
-    fn finish(self, sockets: Vec<Vec<ShardSocket>>, accept_when_told: bool, ways: &Ways) -> (Vec<Setup>, Line, Arc<Loads>) {
+    fn finish(
+        self,
+        sockets: Vec<Vec<ShardSocket>>,
+        accept_when_told: bool,
+        ways: &Ways,
+    ) -> (Vec<Setup>, Line, Arc<Loads>) {
         let shards = u16::try_from(sockets.len()).expect("fewer shards than 65536");
         let bells: Vec<_> = self.wakes.iter().cloned().map(Doorbell::new).collect();
         let clock = Clock::start();

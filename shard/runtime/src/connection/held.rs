@@ -92,5 +92,6 @@ impl Connections {
 /// A request is under way whose answer will not be long.
 fn is_asking(connection: &Connection) -> bool {
     let is_asking = matches!(&connection.protocol, Protocol::Http(http) if http.exchange.is_busy());
-    connection.phase == Phase::Open && (is_asking || connection.sending && matches!(connection.protocol, Protocol::Http(_)))
+    connection.phase == Phase::Open
+        && (is_asking || connection.sending && matches!(connection.protocol, Protocol::Http(_)))
 }
