@@ -32,6 +32,9 @@ use tracing::{debug, error, info, warn};
 /// What shards may take to put a new configuration in force before the log says that one is slow.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What shards may take to name their sockets.
+const SOCKETS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Between two looks whether all clients are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
@@ -375,7 +378,7 @@ fn wait_for_end(
 
 /// Copies of the listening sockets, by their names.
 fn all_sockets(pool: &Pool, names: &[String], ports: &Ports) -> io::Result<Vec<(String, OwnedFd)>> {
-    let of_shards = pool.handover_line().sockets()?.into_iter();
+    let of_shards = pool.handover_line().sockets(SOCKETS_PATIENCE)?.into_iter();
     let named = of_shards.map(|(listener, socket)| (names[listener].clone(), socket));
     Ok(upgrade::distinct(named.collect()).into_iter().chain(ports.sockets()?).collect())
 }

@@ -204,6 +204,18 @@ fn shards_take_turns_at_a_socket_that_was_handed_over() {
 }
 
 #[test]
+fn socket_that_an_earlier_process_has_stored_is_served_if_it_is_still_configured() {
+    let directory = Directory::with(&[CONFIG]);
+    let (port, other) = (free_port(), free_port());
+    let names = format!("stored tcp 127.0.0.1|{port}:stored tcp 127.0.0.1|{other}");
+    // Its port is taken by the helper: without the socket the server could not start.
+    let server = activate(&directory, &names, &[port, other], &["-a", "127.0.0.1", "-p", &port.to_string()]);
+    let _client = connect_patiently(port);
+    server.wait_for(&format!("endpoints on 127.0.0.1:{port}"));
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
 fn sockets_are_told_apart_by_name() {
     let directory =
         Directory::with(&[("config.json", r#"{"client": {"insecure": true}, "health": {"enabled": true}}"#)]);

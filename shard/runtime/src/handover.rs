@@ -78,13 +78,19 @@ impl HandoverLine {
     }
 
     /// The sockets that the shards accept from, with the index in `Options::listeners`: each as often as shards share it.
-    /// Waits.
-    pub fn sockets(&self) -> io::Result<Vec<(usize, OwnedFd)>> {
+    /// Waits; fails when a shard does not answer within `patience`.
+    pub fn sockets(&self, patience: Duration) -> io::Result<Vec<(usize, OwnedFd)>> {
+        let give_up_at = Instant::now() + patience;
         let (sender, all) = unbounded();
         self.tell_all(|| Handover::Sockets(sender.clone()));
-        drop(sender);
-        let of_all = all.into_iter().flatten();
-        of_all.map(|(listener, socket)| Ok((listener, socket?))).collect()
+        let mut sockets = Vec::new();
+        for _ in 0..self.line.shards() {
+            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "a shard does not answer");
+            for (listener, socket) in all.recv_deadline(give_up_at).map_err(late)? {
+                sockets.push((listener, socket?));
+            }
+        }
+        Ok(sockets)
     }
 
     /// Accepts nobody, and lets requests over HTTP/1 that have not begun wait. Waits until those are answered that have, at most

@@ -3,18 +3,22 @@
 mod load;
 
 use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Signal;
+use rustls::version::TLS13;
 use serde_json::{Value, json};
 
 use crate::bystander::Bystander;
 use crate::client::Client;
+use crate::http3::peer::Peer;
 use crate::server::{PATIENCE, Server, config, free_port, new_folder};
 use crate::support;
+use crate::tls::authority::{Authority, dial_over, exchange};
 use load::Load;
 
 /// As the others, with a history that holds whatever is published while a client is away.
@@ -36,13 +40,51 @@ fn options() -> Value {
 fn new_process_serves_on_the_same_sockets() {
     let mut server = Server::start_with(2, &options());
     let mut client = Client::connect(server.address());
+    client.subscribe("chat:a");
+    let published = json!({"channel": "chat:a", "data": {}, "idempotency_key": "once"});
+    let position = server.api("publish", &published);
     let mut idle = TcpStream::connect(server.address()).expect("the server listens");
     server.signal(Signal::USR2);
     server.is_replaced();
     assert_eq!(client.closed().ok(), Some((3001, "shutdown".to_owned())));
     assert_eq!(load::health(&mut idle), Some(200), "a connection that had asked for nothing went along");
+    assert_eq!(server.api("publish", &published), position, "the key is remembered");
+    let presence = server.api("presence", &json!({"channel": "chat:a"}));
+    assert!(presence["result"]["presence"].get(&client.client).is_some(), "on its way: {presence}");
+    let mut back = Client::connect(server.address());
+    back.subscribe("chat:a");
+    let presence = server.api("presence", &json!({"channel": "chat:a"}));
+    let present: Vec<_> = presence["result"]["presence"].as_object().expect("members").keys().collect();
+    assert_eq!(present, [&back.client]);
     Bystander::new(&server);
-    server.publish("chat:a", json!({}));
+}
+
+/// GRPC, HTTP/3, and a connection over TLS that has not said anything yet.
+#[test]
+fn other_ports_go_along() {
+    let authority = Authority::new();
+    let mut options = options();
+    let grpc = free_port();
+    options["grpc_api"] = json!({"enabled": true, "address": "127.0.0.1", "port": grpc});
+    options["http_server"]["tls"] = authority.sign().object();
+    options["http_server"]["http3"] = json!({"enabled": true});
+    let mut server = Server::spawn(2, &options);
+    server.wait_for_log(PATIENCE, |log| log.contains("\"ready\"").then_some(()));
+    let silent = TcpStream::connect(server.address()).expect("the server listens");
+    for _ in 0..2 {
+        server.signal(Signal::USR2);
+        server.is_replaced();
+        let mut port = TcpStream::connect(("127.0.0.1", grpc)).expect("GRPC listens");
+        port.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
+        let mut head = [0; 9];
+        port.read_exact(&mut head).expect("GRPC answers");
+        assert_eq!(head[3], 4, "its settings");
+        let info = Peer::connect(server.address(), &authority).api("info", &json!({}));
+        assert_eq!(info["result"]["nodes"].as_array().map(Vec::len), Some(1), "{info}");
+    }
+    let mut silent = dial_over(silent, &authority.client(&[&TLS13], None)).expect("it went along twice");
+    let answer = exchange(&mut silent, "GET /health HTTP/1.1|Host: localhost|Connection: close||").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 /// Whoever connects is let in, and whoever comes back recovers; four times, with other numbers of shards.

@@ -122,7 +122,9 @@ impl ShardLoop {
             let _ = to.send(moved);
         });
         if left == 0 {
-            self.moving = None;
+            // Whoever asks for something from now on is served here, as far as that goes.
+            (self.hold, self.moving) = (None, None);
+            self.connections.end_hold();
         }
     }
 }
