@@ -32,6 +32,9 @@ use tracing::{debug, error, info, warn};
 /// What shards may take to put a new configuration in force before the log says that one is slow.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What shards may take to name their sockets.
+const SOCKETS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Between two looks whether all clients are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
@@ -162,7 +165,7 @@ fn serve(
     start_pages(&mut pool, program.prometheus, sources).map_err(|error| Fatal::new("error starting metrics", error))?;
     memory::start(program.memory_budget, pool.relief_line())
         .map_err(|error| Fatal::new("error watching memory", error))?;
-    start.take_over()?;
+    start.take_over(&pool)?;
     let ports = Ports::start(settings, &pool, challenges, |name| start.take(name));
     let mut ports = ports.map_err(|(failed, cause)| Fatal::new(failed, cause))?;
     start.serve(&pool, names.clone())?;
@@ -175,6 +178,10 @@ fn serve(
 
     let mut service = Service::of_process();
     service.ready();
+    match all_sockets(&pool, &names, &ports) {
+        Ok(sockets) => service.store(sockets.iter().filter(|(name, _)| upgrade::is_tcp(name)), &start.unwanted()),
+        Err(error) => warn!(%error, "cannot store the listening sockets with the service manager"),
+    }
     let mut upgrade = Upgrade::new(start.take_program()?);
     let ending = wait_for_end(&signals, &pool, &mut service, (&mut upgrade, &names, &ports), || {
         reload(request, (&pool, &jwks, &mut proxy, &ports), &mut tls, &runtime, node.clone());
@@ -187,6 +194,7 @@ fn serve(
             drain(&pool, &signals, program.shutdown_drain);
         }
         Ending::Replaced(pid) => {
+            service.replaced(pid);
             info!(pid, "another process has taken over, this one ends");
             // The file is the other's now.
             pid_file.into_iter().for_each(std::mem::forget);
@@ -210,8 +218,7 @@ impl Start {
     /// What others have bound, for each listener.
     fn take_sockets(&mut self, names: &[String]) -> Result<HandedSockets, Fatal> {
         let failed = "error taking the sockets of the service manager";
-        let handed = std::mem::replace(&mut self.handed, Ok(Handed::default()));
-        let handed = handed.map_err(|error| Fatal::new(failed, error))?;
+        let handed = self.handed.as_mut().map_err(|error| Fatal::new(failed, error))?;
         if let Err(error) = &self.predecessor {
             return Err(Fatal::new("error taking the sockets of the process before this one", error));
         }
@@ -222,22 +229,28 @@ impl Start {
         if handed.len() > 0 {
             info!(sockets = handed.len(), "the service manager hands over sockets");
         }
-        let of_listeners = handed.for_listeners(names.len()).map_err(|error| Fatal::new(failed, error))?;
+        let of_listeners = handed.for_listeners(names).map_err(|error| Fatal::new(failed, error))?;
         Ok(HandedSockets { of_listeners, accept_when_told: false })
     }
 
     /// A socket of the process before this one.
     fn take(&mut self, name: &str) -> Option<OwnedFd> {
-        match &mut self.predecessor {
-            Ok(Some(predecessor)) => predecessor.take(name).into_iter().next(),
-            Ok(None) | Err(_) => None,
+        if let Ok(Some(predecessor)) = &mut self.predecessor {
+            return predecessor.take(name).into_iter().next();
         }
+        let stored = self.handed.as_mut().ok()?.take_stored(name);
+        stored.into_iter().next().map(OwnedFd::from)
+    }
+
+    /// Ports whose stored sockets are of no use any more.
+    fn unwanted(&self) -> Vec<String> {
+        self.handed.as_ref().map_or_else(|_| Vec::new(), Handed::unwanted)
     }
 
     /// Waits until the process before this one, if there is one, lets us serve.
-    fn take_over(&mut self) -> Result<(), Fatal> {
+    fn take_over(&mut self, pool: &Pool) -> Result<(), Fatal> {
         let Ok(Some(predecessor)) = &mut self.predecessor else { return Ok(()) };
-        predecessor.take_over().map_err(|error| Fatal::new("error taking over", error))
+        predecessor.take_over(&pool.handover_line()).map_err(|error| Fatal::new("error taking over", error))
     }
 
     /// Begins to serve in its place.
@@ -345,6 +358,7 @@ fn wait_for_end(
                     Err(_) => continue,
                 };
                 upgrade.end();
+                upgrade::tell(&outcome);
                 match outcome {
                     Ok(pid) => return Ending::Replaced(pid),
                     Err(reason) => error!(error = reason, "upgrade failed, this process goes on"),
@@ -363,16 +377,28 @@ fn wait_for_end(
     }
 }
 
+/// Copies of the listening sockets, by their names.
+fn all_sockets(pool: &Pool, names: &[String], ports: &Ports) -> io::Result<Vec<(String, OwnedFd)>> {
+    let of_shards = pool.handover_line().sockets(SOCKETS_PATIENCE)?.into_iter();
+    let named = of_shards.map(|(listener, socket)| (names[listener].clone(), socket));
+    Ok(upgrade::distinct(named.collect()).into_iter().chain(ports.sockets()?).collect())
+}
+
 /// Starts the process that is to take over.
 fn begin_upgrade(upgrade: &mut Upgrade, pool: &Pool, names: &[String], ports: &Ports) {
-    let sockets = pool.handover_line().sockets().and_then(|of_shards| {
-        let named = of_shards.into_iter().map(|(listener, socket)| (names[listener].clone(), socket));
-        Ok(upgrade::distinct(named.collect()).into_iter().chain(ports.sockets()?).collect())
-    });
-    match sockets.and_then(|sockets| upgrade.begin(sockets)) {
+    if std::process::id() == 1 {
+        let reason =
+            "it is the first process of its container, which would end with it: run it under an init, such as tini";
+        error!(error = reason, "upgrade failed, this process goes on");
+        return upgrade::tell(&Err(reason.to_owned()));
+    }
+    match all_sockets(pool, names, ports).and_then(|sockets| upgrade.begin(sockets)) {
         Ok(true) => {}
         Ok(false) => warn!("an upgrade is under way already"),
-        Err(error) => error!(%error, "upgrade failed, this process goes on"),
+        Err(error) => {
+            error!(%error, "upgrade failed, this process goes on");
+            upgrade::tell(&Err(error.to_string()));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod delta;
 pub mod filter;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod handover;
 pub mod http;
 mod json;
 pub mod nats;

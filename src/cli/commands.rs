@@ -22,6 +22,7 @@ pub fn all() -> Command {
         .subcommand(check_token("checksubtoken", "Check subscription JWT"))
         .subcommand(serve())
         .subcommand(doctor())
+        .subcommand(upgrade())
         .subcommand(completion())
 }
 
@@ -111,6 +112,23 @@ fn doctor() -> Command {
         .arg(switch("json", "print the findings as JSON").short('j'))
         .arg(switch("strict", "warnings exit with 1, too").short('s'))
         .arg(root.default_value("/"))
+}
+
+fn upgrade() -> Command {
+    const ABOUT: &str = "The server starts its program anew, from the file that is there now, and hands over its listening sockets, \
+                         histories and presence; nobody who connects is refused. If the new process does not start, the old one \
+                         goes on. SIGUSR2 does the same.\n\nExit code: 0 once the new process serves, 1 if the old one goes on.";
+    let pid = Arg::new("pid")
+        .long("pid")
+        .value_name("PID")
+        .help("process id of the server (default: what key pid_file of the configuration names)")
+        .value_parser(clap::value_parser!(i32))
+        .allow_negative_numbers(true);
+    Command::new("upgrade")
+        .about("Restart a running server without downtime")
+        .after_help(ABOUT)
+        .arg(config("path to config file, for its key pid_file"))
+        .arg(pid)
 }
 
 fn completion() -> Command {

@@ -13,6 +13,7 @@ mod flags;
 mod gen_config;
 mod gen_token;
 mod serve;
+mod upgrade;
 mod version;
 
 pub use check_token::log_verifiers;
@@ -100,6 +101,7 @@ fn answer(name: &str, matches: &ArgMatches, out: &mut dyn Write) -> Result<Strin
             let port = matches.get_one("port").copied().unwrap_or_default();
             serve::run(given(matches, "address"), port, Path::new(given(matches, "dir")), out)
         }
+        "upgrade" => upgrade::run(matches.get_one("pid").copied(), &config_file(matches)),
         "completion" => Ok(completion(matches)),
         unknown => unreachable!("the command line has no command {unknown}"),
     }

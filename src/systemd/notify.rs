@@ -1,8 +1,17 @@
 //! News for the service manager, by the protocol of sd_notify(3): readiness, reloads, the end, a line of status, and
 //! signs of life for its watchdog.
 
+use super::sockets::stored_name;
 use ringcast_runtime::Pulse;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
+use std::ffi::OsStr;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 use tracing::warn;
 
@@ -53,6 +62,26 @@ impl Service {
         }
     }
 
+    /// Another process serves in place of this one: it is the main one from now on, and what this one does says nothing any more.
+    pub fn replaced(&mut self, pid: u32) {
+        self.tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+    }
+
+    /// Leaves copies of the listening sockets with the manager, which hands them to the next process of the unit, so that connections
+    /// wait for it even if this one is killed; `FileDescriptorStoreMax=` of the unit allows it. Those of the second list go.
+    pub fn store<'a>(&mut self, sockets: impl Iterator<Item = &'a (String, OwnedFd)>, unwanted: &[String]) {
+        let Some(manager) = std::env::var_os("NOTIFY_SOCKET") else { return };
+        let removed = unwanted.iter().map(|name| (format!("FDSTOREREMOVE=1\nFDNAME={}\n", stored_name(name)), None));
+        let stored =
+            sockets.map(|(name, socket)| (format!("FDSTORE=1\nFDNAME={}\n", stored_name(name)), Some(socket.as_fd())));
+        for (news, socket) in removed.chain(stored) {
+            if let Err(error) = send(&manager, &news, socket) {
+                warn!(%error, "cannot store the listening sockets with the service manager");
+                return;
+            }
+        }
+    }
+
     /// The end begins. The watchdog does not wait for signs of life any more.
     pub fn stopping(&mut self) {
         self.tell(&[NotifyState::Stopping, NotifyState::Status("closing connections")]);
@@ -81,6 +110,24 @@ impl Service {
             }
         }
     }
+}
+
+/// Sends news with a descriptor beside them.
+fn send(manager: &OsStr, news: &str, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    let address = match manager.as_bytes().split_first() {
+        Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(manager)?,
+    };
+    socket.connect_addr(&address)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<_> = descriptor.into_iter().collect();
+    if !descriptors.is_empty() {
+        beside.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    sendmsg(&socket, &[IoSlice::new(news.as_bytes())], &mut beside, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 fn status(connections: &[usize]) -> String {

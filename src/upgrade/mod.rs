@@ -27,11 +27,13 @@
 
 mod predecessor;
 mod program;
+mod report;
 mod successor;
 mod wire;
 
 pub use predecessor::Predecessor;
 pub use program::Program;
+pub use report::{Report, tell};
 pub use successor::{Event, Upgrade};
 
 use ringcast_runtime::Listen;
@@ -58,6 +60,11 @@ pub fn names(listeners: &[ListenerOptions]) -> Vec<String> {
         _ => name(&listener.listen),
     };
     numbered.map(of_one).collect()
+}
+
+/// Whether a socket of this name listens for TCP.
+pub fn is_tcp(name: &str) -> bool {
+    name.starts_with("tcp ")
 }
 
 fn cut(name: String) -> String {

@@ -3,7 +3,7 @@
 use super::CHANNELS_VERSION;
 use super::program::FROM_VARIABLE;
 use super::wire::{Frame, Kind, Wire};
-use ringcast_runtime::{HandoverLine, Moved};
+use ringcast_runtime::{HandoverLine, Moved, Reading};
 use rustix::process::getppid;
 use std::fs::File;
 use std::io;
@@ -16,6 +16,9 @@ use tracing::{info, warn};
 
 /// How long the process before may take for its sockets, which are there when we look.
 const SOCKETS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the shards may take to read the last of the channels; the process before gives up about then.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The process before this one, which waits for us.
 pub struct Predecessor {
@@ -64,8 +67,8 @@ impl Predecessor {
         taken.into_iter().map(|(_, socket)| socket).collect()
     }
 
-    /// Says that we are ready, and waits for the word to serve.
-    pub fn take_over(&mut self) -> io::Result<()> {
+    /// Says that we are ready, takes the channels in, and waits for the word to serve.
+    pub fn take_over(&mut self, line: &HandoverLine) -> io::Result<()> {
         for (name, _) in self.sockets.drain(..) {
             info!(
                 socket = name,
@@ -77,7 +80,21 @@ impl Predecessor {
         }
         self.wire.send(Kind::Ready, &[CHANNELS_VERSION])?;
         self.wire.set_patience(None)?;
-        while self.wire.receive()?.ok_or_else(gone)?.kind != Some(Kind::Commit) {}
+        let mut reading = Reading::default();
+        loop {
+            let frame = self.wire.receive()?.ok_or_else(gone)?;
+            match frame.kind {
+                Some(Kind::Channels) => line.read_channels(&mut reading, frame.body),
+                Some(Kind::Commit) => break,
+                _ => {}
+            }
+        }
+        let read = line.finish_reading(reading, READ_PATIENCE).map_err(io::Error::other)?;
+        info!(
+            channels = read.channels,
+            publications = read.publications,
+            "channels of the process before this one are here"
+        );
         Ok(())
     }
 

@@ -28,7 +28,7 @@ impl Program {
         let arguments: Vec<OsString> = std::env::args_os().collect();
         let running = std::env::current_exe()?;
         // A name may be a link, which leads elsewhere after the program was replaced; the running file stays what it was.
-        let named = arguments.first().and_then(|name| find(name));
+        let named = arguments.first().and_then(find);
         let leads_here = |named: &PathBuf| named.canonicalize().is_ok_and(|file| file == running);
         let path = named.filter(leads_here).unwrap_or(running);
         let path = std::path::absolute(path)?;

@@ -3,7 +3,7 @@
 use super::CHANNELS_VERSION;
 use super::program::Program;
 use super::wire::{Frame, Kind, Wire};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ringcast_runtime::{HandoverLine, Moved, Pool};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -155,7 +155,7 @@ impl Successor {
         let line = pool.handover_line();
         let began = Instant::now();
         line.hold(REQUESTS_PATIENCE);
-        if let Err(reason) = self.commit() {
+        if let Err(reason) = self.hand_over(&line) {
             // It must be gone before anything is served here again.
             let reason = self.give_up(reason);
             line.resume();
@@ -168,9 +168,20 @@ impl Successor {
         Ok(pid)
     }
 
-    fn commit(&mut self) -> Result<(), String> {
+    fn hand_over(&mut self, line: &HandoverLine) -> Result<(), String> {
         let lost = |error: io::Error| format!("it does not take over: {error}");
         self.wire.set_patience(Some(HANDOVER_PATIENCE)).map_err(lost)?;
+        // Written in any case, for until the new process serves nothing may change here.
+        let lists = line.write_channels();
+        let give_up_at = Instant::now() + HANDOVER_PATIENCE;
+        loop {
+            match lists.recv_deadline(give_up_at) {
+                Ok(list) if self.takes_channels => self.wire.send(Kind::Channels, &list).map_err(lost)?,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return Err("the shards take too long to write channels".to_owned()),
+            }
+        }
         self.wire.send(Kind::Commit, &[]).map_err(lost)?;
         self.expect(Kind::Serving, HANDOVER_PATIENCE).map(drop)
     }

@@ -5,6 +5,7 @@ mod doctor;
 mod server;
 mod service;
 mod units;
+mod upgrade;
 
 use directory::Directory;
 use std::process::{Command, Output};

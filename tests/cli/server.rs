@@ -62,6 +62,11 @@ impl Server {
         kill_process(self.pid(), signal).expect("the process is ours");
     }
 
+    /// Waits until it has ended by itself, and returns the exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.wait().expect("a child of ours").code()
+    }
+
     /// Asks it to end and returns the exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::TERM);

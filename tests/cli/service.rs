@@ -19,14 +19,14 @@ use tungstenite::stream::MaybeTlsStream;
 const CONFIG: (&str, &str) = ("config.json", r#"{"client": {"insecure": true}, "log": {"level": "debug"}}"#);
 
 /// The manager's end of the notify socket.
-struct Manager {
+pub struct Manager {
     socket: UnixDatagram,
     path: String,
 }
 
 impl Manager {
     /// Not in the target directory, whose path may be longer than the 107 bytes of a socket's.
-    fn new() -> Self {
+    pub fn new() -> Self {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let name = format!("ringcast-notify-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name).to_str().expect("a path of ASCII").to_owned();
@@ -34,8 +34,13 @@ impl Manager {
         Manager { socket, path }
     }
 
+    /// What the server finds in its variable.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The next news; none if there is none for that long.
-    fn news_within(&self, patience: Duration) -> Option<String> {
+    pub fn news_within(&self, patience: Duration) -> Option<String> {
         self.socket.set_read_timeout(Some(patience)).expect("a socket has timeouts");
         let mut bytes = [0; 4096];
         match self.socket.recv(&mut bytes) {
@@ -47,7 +52,7 @@ impl Manager {
 
     /// Reads up to the first news that begin so, and returns them.
     #[track_caller]
-    fn wait_for(&self, start: &str) -> String {
+    pub fn wait_for(&self, start: &str) -> String {
         loop {
             let news = self.news_within(PATIENCE).unwrap_or_else(|| panic!("no {start}"));
             if news.starts_with(start) {
@@ -195,6 +200,18 @@ fn shards_take_turns_at_a_socket_that_was_handed_over() {
             break;
         }
     }
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn socket_that_an_earlier_process_has_stored_is_served_if_it_is_still_configured() {
+    let directory = Directory::with(&[CONFIG]);
+    let (port, other) = (free_port(), free_port());
+    let names = format!("stored tcp 127.0.0.1|{port}:stored tcp 127.0.0.1|{other}");
+    // Its port is taken by the helper: without the socket the server could not start.
+    let server = activate(&directory, &names, &[port, other], &["-a", "127.0.0.1", "-p", &port.to_string()]);
+    let _client = connect_patiently(port);
+    server.wait_for(&format!("endpoints on 127.0.0.1:{port}"));
     assert_eq!(server.stop(), Some(0));
 }
 

@@ -37,4 +37,5 @@ mod streams;
 mod tls;
 mod tokens;
 mod transports;
+mod upgrade;
 mod webtransport;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::http;
@@ -27,6 +27,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A running server; killed when dropped. When the test fails, its log is printed.
 pub struct Server {
     child: Child,
+    /// The process that has taken over.
+    successor: Option<i32>,
+    /// How often one did.
+    replaced: usize,
     address: SocketAddr,
     inside: SocketAddr,
     api: SocketAddr,
@@ -48,8 +52,15 @@ impl Server {
     }
 
     /// Starts with any configuration and waits until it answers.
+    ///
+    /// 0 shards: as many as the configuration says, which may change.
     pub fn start_with(shards: u16, config: &Value) -> Server {
-        let mut server = Server::spawn(shards, config);
+        Server::start_program(&support::binary(), shards, config)
+    }
+
+    /// The same with a program that stands elsewhere, and may be replaced.
+    pub fn start_program(program: &Path, shards: u16, config: &Value) -> Server {
+        let mut server = Server::spawn_program(program, shards, config);
         if let Err(ended) = server.wait_until_ready() {
             panic!("the server ended with {} instead of starting:\n{}", ended.status, ended.log);
         }
@@ -67,7 +78,7 @@ impl Server {
 
     /// Runs the binary on a configuration file that is not expected to start a server.
     pub fn ends_with_file(path: &Path) -> Ended {
-        let output = command(1, path).output().expect("the binary can be started");
+        let output = command(&support::binary(), 1, path).output().expect("the binary can be started");
         let log = [output.stdout, output.stderr].concat();
         Ended { status: output.status, log: String::from_utf8_lossy(&log).into_owned() }
     }
@@ -94,11 +105,6 @@ impl Server {
         // One that ends meanwhile has none.
         let statuses = tasks.filter_map(|task| status(&task.ok()?.path()));
         statuses.map(|status| (line(&status, "Name:"), line(&status, "Cpus_allowed_list:"))).collect()
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32).expect("a child has a process id")
     }
 
     /// Id of its thread of that name.
@@ -164,7 +170,35 @@ impl Server {
 
     /// Sends a signal as a service manager does, without waiting for what it does.
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).expect("the child is not reaped yet");
+        kill_process(self.pid(), signal).expect("the process is not reaped yet");
+    }
+
+    /// The process that serves: the one that was started, or the last one that took over.
+    pub fn pid(&self) -> Pid {
+        let pid = self.successor.unwrap_or(self.child.id() as i32);
+        Pid::from_raw(pid).expect("a process has an id")
+    }
+
+    /// Waits until another process serves in place of this one, which ends then.
+    #[track_caller]
+    pub fn is_replaced(&mut self) {
+        let before = self.pid();
+        let named = |log: &str| {
+            let mut lines = log.lines().filter(|line| line.contains("the new process serves"));
+            number(lines.nth(self.replaced)?, "\"pid\":")
+        };
+        let pid = self.wait_for_log(PATIENCE, named);
+        self.replaced += 1;
+        self.successor = Some(pid);
+        let started = Instant::now();
+        // A child stays until it is waited for.
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none())
+            && before.as_raw_nonzero().get() == self.child.id() as i32
+            || before.as_raw_nonzero().get() != self.child.id() as i32 && test_kill_process(before).is_ok()
+        {
+            assert!(started.elapsed() < PATIENCE, "the old process does not end:\n{}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits for the end.
@@ -181,6 +215,10 @@ impl Server {
 
     /// Starts with any configuration and waits for nothing.
     pub fn spawn(shards: u16, config: &Value) -> Server {
+        Server::spawn_program(&support::binary(), shards, config)
+    }
+
+    fn spawn_program(program: &Path, shards: u16, config: &Value) -> Server {
         // A configuration with a broken port is not expected to listen anywhere.
         let port = config["http_server"]["port"].as_u64().unwrap_or(0) as u16;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -191,14 +229,14 @@ impl Server {
         let path = folder.join("config.json");
         fs::write(&path, config.to_string()).expect("the target folder can be written");
         let log = File::create(folder.join("log")).expect("the target folder can be written");
-        let child = command(shards, &path)
+        let child = command(program, shards, &path)
             .current_dir(&folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", support::binary().display()));
-        Server { child, address, inside, api, folder }
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        Server { child, successor: None, replaced: 0, address, inside, api, folder }
     }
 
     /// Asks `/health` until it answers, or the process ends.
@@ -217,10 +255,27 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Those that the log names, taken over or not, as far as they are still ours.
+    fn kill_successors(&self) {
+        let log = self.log();
+        let config = self.config_path().into_os_string().into_encoded_bytes();
+        for line in log.lines().filter(|line| line.contains("a new process starts")) {
+            let Some(pid) = number(line, "\"pid\":") else { continue };
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let is_ours = arguments.split(|byte| *byte == 0).any(|argument| argument == config);
+            if let Some(pid) = Pid::from_raw(pid).filter(|_| is_ours) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.kill_successors();
         if thread::panicking() {
             let log = self.log();
             let start = log.len().saturating_sub(4000);
@@ -286,10 +341,20 @@ pub fn free_port() -> u16 {
     }
 }
 
-fn command(shards: u16, config: &Path) -> Command {
-    let mut command = Command::new(support::binary());
-    command.arg("--config").arg(config).env("RINGCAST_SHARDS", shards.to_string());
+fn command(program: &Path, shards: u16, config: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(config);
+    if shards > 0 {
+        command.env("RINGCAST_SHARDS", shards.to_string());
+    }
     command
+}
+
+/// The number that follows a text in a line.
+fn number(line: &str, text: &str) -> Option<i32> {
+    let rest = line.split(text).nth(1)?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 /// What follows a name at the start of a line.
@@ -299,7 +364,7 @@ fn line(text: &str, name: &str) -> String {
 }
 
 /// An empty folder for one server.
-fn new_folder() -> PathBuf {
+pub fn new_folder() -> PathBuf {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("server-{}-{number}", std::process::id()));

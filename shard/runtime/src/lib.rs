@@ -37,7 +37,7 @@ pub use broker::{BrokerDriver, BrokerLine};
 pub use call::{CallBatch, CallLine, Caller, Outcome, Outcomes};
 pub use carry::{CarryLine, Ended, Link, Outlet, RequestHead, Respond, ResponseHead};
 pub use guesses::{GUESS_PAUSE, Guesses, Verdict};
-pub use handover::{HandoverLine, Moved};
+pub use handover::{HandoverLine, Moved, Reading};
 pub use http::forwarded::ForwardedHeaders;
 pub use http::origin::AllowedOrigins;
 pub use listen::Listen;

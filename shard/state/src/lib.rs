@@ -35,13 +35,14 @@ mod session;
 mod shard;
 mod shed;
 mod sparse;
+mod tenure;
 mod time;
 mod transport;
 mod users;
 mod variant;
 mod wheel;
 
-pub use channel::{Encoded, Epoch, Position, Publication};
+pub use channel::{Encoded, Epoch, Position, Publication, Written};
 pub use client::EmulationError;
 pub use compass::Compass;
 pub use frame::{Frame, Frames};

@@ -20,6 +20,7 @@ use crate::proxy::{Background, Proxies, Streams};
 use crate::random::Random;
 use crate::session::Sessions;
 use crate::sparse::GiveBack;
+use crate::tenure::Tenure;
 use crate::transport::{Shape, Transport};
 use crate::users::Users;
 use crate::wheel::{Timer, Wheel};
@@ -96,6 +97,8 @@ pub struct Shard {
     pub(crate) hub: Hub,
     /// Empty where a broker orders channels.
     pub(crate) homes: Homes,
+    /// Whether they act.
+    pub(crate) tenure: Tenure,
     /// Where a broker orders channels.
     pub(crate) brokered: Option<Box<Brokered>>,
     pub(crate) cluster: Cluster,
@@ -181,6 +184,7 @@ impl Shard {
             clients: Clients::default(),
             hub,
             homes,
+            tenure: Tenure::default(),
             brokered,
             cluster: Cluster::default(),
             delivery,
@@ -389,7 +393,8 @@ impl Shard {
     }
 
     /// Lets the home side act on a message.
-    fn dispatch_to_home(&mut self, now: Now, from: ShardId, message: Message) {
+    pub(crate) fn dispatch_to_home(&mut self, now: Now, from: ShardId, message: Message) {
+        let Some(message) = self.hold_back(from, message) else { return };
         let Shard { homes, brokered, options, post, random, wheel, metrics, delta_table, .. } = self;
         let context = &mut Context { now, options, post, random, wheel, metrics, delta_table, from };
         match (brokered, message) {
@@ -470,7 +475,8 @@ impl Shard {
             match timer {
                 Timer::Client(connection) => self.client_timeout(now, connection),
                 Timer::Channel { index, generation } => {
-                    self.homes.handle_timer(now, index, generation, &mut self.wheel, &self.options);
+                    let ways = (&mut self.post, &mut self.wheel);
+                    self.homes.handle_timer(now, (index, generation), ways, &self.options);
                 }
             }
         }

@@ -115,7 +115,11 @@ fn pem(what: &str, der: &[u8]) -> String {
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 pub fn dial(address: SocketAddr, config: &Arc<ClientConfig>) -> std::io::Result<Stream> {
-    let mut socket = TcpStream::connect(address)?;
+    dial_over(TcpStream::connect(address)?, config)
+}
+
+/// The same over a connection that is there.
+pub fn dial_over(mut socket: TcpStream, config: &Arc<ClientConfig>) -> std::io::Result<Stream> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.set_nodelay(true)?;

@@ -5,6 +5,7 @@ use ringcast_state::ConnectionId;
 
 use super::{Connection, Connections, Http, Io, Phase, Protocol};
 use crate::handover::Moved;
+use crate::http::exchange::Awaiting;
 use crate::tls::Stage;
 
 impl Connections {
@@ -22,6 +23,11 @@ impl Connections {
                 self.serve_kept(io, id);
             }
         }
+    }
+
+    /// Holds nothing any more; what was held has gone.
+    pub fn end_hold(&mut self) {
+        self.is_holding = false;
     }
 
     /// Reads no more from connections that are between two requests. Gives the number of requests that are under way.
@@ -89,9 +95,10 @@ impl Connections {
     }
 }
 
-/// A request is under way whose answer will not be long.
+/// A request is under way whose answer will not be long: none that waits for what somebody will say.
 fn is_asking(connection: &Connection) -> bool {
-    let is_asking = matches!(&connection.protocol, Protocol::Http(http) if http.exchange.is_busy());
+    let is_asking = |http: &Http| http.exchange.is_answering() || http.exchange.awaiting() == Awaiting::Body;
+    let is_asking = matches!(&connection.protocol, Protocol::Http(http) if is_asking(http));
     connection.phase == Phase::Open
         && (is_asking || connection.sending && matches!(connection.protocol, Protocol::Http(_)))
 }

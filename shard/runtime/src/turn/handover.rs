@@ -48,7 +48,15 @@ impl ShardLoop {
             Handover::Sockets(to) => drop(to.send(self.sockets())),
             Handover::Hold(until, quiet) => self.hold(until, quiet),
             Handover::Resume => self.resume(now),
-            Handover::Cede(to) => self.moving = Some(Moving { to }),
+            Handover::Write(to) => drop(self.state.write_channels(now, &mut |list| to.send(list).is_ok())),
+            Handover::Read(list, to) => {
+                drop(to.send(self.state.read_channels(now, &list).map_err(|error| error.to_string())));
+            }
+            Handover::Check(to) => drop(to.send(self.state.has_whole_channels())),
+            Handover::Cede(to) => {
+                self.state.cede(now);
+                self.moving = Some(Moving { to });
+            }
             Handover::Accept(to) => drop(to.send(self.accept())),
             Handover::Adopt(moved) => self.adopt(now, moved),
         }
@@ -71,6 +79,7 @@ impl ShardLoop {
 
     fn resume(&mut self, now: Now) {
         (self.hold, self.moving) = (None, None);
+        self.state.reclaim(now);
         for socket in 0..self.listeners.len() {
             self.uring.resume_accept(socket);
         }
@@ -113,7 +122,9 @@ impl ShardLoop {
             let _ = to.send(moved);
         });
         if left == 0 {
-            self.moving = None;
+            // Whoever asks for something from now on is served here, as far as that goes.
+            (self.hold, self.moving) = (None, None);
+            self.connections.end_hold();
         }
     }
 }

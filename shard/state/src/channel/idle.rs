@@ -160,7 +160,8 @@ mod tests {
             self.wheel.advance(self.now.at, &mut fired);
             for timer in fired {
                 let Timer::Channel { index, generation } = timer else { panic!("{timer:?}") };
-                self.homes.handle_timer(self.now, index, generation, &mut self.wheel, &self.options);
+                let ways = (&mut self.post, &mut self.wheel);
+                self.homes.handle_timer(self.now, (index, generation), ways, &self.options);
             }
         }
 

@@ -4,6 +4,7 @@ mod brokered;
 mod context;
 mod epoch;
 mod fanout;
+mod handover;
 mod history;
 mod idle;
 mod presence;
@@ -15,6 +16,7 @@ mod stream;
 mod subscribe;
 
 pub use epoch::Epoch;
+pub use handover::Written;
 pub use publication::{Encoded, Publication};
 pub use stream::Position;
 
@@ -23,9 +25,10 @@ pub(crate) use context::Context;
 pub(crate) use fanout::Listeners;
 pub(crate) use stream::{Retention, Stream};
 
-use crate::message::ChannelName;
+use crate::message::{ChannelName, Message};
 use crate::namespace::{ChannelConfig, ChannelOptions};
 use crate::options::{Limits, Options};
+use crate::post::Post;
 use crate::random::Random;
 use crate::registry::{Named, Registry};
 use crate::wheel::{Timer, Wheel};
@@ -148,13 +151,20 @@ impl Homes {
     }
 
     /// A channel's timer fired.
-    pub(crate) fn handle_timer(&mut self, now: Now, index: u32, generation: u32, wheel: &mut Wheel, options: &Options) {
+    pub(crate) fn handle_timer(
+        &mut self,
+        now: Now,
+        (index, generation): (u32, u32),
+        (post, wheel): (&mut Post, &mut Wheel),
+        options: &Options,
+    ) {
         let Some(channel) = self.channels.get_mut(index) else { return };
         if channel.generation != generation {
             return;
         }
         channel.timer_at = None;
         channel.expire(now.at, options);
+        channel.expire_guests(now.at, post, options);
         self.settle(index, wheel, &options.limits);
     }
 }
@@ -200,12 +210,27 @@ impl HomeChannel {
         }
     }
 
+    /// Guests that have not come are gone, as others hear.
+    fn expire_guests(&mut self, now: Time, post: &mut Post, options: &Options) {
+        let Some(presence) = &mut self.presence else { return };
+        let gone = presence.expire(now);
+        if presence.is_empty() {
+            self.presence = None;
+        }
+        let (_, own) = options.channel.resolve_known(&self.name);
+        for info in gone.iter().filter(|_| own.join_leave) {
+            let message = || Message::Membership { channel: self.name.clone(), info: info.clone(), joined: false };
+            self.listeners.send(post, message);
+        }
+    }
+
     /// Makes the wheel ask when something of this channel gets too old. A timer that is armed already for an earlier time
     /// is left: it arms itself again.
     fn arm(&mut self, index: u32, wheel: &mut Wheel) {
         let stream = self.stream.as_ref().map(|stream| stream.next_expiry());
         let results = self.results.as_ref().map(|results| results.next_expiry());
-        let Some(due) = [stream, results].into_iter().flatten().min() else { return };
+        let guests = self.presence.as_ref().and_then(|presence| presence.next_expiry());
+        let Some(due) = [stream, results, guests].into_iter().flatten().min() else { return };
         if self.timer_at.is_none_or(|armed| due < armed) {
             self.timer_at = Some(due);
             wheel.insert(due, Timer::Channel { index, generation: self.generation });

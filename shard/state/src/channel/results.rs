@@ -1,8 +1,10 @@
 //! Results of publishes with an idempotency key, so that a repeated one is answered without publishing again.
 
 use super::Position;
+use super::stream::micros_left;
 use crate::Time;
 use crate::sparse::GiveBack;
+use ringcast_proto::handover;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,27 @@ impl Results {
         let expire_at = now + ttl;
         self.oldest_first.push_back((expire_at, Arc::clone(&key)));
         self.by_key.insert(key, Remembered { position, expire_at });
+    }
+
+    /// All that are remembered, oldest first.
+    pub(crate) fn write_down(&self, now: Time) -> Vec<handover::Remembered> {
+        let known = self.oldest_first.iter().filter_map(|(expire_at, key)| {
+            let known = self.by_key.get(key).filter(|known| known.expire_at == *expire_at && *expire_at > now)?;
+            Some((key, known))
+        });
+        let remembered = known.map(|(key, known)| handover::Remembered {
+            key: key.to_string(),
+            offset: known.position.offset,
+            epoch: known.position.epoch.to_string(),
+            expire_in: micros_left(known.expire_at, now),
+        });
+        remembered.collect()
+    }
+
+    /// One of another process, in their order.
+    pub(crate) fn read_in(&mut self, result: handover::Remembered, now: Time) {
+        let position = Position { offset: result.offset, epoch: result.epoch.as_str().into() };
+        self.insert(result.key, position, now, Duration::from_micros(result.expire_in));
     }
 
     /// Drops what is too old; true when nothing is left.

@@ -4,7 +4,7 @@ use super::Epoch;
 use super::publication::{Publication, ensure_encoded, ensure_patched};
 use crate::{Form, Time, Variant};
 use bytes::Bytes;
-use ringcast_proto::delta;
+use ringcast_proto::{delta, handover};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,9 @@ pub(crate) struct Retention {
     /// Life of epoch and top offset; never below `ttl`.
     pub(crate) meta_ttl: Duration,
 }
+
+/// Publications that room is made for before they come.
+const RESERVED_MAX: usize = 1 << 16;
 
 /// Publications of one channel in order, their offsets without a gap up to the top.
 #[derive(Debug)]
@@ -97,6 +100,60 @@ impl Stream {
         self.version = version;
         version_epoch.clone_into(&mut self.version_epoch);
         false
+    }
+
+    /// Everything but the publications.
+    pub(crate) fn write_down(&self, now: Time) -> handover::Stream {
+        handover::Stream {
+            epoch: self.epoch.to_string(),
+            top: self.top,
+            expire_in: micros_left(self.expire_at, now),
+            meta_expire_in: micros_left(self.meta_expire_at, now),
+            version: self.version,
+            version_epoch: self.version_epoch.clone(),
+            publications: self.publications.len() as u64,
+        }
+    }
+
+    /// What is kept, oldest first.
+    pub(crate) fn publications(&self) -> impl Iterator<Item = &Arc<Publication>> {
+        self.publications.iter()
+    }
+
+    /// A stream of another process; `take_back` gives it its publications. Until all of them are there it must not be read.
+    pub(crate) fn read_in(stream: &handover::Stream, now: Time) -> Self {
+        // Beyond the top there is none: a number that is too large makes the stream never whole.
+        let room = usize::try_from(stream.publications).unwrap_or(0).min(RESERVED_MAX);
+        Stream {
+            epoch: stream.epoch.as_str().into(),
+            top: stream.top,
+            publications: VecDeque::with_capacity(room),
+            expire_at: now + Duration::from_micros(stream.expire_in),
+            meta_expire_at: now + Duration::from_micros(stream.meta_expire_in),
+            version: stream.version,
+            version_epoch: stream.version_epoch.clone(),
+        }
+    }
+
+    /// The next one of the publications that the stream had. False if it is not the one after those that are here.
+    pub(crate) fn take_back(&mut self, publication: Arc<Publication>) -> bool {
+        let is_next = self.publications.back().is_none_or(|last| last.offset + 1 == publication.offset);
+        let fits = is_next && publication.offset > 0 && publication.offset <= self.top;
+        if fits {
+            self.publications.push_back(publication);
+        }
+        fits
+    }
+
+    /// Whether the publications reach up to the top, as they must.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.publications.back().is_none_or(|last| last.offset == self.top)
+    }
+
+    /// Keeps the newest ones alone.
+    pub(crate) fn keep(&mut self, size: usize) {
+        let surplus = self.publications.len().saturating_sub(size);
+        self.publications.drain(..surplus);
     }
 
     /// Forgets publications, keeps the position.
@@ -199,6 +256,11 @@ impl Stream {
         })
         .collect()
     }
+}
+
+/// Microseconds from now on until then.
+pub(super) fn micros_left(at: Time, now: Time) -> u64 {
+    at.0.saturating_sub(now.0)
 }
 
 #[cfg(test)]

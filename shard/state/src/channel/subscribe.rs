@@ -19,15 +19,20 @@ impl Homes {
         channel.listeners.add(context.from, subscribe.variant);
         channel.positioned += u32::from(subscribe.positioned);
         let member = subscribe.member.as_ref();
+        let mut guest = None;
         if let Some(member) = member.filter(|member| member.presence) {
             let presence = channel.presence.get_or_insert_with(Box::default);
-            presence.add(member.client, member.info.clone());
+            guest = presence.add(member.client, member.info.clone());
             context.metrics.act(Action::AddPresence);
         }
         if subscribe.deadline >= now {
             self.answer_subscriber(context, index, &subscribe);
         }
         if let Some(member) = member {
+            if let Some(info) = guest {
+                // It comes back under another id.
+                self.channels[index].tell(context, &Member { info, ..member.clone() }, false);
+            }
             self.channels[index].tell(context, member, true);
         }
         self.settle(index, context.wheel, &context.options.limits);
@@ -61,7 +66,8 @@ impl Homes {
     pub(crate) fn renew(&mut self, renew: Renew) {
         let index = self.find(&renew.channel).expect("a counted subscriber keeps its channel alive");
         if let Some(presence) = self.channels[index].presence.as_mut().filter(|_| renew.member.presence) {
-            presence.add(renew.member.client, renew.member.info);
+            // It is a member already, so no guest has come with it.
+            let _ = presence.add(renew.member.client, renew.member.info);
         }
     }
 
