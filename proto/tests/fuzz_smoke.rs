@@ -83,24 +83,15 @@ fn every_target_holds_for_its_seeds_and_their_mutations() {
     }
 }
 
-/// What is built for the long search is what the tests run, but for the canary, which must fail there.
+/// The long search begins with the seeds of each target, and has no others.
 #[test]
-fn every_target_is_built_and_has_seeds() {
-    let named: BTreeSet<_> =
-        TARGETS.into_iter().chain(differential::TARGETS).map(|(name, _)| name.to_owned()).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    let names = |of: &str| -> BTreeSet<String> {
-        let entries = fs::read_dir(folder.join(of)).expect("a folder").flatten();
-        entries.map(|entry| entry.path().file_stem().expect("a name").to_string_lossy().into_owned()).collect()
-    };
-    let mut built = names("fuzz_targets");
-    assert!(built.remove("canary"), "no canary");
-    assert_eq!(built, named);
-    assert_eq!(names("corpus"), named);
-    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("the manifest");
-    for name in &named {
-        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name} is not in the manifest");
-    }
+fn every_target_has_a_folder_of_seeds() {
+    let all = TARGETS.into_iter().chain(differential::TARGETS);
+    let named: BTreeSet<_> = all.map(|(name, _)| name.to_owned()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let entries = fs::read_dir(folder).expect("the folder of all seeds").flatten();
+    let found: BTreeSet<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(found, named);
 }
 
 /// A target that must fail, or the harness finds nothing.

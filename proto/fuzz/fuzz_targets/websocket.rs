@@ -1,5 +1,0 @@
-//! Searches for bytes that break `fuzz::websocket`.
-
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ringcast_proto::fuzz::websocket(data));
