@@ -2,6 +2,7 @@
 //!
 //! Exit status 0 when everything arrived once and in order, 1 when something did not, 2 when nothing could be measured.
 
+mod comeback;
 mod compare;
 mod connect;
 mod crowd;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::crowd::UNDER_WAY_MAX;
 use crate::engine::{Engine, Received};
 use crate::failure::Failure;
 use crate::hdr_log::HdrLog;
@@ -14,6 +15,7 @@ use crate::measure::{Meter, Reading, Used, micros_each};
 use crate::options::Common;
 use crate::problems::Problems;
 use crate::spread::Spread;
+use crate::watch::Watch;
 
 /// After the last window stray duplicates have this long to show up.
 const LINGER: Duration = Duration::from_millis(200);
@@ -113,6 +115,66 @@ pub fn linger<R: Rounds>(run: &mut R, turn: impl Fn(&mut R, Duration) -> Result<
         turn(run, LINGER)?;
     }
     Ok(())
+}
+
+/// A scenario whose clients come and go of themselves.
+pub trait Restless: Rounds {
+    /// Whether nothing is under way any more.
+    fn is_quiet(&self) -> bool;
+
+    /// Changes with all that happens.
+    fn done(&self) -> u64;
+
+    /// Does what is due and handles what happens, for at most this long.
+    fn turn(&mut self, timeout: Duration) -> Result<(), Failure>;
+
+    /// Going on would tell nothing new, for this reason.
+    fn break_off(&mut self, reason: String);
+}
+
+/// Waits until nothing is under way any more, with turns of this length.
+pub fn settle<R: Restless>(run: &mut R, turn: Duration, doing: &str) -> Result<(), Failure> {
+    let mut watch = Watch::new(run.engine());
+    while !run.is_quiet() {
+        run.turn(turn)?;
+        let done = run.done();
+        let silent = watch.silent(run.engine(), done);
+        let patience = run.engine().patience();
+        if run.is_broken() && silent > LINGER_BROKEN.min(patience) {
+            break;
+        }
+        if silent > patience {
+            give_up(run, doing);
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Nothing happens any more.
+pub fn give_up<R: Restless>(run: &mut R, doing: &str) {
+    let patience = run.engine().patience();
+    run.break_off(format!("no progress for {patience:?}: {doing}"));
+}
+
+/// Lets the first clients in, a few at a time; a problem on the way ends it.
+pub fn let_all_in<R: Restless>(
+    run: &mut R,
+    (clients, turn): (usize, Duration),
+    let_in: impl Fn(&mut R, usize) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    const DOING: &str = "the first clients came";
+    for number in 0..clients {
+        let_in(run, number)?;
+        if number % UNDER_WAY_MAX == 0 {
+            settle(run, turn, DOING)?;
+        }
+    }
+    settle(run, turn, DOING)?;
+    match run.is_broken() {
+        true => Err(Failure::Refused { problems: run.problems().count(), first: run.problems().to_string() }),
+        false => Ok(()),
+    }
 }
 
 /// What a window cost.

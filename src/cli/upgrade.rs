@@ -17,7 +17,10 @@ pub fn run(pid: Option<i32>, config: &Path) -> Result<String, Failure> {
         Some(pid) => pid,
         None => pid_of_file(config)?,
     };
-    let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(|| format!("error: {pid} is no process id"))?;
+    let pid = Some(pid)
+        .filter(|pid| *pid > 0)
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| format!("error: {pid} is no process id"))?;
     let number = pid.as_raw_nonzero();
     check(number.get())?;
     let report = Report::of(pid).map_err(|error| match error.kind() {

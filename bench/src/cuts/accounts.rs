@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::engine::{Answer, Closed, Event, Position, Recovered};
+use crate::comeback::Comeback;
+use crate::engine::{Answer, Closed, Event, Position};
 use crate::ledger::{Ledger, Tally};
 use crate::payload::Stamp;
 use crate::problems::Problems;
@@ -187,20 +188,10 @@ impl Accounts {
             return;
         }
         self.counts.came_back += 1;
-        if !answer.recovered {
-            self.problems.note("the server said that something is missing".to_owned());
-        }
-        self.counts.most_missed = self.counts.most_missed.max(answer.publications.len() as u64);
-        for Recovered { offset, stamp } in &answer.publications {
-            match stamp {
-                Some(stamp) if usize::from(stamp.publisher) == channel => {
-                    self.misplaced += u64::from(*offset != base + u64::from(stamp.sequence) + 1);
-                    self.ledger.observe(client, Stamp { publisher: 0, ..*stamp }, stamp.sent_ns);
-                    self.counts.recovered_messages += 1;
-                }
-                _ => self.ledger.observe_corrupt(),
-            }
-        }
+        let came = Comeback::enter(answer, (client, channel, base), &mut self.ledger, &mut self.problems);
+        self.misplaced += came.misplaced;
+        self.counts.recovered_messages += came.messages;
+        self.counts.most_missed = self.counts.most_missed.max(came.messages);
     }
 
     /// The server may give up who did not read; nobody else.
@@ -219,6 +210,7 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Recovered;
     use std::rc::Rc;
 
     /// One that had the numbers below 3 at offset 13 comes back and gets these, each with its offset.

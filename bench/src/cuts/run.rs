@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::Options;
 use super::accounts::{Accounts, Member, State};
-use crate::crowd;
 use crate::drive::{LATE_START, Schedule};
 use crate::endpoint::Endpoint;
 use crate::engine::{Batch, Cut, Engine, Item, Peer, Session, Subscription, Target};
@@ -17,7 +16,7 @@ use crate::mixed::Dice;
 use crate::options::Common;
 use crate::payload::Stamp;
 use crate::problems::Problems;
-use crate::rounds::{LINGER_BROKEN, Length, Opening, Rounds, Window, linger};
+use crate::rounds::{self, Length, Opening, Restless, Rounds, Window, linger, settle};
 use crate::token::Tokens;
 use crate::watch::Watch;
 
@@ -71,12 +70,12 @@ impl Rounds for Run<'_> {
             }
             self.cut_who_is_due()?;
             if watch.is_over(&self.engine, schedule.made()) {
-                self.give_up("waiting for answers of the API");
+                rounds::give_up(self, "waiting for answers of the API");
             }
             self.turn(TURN)?;
         }
         let publishing = opening.elapsed();
-        self.settle("waiting for deliveries")?;
+        settle(self, TURN, "waiting for deliveries")?;
         let window = opening.close(&self.meter, &self.engine)?;
         Ok(Window {
             units: self.published - published,
@@ -112,6 +111,42 @@ impl Rounds for Run<'_> {
     }
 }
 
+impl Restless for Run<'_> {
+    fn is_quiet(&self) -> bool {
+        self.accounts.are_quiet() && self.away.is_empty() && self.stalled.is_empty()
+    }
+
+    fn done(&self) -> u64 {
+        let counts = &self.accounts.counts;
+        self.tally().delivered + counts.came + counts.came_back + counts.answered
+    }
+
+    fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
+        let now_ns = self.engine.now_ns();
+        while let Some((_, _, channel, since)) = self.away.first().copied().filter(|(at_ns, ..)| *at_ns <= now_ns) {
+            self.away.pop_first();
+            self.let_in(channel, Some(since))?;
+        }
+        while let Some((_, client)) = self.stalled.first().copied().filter(|(at_ns, _)| *at_ns <= now_ns) {
+            self.stalled.pop_first();
+            self.end_stall(client)?;
+        }
+        for (channel, since) in std::mem::take(&mut self.accounts.given_up) {
+            self.let_in(channel, Some(since))?;
+        }
+        let Self { engine, accounts, .. } = self;
+        let turned = engine.turn(timeout, &mut |event| accounts.handle(event));
+        turned.map_err(Failure::system("waiting for events"))?;
+        engine.live().show(now_ns, accounts.ledger.tally().delivered, "deliveries", None);
+        Ok(())
+    }
+
+    fn break_off(&mut self, reason: String) {
+        self.accounts.problems.note(reason);
+        self.accounts.broken = true;
+    }
+}
+
 impl<'a> Run<'a> {
     /// Connects everybody.
     pub fn start(common: &Common, options: &'a Options) -> Result<Self, Failure> {
@@ -143,21 +178,9 @@ impl<'a> Run<'a> {
             late_start: Latency::new(),
             accounts: Accounts::new(channels, connections, common.patience),
         };
-        for number in 0..options.clients as usize {
-            run.let_in(number % channels, None)?;
-            // A few at a time, as they come in.
-            if number % crowd::UNDER_WAY_MAX == 0 {
-                run.settle("the first clients came")?;
-            }
-        }
-        run.settle("the first clients came")?;
-        match run.accounts.broken {
-            true => Err(Failure::Refused {
-                problems: run.accounts.problems.count(),
-                first: run.accounts.problems.to_string(),
-            }),
-            false => Ok(run),
-        }
+        let clients = options.clients as usize;
+        rounds::let_all_in(&mut run, (clients, TURN), |run, number| run.let_in(number % channels, None))?;
+        Ok(run)
     }
 
     fn let_in(&mut self, channel: usize, since: Option<u32>) -> Result<(), Failure> {
@@ -260,49 +283,5 @@ impl<'a> Run<'a> {
         self.engine.resume(client).map_err(Failure::system("reading on"))?;
         self.accounts.reads_again(client, channel);
         Ok(())
-    }
-
-    fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
-        let now_ns = self.engine.now_ns();
-        while let Some((_, _, channel, since)) = self.away.first().copied().filter(|(at_ns, ..)| *at_ns <= now_ns) {
-            self.away.pop_first();
-            self.let_in(channel, Some(since))?;
-        }
-        while let Some((_, client)) = self.stalled.first().copied().filter(|(at_ns, _)| *at_ns <= now_ns) {
-            self.stalled.pop_first();
-            self.end_stall(client)?;
-        }
-        for (channel, since) in std::mem::take(&mut self.accounts.given_up) {
-            self.let_in(channel, Some(since))?;
-        }
-        let Self { engine, accounts, .. } = self;
-        let turned = engine.turn(timeout, &mut |event| accounts.handle(event));
-        turned.map_err(Failure::system("waiting for events"))?;
-        engine.live().show(now_ns, accounts.ledger.tally().delivered, "deliveries", None);
-        Ok(())
-    }
-
-    /// Waits until nobody is away and all have all.
-    fn settle(&mut self, doing: &str) -> Result<(), Failure> {
-        let mut watch = Watch::new(&self.engine);
-        while !(self.accounts.are_quiet() && self.away.is_empty() && self.stalled.is_empty()) {
-            self.turn(TURN)?;
-            let counts = &self.accounts.counts;
-            let done = self.tally().delivered + counts.came + counts.came_back + counts.answered;
-            let silent = watch.silent(&self.engine, done);
-            if self.accounts.broken && silent > LINGER_BROKEN.min(self.engine.patience()) {
-                break;
-            }
-            if silent > self.engine.patience() {
-                self.give_up(doing);
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn give_up(&mut self, doing: &str) {
-        self.accounts.problems.note(format!("no progress for {:?}: {doing}", self.engine.patience()));
-        self.accounts.broken = true;
     }
 }

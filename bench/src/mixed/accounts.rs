@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ringcast_proto::client::{HistoryResult, ReplyResult};
 
-use crate::engine::{Answer, Closed, Event, Position, Recovered};
+use crate::comeback::Comeback;
+use crate::engine::{Answer, Closed, Event, Position};
 use crate::histogram::Latency;
 use crate::ledger::{Ledger, Tally};
 use crate::payload::{Found, Reader, Stamp};
@@ -239,20 +240,10 @@ impl Accounts {
     }
 
     fn enter_recovered(&mut self, client: usize, channel: usize, base: &Position, answer: &Answer) {
+        let came = Comeback::enter(answer, (client, channel, base.offset), &mut self.ledger, &mut self.problems);
+        self.misplaced += came.misplaced;
         self.counts.recovered += 1;
-        if !answer.recovered {
-            self.problems.note("the server said that something is missing".to_owned());
-        }
-        for Recovered { offset, stamp } in &answer.publications {
-            match stamp {
-                Some(stamp) if usize::from(stamp.publisher) == channel => {
-                    self.misplaced += u64::from(*offset != base.offset + u64::from(stamp.sequence) + 1);
-                    self.ledger.observe(client, Stamp { publisher: 0, ..*stamp }, stamp.sent_ns);
-                    self.counts.recovered_messages += 1;
-                }
-                _ => self.ledger.observe_corrupt(),
-            }
-        }
+        self.counts.recovered_messages += came.messages;
     }
 
     fn handle_replied(&mut self, client: usize, result: ReplyResult) {

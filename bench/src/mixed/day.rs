@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Options;
 use super::accounts::{Accounts, HISTORY_LIMIT, Member, State};
 use super::dice::{Action, Dice};
-use crate::crowd::{self, TURN};
+use crate::crowd::TURN;
 use crate::drive::{DELIVERY, LATE_START, Schedule};
 use crate::endpoint::Endpoint;
 use crate::engine::{Batch, Engine, Item, Peer, Publish, Session, Subscription, Target};
@@ -17,12 +17,15 @@ use crate::measure::Meter;
 use crate::options::Common;
 use crate::payload::Stamp;
 use crate::problems::Problems;
-use crate::rounds::{LINGER_BROKEN, Length, Opening, Rounds, Window, linger};
+use crate::rounds::{self, Length, Opening, Restless, Rounds, Window, linger, settle};
 use crate::token::Tokens;
 use crate::watch::Watch;
 
 /// A client that is cut off stays away for this long.
 const AWAY: Duration = Duration::from_millis(200);
+
+/// Longest turn while the rest comes in.
+const SETTLING_TURN: Duration = Duration::from_millis(10);
 
 /// Draws in search of a client or channel that is free; after them the action waits for its turn.
 const DRAWS: usize = 64;
@@ -81,6 +84,38 @@ impl Rounds for Day<'_> {
     }
 }
 
+impl Restless for Day<'_> {
+    fn is_quiet(&self) -> bool {
+        self.accounts.are_quiet() && self.away.is_empty()
+    }
+
+    fn done(&self) -> u64 {
+        let counts = &self.accounts.counts;
+        self.tally().delivered + counts.came + counts.left + counts.recovered + counts.answered
+    }
+
+    fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
+        let now_ns = self.engine.now_ns();
+        self.let_go(now_ns)?;
+        while let Some((_, channel, since)) = self.away.pop_front_if(|(at_ns, ..)| *at_ns <= now_ns) {
+            self.let_in(channel, Some(since))?;
+        }
+        let comes_and_goes = !self.away.is_empty() || self.accounts.members.iter().flatten().any(Member::is_leaving);
+        let timeout = if comes_and_goes { timeout.min(Duration::from_millis(2)) } else { timeout };
+        let Self { engine, accounts, .. } = self;
+        let turned = engine.turn(timeout, &mut |event| accounts.handle(event));
+        turned.map_err(Failure::system("waiting for events"))?;
+        let delivered = accounts.ledger.tally().delivered;
+        engine.live().show(now_ns, delivered, "deliveries", Some(&accounts.latency));
+        Ok(())
+    }
+
+    fn break_off(&mut self, reason: String) {
+        self.accounts.problems.note(reason);
+        self.accounts.broken = true;
+    }
+}
+
 impl<'a> Day<'a> {
     /// Connects everybody.
     pub fn start(common: &Common, options: &'a Options) -> Result<Self, Failure> {
@@ -117,21 +152,9 @@ impl<'a> Day<'a> {
                 engine
             },
         };
-        for number in 0..options.clients as usize {
-            day.let_in(number % channels, None)?;
-            // A few at a time, as they come in.
-            if number % crowd::UNDER_WAY_MAX == 0 {
-                day.settle("the first clients came")?;
-            }
-        }
-        day.settle("the first clients came")?;
-        match day.accounts.broken {
-            true => Err(Failure::Refused {
-                problems: day.accounts.problems.count(),
-                first: day.accounts.problems.to_string(),
-            }),
-            false => Ok(day),
-        }
+        let clients = options.clients as usize;
+        rounds::let_all_in(&mut day, (clients, SETTLING_TURN), |day, number| day.let_in(number % channels, None))?;
+        Ok(day)
     }
 
     fn window_of(&mut self, length: Length) -> Result<Window, Failure> {
@@ -149,13 +172,13 @@ impl<'a> Day<'a> {
             }
             match schedule.until_due(self.engine.now_ns()) {
                 Some(left) => self.engine.wake_in(left).map_err(Failure::system("setting a timer"))?,
-                None if watch.is_over(&self.engine, schedule.made()) => self.give_up("nobody is free"),
+                None if watch.is_over(&self.engine, schedule.made()) => rounds::give_up(self, "nobody is free"),
                 None => {}
             }
             self.turn(TURN)?;
         }
         let publishing = opening.elapsed();
-        self.settle("waiting for deliveries")?;
+        settle(self, SETTLING_TURN, "waiting for deliveries")?;
         let window = opening.close(&self.meter, &self.engine)?;
         Ok(Window {
             units: schedule.made(),
@@ -168,46 +191,6 @@ impl<'a> Day<'a> {
             ],
             ..window
         })
-    }
-
-    /// Waits until nothing is under way any more.
-    fn settle(&mut self, doing: &str) -> Result<(), Failure> {
-        let mut watch = Watch::new(&self.engine);
-        while !(self.accounts.are_quiet() && self.away.is_empty()) {
-            self.turn(Duration::from_millis(10))?;
-            let counts = &self.accounts.counts;
-            let done = self.tally().delivered + counts.came + counts.left + counts.recovered + counts.answered;
-            let silent = watch.silent(&self.engine, done);
-            if self.accounts.broken && silent > LINGER_BROKEN.min(self.engine.patience()) {
-                break;
-            }
-            if silent > self.engine.patience() {
-                self.give_up(doing);
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn give_up(&mut self, doing: &str) {
-        self.accounts.problems.note(format!("no progress for {:?}: {doing}", self.engine.patience()));
-        self.accounts.broken = true;
-    }
-
-    fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
-        let now_ns = self.engine.now_ns();
-        self.let_go(now_ns)?;
-        while let Some((_, channel, since)) = self.away.pop_front_if(|(at_ns, ..)| *at_ns <= now_ns) {
-            self.let_in(channel, Some(since))?;
-        }
-        let comes_and_goes = !self.away.is_empty() || self.accounts.members.iter().flatten().any(Member::is_leaving);
-        let timeout = if comes_and_goes { timeout.min(Duration::from_millis(2)) } else { timeout };
-        let Self { engine, accounts, .. } = self;
-        let turned = engine.turn(timeout, &mut |event| accounts.handle(event));
-        turned.map_err(Failure::system("waiting for events"))?;
-        let delivered = accounts.ledger.tally().delivered;
-        engine.live().show(now_ns, delivered, "deliveries", Some(&accounts.latency));
-        Ok(())
     }
 
     fn let_in(&mut self, channel: usize, since: Option<u32>) -> Result<(), Failure> {
