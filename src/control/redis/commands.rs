@@ -90,11 +90,11 @@ impl Commands {
 
     /// Tries until it works; meanwhile all questions are refused. Nothing when nobody can ask any more.
     async fn reopen(&mut self, backoff: &mut Backoff) -> Option<Connection> {
+        let (endpoint, mut places) = (self.endpoint.clone(), self.places.clone());
         loop {
             let wait = backoff.next();
-            let (endpoint, places) = (self.endpoint.clone(), self.places.clone());
             let attempt = async {
-                tokio::time::sleep(wait).await;
+                places.wait(wait).await;
                 Self::open(&endpoint, &places).await
             };
             tokio::pin!(attempt);

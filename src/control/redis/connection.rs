@@ -200,6 +200,17 @@ impl Places {
         self.0.borrow().clone()
     }
 
+    /// Ends after this time, or once there is another place.
+    pub async fn wait(&mut self, time: Duration) {
+        let changed = async {
+            if self.0.changed().await.is_err() {
+                // Nobody looks any more, or ever did.
+                std::future::pending().await
+            }
+        };
+        let _ = timeout(time, changed).await;
+    }
+
     /// Ends once a connection to `here` leads to the wrong server.
     pub async fn moved(&mut self, here: &Address) {
         let moved = self.0.wait_for(|places| !places.is_empty() && !places.contains(here));

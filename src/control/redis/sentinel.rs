@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// Time between two questions.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two questions. Whoever waits to connect does so at once when another master is named.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// Says who is master for as long as somebody listens. What sentinels do not know changes nothing.
 pub async fn watch(sentinels: Sentinels, endpoint: Endpoint, places: watch::Sender<Vec<Address>>) {

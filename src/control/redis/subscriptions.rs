@@ -112,11 +112,11 @@ impl Subscriptions {
 
     /// Tries until it works. Meanwhile nothing can be subscribed; what is unsubscribed is so.
     async fn reopen(&mut self, backoff: &mut Backoff) -> Option<Connection> {
+        let (endpoint, mut places) = (self.endpoint.clone(), self.places.clone());
         loop {
             let wait = backoff.next();
-            let (endpoint, places) = (self.endpoint.clone(), self.places.clone());
             let attempt = async {
-                tokio::time::sleep(wait).await;
+                places.wait(wait).await;
                 Connection::open(&endpoint, &places).await
             };
             tokio::pin!(attempt);

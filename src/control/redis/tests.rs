@@ -1,4 +1,5 @@
-//! Against a real `redis-server` that each test starts for itself, on a socket in a directory of its own.
+//! Against a real `redis-server` that each test starts for itself, on a socket in a directory of its own. Another store is tried with
+//! its server under that name at the front of `PATH`, as was done with Valkey 9.1.
 
 mod cluster;
 mod field_ttl;

@@ -2,6 +2,8 @@
 
 pub mod servers;
 
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,6 +93,18 @@ fn publish(server: &Server) -> Option<u64> {
     server.api("publish", &json!({"channel": "chat:1", "data": {}}))["result"]["offset"].as_u64()
 }
 
+/// Tells when a replica has become master, which then ends with what is returned beside.
+fn promotion(replica: Redis) -> (Receiver<Instant>, Arc<Redis>) {
+    let (sender, promoted) = channel();
+    let replica = Arc::new(replica);
+    let watched = replica.clone();
+    thread::spawn(move || {
+        watched.wait_until(|replica| replica.ask(&["ROLE"]).starts_with("master"));
+        let _ = sender.send(Instant::now());
+    });
+    (promoted, replica)
+}
+
 /// E04
 /// Something is published all the time, and the master is killed: as soon as publications are taken again every subscriber is told
 /// of them, or that it has lost something. Nobody has to restart anything.
@@ -110,6 +124,7 @@ fn subscribers_are_level_or_told_after_the_master_has_died() {
     master.kill();
     let began = Instant::now();
     assert_eq!(publish(&one), None, "nobody is there to take it");
+    let (promoted, replica) = promotion(replica);
     let mut top = 0;
     for server in [&one, &two] {
         top = loop {
@@ -124,7 +139,10 @@ fn subscribers_are_level_or_told_after_the_master_has_died() {
         top = publish(&one).expect("Redis is there");
     }
     followers.iter_mut().for_each(|follower| follower.follow_to(top));
-    assert!(replica.ask(&["ROLE"]).starts_with("master"));
+    let level = began.elapsed();
+    let promoted = promoted.recv_timeout(PATIENCE).expect("the replica is master") - began;
+    crate::server::write_stderr(&format!("master after {promoted:?}, all subscribers level after {level:?}\n"));
+    drop(replica);
     for server in [&one, &two] {
         server.wait_for_log(PATIENCE, |log| log.contains("PUB/SUB connection to Redis is back").then_some(()));
     }
