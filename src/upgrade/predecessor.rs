@@ -69,12 +69,6 @@ impl Predecessor {
 
     /// Says that we are ready, takes the channels in, and waits for the word to serve.
     pub fn take_over(&mut self, line: &HandoverLine) -> io::Result<()> {
-        for (name, _) in self.sockets.drain(..) {
-            info!(
-                socket = name,
-                "the process before this one had a socket that is not configured any more: it is closed"
-            );
-        }
         if !self.writes_channels {
             warn!("the process before this one writes channels in another version: histories begin anew");
         }
@@ -100,6 +94,9 @@ impl Predecessor {
 
     /// Says that we serve, and takes the connections that waited. `ports`: names of the listeners in their order.
     pub fn serving(mut self, line: HandoverLine, ports: Vec<String>) -> io::Result<()> {
+        for (name, _) in self.sockets.drain(..) {
+            info!(socket = name, "a socket of the process before this one is not configured any more, it is closed");
+        }
         self.wire.send(Kind::Serving, &[])?;
         let work = move || {
             let mut turn = 0;

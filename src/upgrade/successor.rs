@@ -25,8 +25,9 @@ const REQUESTS_PATIENCE: Duration = Duration::from_millis(100);
 /// How long connections that are held may take to be passed on.
 const MOVE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Time for a process that failed to end by itself, so that its exit status can be told.
+/// Time for a process that failed to end by itself, so that its exit status can be told; and the same while clients wait.
 const END_PATIENCE: Duration = Duration::from_secs(1);
+const SHORT_END_PATIENCE: Duration = Duration::from_millis(50);
 
 /// What came of the start of a new process.
 pub enum Event {
@@ -96,7 +97,7 @@ impl Successor {
         let mut successor = Self { child, wire: Wire::new(ours), takes_channels: false };
         match successor.prepare(sockets) {
             Ok(()) => Ok(successor),
-            Err(reason) => Err(successor.give_up(reason)),
+            Err(reason) => Err(successor.give_up(reason, END_PATIENCE)),
         }
     }
 
@@ -131,8 +132,8 @@ impl Successor {
     }
 
     /// Ends the process, if it has not ended. Adds to the reason how it did.
-    fn give_up(mut self, reason: String) -> String {
-        let give_up_at = Instant::now() + END_PATIENCE;
+    fn give_up(mut self, reason: String, patience: Duration) -> String {
+        let give_up_at = Instant::now() + patience;
         drop(self.wire);
         loop {
             match self.child.try_wait() {
@@ -157,7 +158,7 @@ impl Successor {
         line.hold(REQUESTS_PATIENCE);
         if let Err(reason) = self.hand_over(&line) {
             // It must be gone before anything is served here again.
-            let reason = self.give_up(reason);
+            let reason = self.give_up(reason, SHORT_END_PATIENCE);
             line.resume();
             return Err(reason);
         }

@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ const CONNECTORS: usize = 4;
 
 /// Between two publications.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(2);
+
+/// Between two connects of a thread.
+const CONNECT_PERIOD: Duration = Duration::from_millis(2);
 
 /// The channel that is published to.
 const CHANNEL: &str = "load:all";
@@ -46,7 +49,7 @@ pub struct Account {
     /// Tries to publish that failed, and were made again.
     pub failed_tries: AtomicUsize,
     /// What became of the last of these.
-    pub last_failure: std::sync::Mutex<String>,
+    pub last_failure: Mutex<String>,
     /// Longest time of a publish until it was acknowledged, in microseconds.
     pub slowest_publish: AtomicU64,
 }
@@ -75,6 +78,8 @@ impl Account {
 
 /// The load, as long as it lives.
 pub struct Load {
+    /// Others would take its time.
+    _alone: MutexGuard<'static, ()>,
     address: SocketAddr,
     goes_on: Arc<AtomicBool>,
     /// Offset of the last publication, once there are no more; 0 before.
@@ -88,6 +93,8 @@ pub struct Load {
 impl Load {
     /// Starts everything, and returns once every client is subscribed.
     pub fn start(address: SocketAddr) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let goes_on = Arc::new(AtomicBool::new(true));
         let (last, account) = (Arc::new(AtomicU64::new(0)), Arc::new(Account::default()));
         let subscribed = Arc::new(AtomicUsize::new(0));
@@ -119,7 +126,7 @@ impl Load {
             thread::spawn(move || connect_again_and_again(address, &goes_on, &account))
         });
         let connectors = connectors.collect();
-        Self { address, goes_on, last, account, publisher, clients, connectors }
+        Self { _alone: alone, address, goes_on, last, account, publisher, clients, connectors }
     }
 
     /// Waits until so many more publications are acknowledged.
@@ -317,6 +324,7 @@ fn connect_again_and_again(address: SocketAddr, goes_on: &AtomicBool, account: &
             Err(_) => &account.unanswered,
         };
         count.fetch_add(1, Ordering::Relaxed);
+        thread::sleep(CONNECT_PERIOD);
     }
 }
 
