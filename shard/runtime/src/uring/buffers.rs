@@ -112,7 +112,8 @@ impl Buffers {
         let address = self.start_of(id) as u64;
         let ring: *mut BufRingEntry = self.entries.start.as_ptr().cast();
         let index = usize::from(self.tail & (self.count - 1));
-        // SAFETY: `index` is below `count`. The kernel reads an entry only once the tail has passed it.
+        // SAFETY: `index` is below `count`. The kernel reads an entry only once the tail has passed it. The tail lies in the
+        // first entry, where the kernel only reads it, and this reference is gone before it is written below.
         let entry = unsafe { &mut *ring.add(index) };
         entry.set_addr(address);
         entry.set_len(self.buffer_bytes);

@@ -4,6 +4,10 @@
 //! Knows nothing of protocols. The owner calls [`Uring::submit_and_collect`] once per turn and answers events
 //! through the [`Sockets`] it is handed back; between turns it sleeps in [`Uring::sleep`], which a completion or the
 //! [`WakeHandle`] ends.
+//!
+//! What every `unsafe` here leans on: bytes that an operation names belong to a slot or to `Buffers`, which let go of them behind
+//! its last completion only, and leak them where a ring ends before that came; a descriptor is closed behind the last completion of
+//! all that names it; and a completion carries slot and generation, so that a late one finds nobody.
 
 mod buffers;
 mod pool;
