@@ -1,16 +1,14 @@
-//! What one shard or a limit of the system cannot do at the moment is not done, and everything else goes on.
+//! What one shard cannot do at the moment is not done, and everything else goes on.
 
 use std::time::Duration;
 
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
 
 use crate::client::Client;
-use crate::http;
-use crate::server::{PATIENCE, Server};
+use crate::server::Server;
 
 /// Time within which a shard that runs has answered.
 const SOON: Duration = Duration::from_secs(2);
@@ -59,33 +57,4 @@ fn while_a_shard_hangs_what_needs_it_fails_and_the_rest_goes_on() {
         assert!(reply.get("publish").is_some(), "{reply}");
         while client.publication()["data"] != "after" {}
     }
-}
-
-#[test]
-fn without_descriptors_new_connections_are_refused_until_there_are_some_and_the_others_go_on() {
-    let server = Server::start(1);
-    let mut client = Client::connect(server.address());
-    client.subscribe("chat:a");
-    let limit = |current| {
-        // The server has its hard limit from us.
-        let new = Rlimit { current, ..getrlimit(Resource::Nofile) };
-        prlimit(Some(server.pid()), Resource::Nofile, new).expect("a child can be limited").current
-    };
-    let before = limit(Some(server.descriptors()));
-    // What the server closes meanwhile makes room for others.
-    let mut others = Vec::new();
-    for number in 0..5 {
-        while let Some(other) = http::upgrade(server.address()) {
-            others.push(other);
-            assert!(others.len() < 100, "none is refused");
-        }
-        let reply = client.call("publish", json!({"channel": "chat:a", "data": number}));
-        assert!(reply.get("publish").is_some(), "{reply}");
-        assert_eq!(client.publication()["data"], number);
-    }
-    limit(before);
-    server.wait_for_log(PATIENCE, |log| log.contains("cannot accept connections").then_some(()));
-    // The rest after the last refusal may not be over.
-    while http::upgrade(server.address()).is_none() {}
-    Client::connect(server.address()).subscribe("chat:a");
 }

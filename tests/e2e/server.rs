@@ -116,11 +116,6 @@ impl Server {
         task.file_name().and_then(|id| id.to_str()?.parse().ok()).expect("a thread has a number")
     }
 
-    /// How many descriptors it has open.
-    pub fn descriptors(&self) -> u64 {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count() as u64
-    }
-
     /// The most memory it has held so far.
     pub fn peak_bytes(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
