@@ -1,5 +1,7 @@
-//! What one shard cannot do at the moment is not done, and everything else goes on.
+//! What one shard or the system cannot do at the moment is not done, and everything else goes on.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use nix::sys::ptrace;
@@ -8,7 +10,9 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::client::Client;
-use crate::server::Server;
+use crate::http;
+use crate::server::{PATIENCE, Server, config, free_port, new_folder};
+use crate::support;
 
 /// Time within which a shard that runs has answered.
 const SOON: Duration = Duration::from_secs(2);
@@ -57,4 +61,35 @@ fn while_a_shard_hangs_what_needs_it_fails_and_the_rest_goes_on() {
         assert!(reply.get("publish").is_some(), "{reply}");
         while client.publication()["data"] != "after" {}
     }
+}
+
+/// A ring accepts within the limit that held when it began to, so it is set before the start.
+#[test]
+fn without_descriptors_new_connections_are_refused_until_there_are_some_and_the_others_go_on() {
+    let needed = Server::start(1).descriptors();
+    let folder = new_folder();
+    let program = folder.join("limited");
+    let script = format!("#!/bin/sh\nulimit -n {}\nexec '{}' \"$@\"\n", needed + 20, support::binary().display());
+    fs::write(&program, script).expect("the target folder can be written");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("the file is ours");
+    let server = Server::start_program(&program, 1, &config(free_port()));
+    let mut client = Client::connect(server.address());
+    client.subscribe("chat:a");
+    let mut others = Vec::new();
+    for number in 0..5 {
+        // A rest that is over finds room, if the server has closed something meanwhile.
+        while let Some(other) = http::upgrade(server.address()) {
+            others.push(other);
+            assert!(others.len() < 100, "none is refused");
+        }
+        let reply = client.call("publish", json!({"channel": "chat:a", "data": number}));
+        assert!(reply.get("publish").is_some(), "{reply}");
+        assert_eq!(client.publication()["data"], number);
+    }
+    server.wait_for_log(PATIENCE, |log| log.contains("cannot accept connections").then_some(()));
+    drop(others);
+    // The rest after the last refusal may not be over.
+    while http::upgrade(server.address()).is_none() {}
+    Client::connect(server.address()).subscribe("chat:a");
+    let _ = fs::remove_dir_all(folder);
 }
