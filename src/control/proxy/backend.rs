@@ -209,7 +209,7 @@ impl Backend {
 
     /// The message for the backend, and the headers that go along.
     pub fn request(&self, question: ProxyQuestion) -> (ProxyRequest, HeaderMap) {
-        let forwarded = self.options.forwarding.headers(&question.asker);
+        let forwarded = self.options.forwarding.headers(&question.asker, self.options.grpc.is_some());
         let mut request = question::encode(question, self.options.include_connection_meta);
         request.finish(self.options.binary_encoding);
         (request, forwarded)
