@@ -61,7 +61,7 @@ fn a_backend_over_http_serves_methods_and_decides_about_publications() {
     let (head, body) = backend.last();
     let body: Value = serde_json::from_str(&body).expect("JSON");
     let want = json!({
-        "client": client.client, "transport": "websocket", "protocol": "json", "encoding": "json", "method": "sum",
+        "client": client.client, "transport": "websocket", "protocol": "json", "encoding": "json", "user": "", "method": "sum",
         "data": [1],
     });
     assert_eq!(body, want);

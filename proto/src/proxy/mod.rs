@@ -117,6 +117,8 @@ pub enum ProxyReply {
     Error(Error),
     /// The end of the connection.
     Disconnect(Disconnect),
+    /// A result with a payload that is not base64. Other than an answer that is none at all, it does not let anything go on.
+    NotBase64,
 }
 
 /// Runs an expression on the message of a request.
@@ -215,8 +217,8 @@ fn judge<R: Response>(
         (_, _, Some(disconnect)) => Ok(ProxyReply::Disconnect(disconnect)),
         (_, Some(error), None) => Ok(ProxyReply::Error(error)),
         (mut given, None, None) => {
-            given.as_mut().map_or(Ok(()), Unpack::unpack)?;
-            Ok(ProxyReply::Result(result(given)))
+            let unpacked = given.as_mut().map_or(Ok(()), Unpack::unpack);
+            Ok(unpacked.map_or(ProxyReply::NotBase64, |()| ProxyReply::Result(result(given))))
         }
     }
 }
@@ -241,7 +243,7 @@ macro_rules! decode_event {
     };
 }
 
-/// Reads the body of an HTTP answer. Fails when it is no answer to that event, or a payload in it is not base64.
+/// Reads the body of an HTTP answer. Fails when it is no answer to that event.
 pub fn decode_json_reply(event: ProxyEvent, body: &[u8]) -> Result<ProxyReply, DecodeError> {
     decode_event!(event, body, decode_alone)
 }
@@ -317,11 +319,11 @@ mod tests {
 
     /// X15
     #[test]
-    fn requests_leave_zeros_out_and_hold_the_payload_in_one_form() {
+    fn requests_leave_zeros_out_but_for_the_user_and_hold_the_payload_in_one_form() {
         let rpc = RpcRequest { client: "c".into(), method: "m".into(), data: "{\"a\":1}".into(), ..Default::default() };
         let rpc = ProxyRequest::Rpc(rpc);
-        check_json(rpc.clone(), false, r#"{"client":"c","encoding":"json","method":"m","data":{"a":1}}"#);
-        check_json(rpc, true, r#"{"client":"c","encoding":"binary","method":"m","b64data":"eyJhIjoxfQ=="}"#);
+        check_json(rpc.clone(), false, r#"{"client":"c","encoding":"json","user":"","method":"m","data":{"a":1}}"#);
+        check_json(rpc, true, r#"{"client":"c","encoding":"binary","user":"","method":"m","b64data":"eyJhIjoxfQ=="}"#);
         let refresh = RefreshRequest { user: "u".into(), meta: "[]".into(), ..Default::default() };
         check_json(ProxyRequest::Refresh(refresh), true, r#"{"encoding":"binary","user":"u","meta":[]}"#);
     }
@@ -376,7 +378,25 @@ mod tests {
         };
         assert_eq!((&*result.data, &*result.b64data, &*result.subs["a"].info), (&b"[1]"[..], "", &b"[1]"[..]));
         let bad = br#"{"result":{"b64data":"?"}}"#;
-        assert!(decode_json_reply(ProxyEvent::Rpc, bad).is_err());
+        assert_eq!(decode_json_reply(ProxyEvent::Rpc, bad), Ok(ProxyReply::NotBase64));
+    }
+
+    /// X05
+    #[test]
+    fn in_a_publish_result_the_plain_payload_wins() {
+        let result =
+            |data: &'static str| PublishResult { data: data.into(), b64data: "WzFd".into(), ..Default::default() };
+        for (json, data, want) in [("0", "0", "0"), ("\"\"", "\"\"", "\"\"")] {
+            let json = format!(r#"{{"result":{{"data":{json},"b64data":"WzFd"}}}}"#);
+            let response = PublishResponse { result: Some(result(data)), ..Default::default() };
+            let reply = both(ProxyEvent::Publish, &json, &response);
+            let want = PublishResult { data: want.into(), ..Default::default() };
+            assert_eq!(reply, ProxyReply::Result(ProxyResult::Publish(Some(Box::new(want)))));
+        }
+        let response = PublishResponse { result: Some(result("")), ..Default::default() };
+        let reply = both(ProxyEvent::Publish, r#"{"result":{"b64data":"WzFd"}}"#, &response);
+        let want = PublishResult { data: "[1]".into(), ..Default::default() };
+        assert_eq!(reply, ProxyReply::Result(ProxyResult::Publish(Some(Box::new(want)))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What backends are asked. Source: behaviour §9.
 //!
-//! The numbers are the protobuf fields; JSON uses the same names and leaves zeros out.
+//! The numbers are the protobuf fields; JSON uses the same names and leaves zeros out, but for the user.
 
 use crate::json::json_message;
 use bytes::Bytes;
@@ -65,7 +65,7 @@ pub struct RefreshRequest {
 }
 
 json_message!(RefreshRequest {
-    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user" => user, "meta" => meta,
+    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user"(always) => user, "meta" => meta,
 });
 
 /// A subscription. Event `subscribe`, and the first word of a subscription stream.
@@ -104,7 +104,7 @@ pub struct SubscribeRequest {
 }
 
 json_message!(SubscribeRequest {
-    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user" => user, "channel" => channel, "token" => token, "meta" => meta, "data" => data, "b64data" => b64data,
+    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user"(always) => user, "channel" => channel, "token" => token, "meta" => meta, "data" => data, "b64data" => b64data,
 });
 
 /// A publication of a client. Event `publish`.
@@ -140,7 +140,7 @@ pub struct PublishRequest {
 }
 
 json_message!(PublishRequest {
-    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user" => user, "channel" => channel, "data" => data, "b64data" => b64data, "meta" => meta,
+    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user"(always) => user, "channel" => channel, "data" => data, "b64data" => b64data, "meta" => meta,
 });
 
 /// A call of a client. Event `rpc`.
@@ -176,7 +176,7 @@ pub struct RpcRequest {
 }
 
 json_message!(RpcRequest {
-    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user" => user, "method" => method, "data" => data, "b64data" => b64data, "meta" => meta,
+    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user"(always) => user, "method" => method, "data" => data, "b64data" => b64data, "meta" => meta,
 });
 
 /// A subscription whose time is over. Event `sub_refresh`.
@@ -206,7 +206,7 @@ pub struct SubRefreshRequest {
 }
 
 json_message!(SubRefreshRequest {
-    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user" => user, "channel" => channel, "meta" => meta,
+    "client" => client, "transport" => transport, "protocol" => protocol, "encoding" => encoding, "user"(always) => user, "channel" => channel, "meta" => meta,
 });
 
 /// A publication in a subscription stream, in either direction.

@@ -1,6 +1,6 @@
 //! What backends answer. Source: behaviour §9.
 //!
-//! A `Bytes` field is a payload; the `b64...` field beside it holds the same in base64 and wins. Results that
+//! A `Bytes` field is a payload; the `b64...` field beside it holds the same in base64 and wins, but in a publish result. Results that
 //! [`decode`](super::ProxyReply) gives out have it decoded already.
 
 use super::request::Publication;
@@ -199,7 +199,7 @@ pub struct PublishResult {
     /// Payload.
     #[prost(bytes = "bytes", tag = "1")]
     pub data: Bytes,
-    /// `data` in base64, which wins; empty once decoded.
+    /// `data` in base64, which counts where `data` is empty; empty once decoded.
     #[prost(string, tag = "2")]
     pub b64data: String,
     /// Do not store it.
@@ -355,9 +355,18 @@ unpack! {
     SubscribeOptions: info b64info, data b64data;
     RefreshResult: info b64info;
     SubscribeResult: info b64info, data b64data;
-    PublishResult: data b64data;
     RpcResult: data b64data;
     SubRefreshResult: info b64info;
+}
+
+impl Unpack for PublishResult {
+    /// Here the plain payload wins, as in the reference.
+    fn unpack(&mut self) -> Result<(), DecodeError> {
+        if !self.data.is_empty() {
+            self.b64data.clear();
+        }
+        unpack(&mut self.data, &mut self.b64data)
+    }
 }
 
 impl Unpack for ConnectResult {

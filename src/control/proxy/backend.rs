@@ -98,6 +98,8 @@ pub enum BackendError {
     TooLong(usize),
     /// Something else than an answer.
     Decode(DecodeError),
+    /// A payload in the answer is not base64. An answer all the same, as far as metrics go.
+    NotBase64,
     /// The client's payload is not JSON.
     PayloadIsNotJson,
     /// The backend has as many requests or streams as it may.
@@ -123,6 +125,7 @@ impl fmt::Display for BackendError {
             Self::Grpc { code, message } => write!(f, "GRPC status {code}: {message}"),
             Self::TooLong(limit) => write!(f, "the answer is longer than {limit} bytes"),
             Self::Decode(error) => write!(f, "the answer cannot be read: {error}"),
+            Self::NotBase64 => f.write_str("b64info or b64data of the answer is not base64"),
             Self::PayloadIsNotJson => f.write_str("the client's payload is not JSON: such need key binary_encoding"),
             Self::Busy(limit) => write!(f, "{limit} requests or streams are its already"),
             Self::NotGrpc => f.write_str("streams need a backend that speaks GRPC, see key endpoint"),
@@ -198,12 +201,15 @@ impl Backend {
             Err(_) => Err(BackendError::Timeout(limit)),
         };
         call.end(reply.is_err());
+        if matches!(reply, Ok(ProxyReply::NotBase64)) {
+            self.failed(&BackendError::NotBase64);
+        }
         reply.inspect_err(|error| self.failed(error)).ok()
     }
 
     /// The message for the backend, and the headers that go along.
     pub fn request(&self, question: ProxyQuestion) -> (ProxyRequest, HeaderMap) {
-        let forwarded = self.options.forwarding.headers(&question.asker);
+        let forwarded = self.options.forwarding.headers(&question.asker, self.options.grpc.is_some());
         let mut request = question::encode(question, self.options.include_connection_meta);
         request.finish(self.options.binary_encoding);
         (request, forwarded)

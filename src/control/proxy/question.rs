@@ -64,6 +64,7 @@ pub fn encode(question: ProxyQuestion, include_meta: bool) -> ProxyRequest {
 /// What the backend's reply means to the shard.
 pub fn answer(reply: ProxyReply) -> ProxyAnswer {
     match reply {
+        ProxyReply::NotBase64 => ProxyAnswer::NotBase64,
         ProxyReply::Disconnect(disconnect) => {
             ProxyAnswer::Disconnect(Disconnect { code: disconnect.code, reason: disconnect.reason.into() })
         }

@@ -180,6 +180,7 @@ fn encode(event: ProxyEvent, answer: &str) -> Vec<u8> {
                 ProxyReply::Disconnect(disconnect) => {
                     RpcResponse { disconnect: Some(disconnect), ..Default::default() }.encode_to_vec()
                 }
+                ProxyReply::NotBase64 => panic!("an answer with broken base64: {answer}"),
                 ProxyReply::Error(error) => RpcResponse { error: Some(error), ..Default::default() }.encode_to_vec(),
                 $(ProxyReply::Result(ProxyResult::$event(result)) => {
                     $response { result: result.map(Into::into).map(|result: Box<_>| *result), ..Default::default() }.encode_to_vec()

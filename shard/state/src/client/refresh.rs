@@ -138,6 +138,9 @@ impl Shard {
 
     /// The backend has said whether a connection goes on.
     pub(super) fn refresh_as_told(&mut self, now: Now, connection: ConnectionId, answer: ProxyAnswer) {
+        if answer == ProxyAnswer::NotBase64 {
+            return self.close(connection, Disconnect::SERVER_ERROR);
+        }
         let answer = refresh_answer(now, answer);
         let ttl = time_to_live(Some(answer.expire_at), now).ok().flatten().filter(|ttl| *ttl > 0);
         // As in the reference, also without a new time.
@@ -209,7 +212,7 @@ impl Shard {
 fn refresh_answer(now: Now, answer: ProxyAnswer) -> RefreshAnswer {
     match answer {
         ProxyAnswer::Refresh(answer) => answer,
-        ProxyAnswer::Error(_) | ProxyAnswer::Disconnect(_) => {
+        ProxyAnswer::Error(_) | ProxyAnswer::Disconnect(_) | ProxyAnswer::NotBase64 => {
             RefreshAnswer { expired: true, ..RefreshAnswer::default() }
         }
         // An answer to another question is none.

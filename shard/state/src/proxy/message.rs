@@ -74,6 +74,9 @@ pub enum ProxyAnswer {
     Error(ReplyError),
     /// The client is closed; what asked to go on is over.
     Disconnect(Disconnect),
+    /// A result with a payload that cannot be read: the command fails, a connection that asked to go on is closed with 3004, a
+    /// subscription is over.
+    NotBase64,
     /// No answer, or none that can be read. What asked to go on does for another minute.
     Failed,
 }

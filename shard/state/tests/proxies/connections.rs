@@ -194,6 +194,17 @@ fn connection_ends_when_the_backend_says_so() {
 
 /// X02
 #[test]
+fn connection_is_closed_as_broken_over_a_result_that_cannot_be_read() {
+    let mut house = connected_for_a_minute();
+    house.wait(Duration::from_secs(60));
+    let question = house.question();
+    house.answer(&question, ProxyAnswer::NotBase64);
+    let heard = house.heard(ANN);
+    assert!(heard.contains("closed 3004 internal server error"), "{heard}");
+}
+
+/// X02
+#[test]
 fn connection_goes_on_for_a_minute_while_the_backend_fails() {
     let mut house = connected_for_a_minute();
     house.wait(Duration::from_secs(60));

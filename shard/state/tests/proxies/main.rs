@@ -31,6 +31,7 @@ fn rpc_is_answered_with_what_the_backend_says() {
         (ProxyAnswer::Error(refusal()), r#"{"id":2,"error":{"code":1001,"message":"no dancing"}}"#),
         (ProxyAnswer::Disconnect(Disconnect { code: 4500, reason: "out".into() }), "closed 4500 out"),
         (ProxyAnswer::Failed, INTERNAL),
+        (ProxyAnswer::NotBase64, INTERNAL),
         (ProxyAnswer::Publish(PublishAnswer::default()), INTERNAL),
     ] {
         let mut house = House::connected(options());

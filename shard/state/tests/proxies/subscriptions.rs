@@ -138,6 +138,7 @@ fn subscription_ends_when_the_backend_says_so() {
         ProxyAnswer::Refresh(RefreshAnswer { expired: true, ..RefreshAnswer::default() }),
         ProxyAnswer::Refresh(RefreshAnswer { expire_at: 1, ..RefreshAnswer::default() }),
         ProxyAnswer::Error(no),
+        ProxyAnswer::NotBase64,
     ] {
         let mut house = in_the_hall();
         house.wait(HALF_A_MINUTE);
