@@ -1,7 +1,7 @@
 //! Proxies: the list that the control plane keeps, and the places in it that the shards name. Source: config §4.3, behaviour §9.
 
 use super::settings::{Settings, View};
-use crate::control::proxy::{BackendOptions, Forwarding, GrpcBackend, HttpBackend, StatusTransform};
+use crate::control::proxy::{BackendOptions, Forwarding, GrpcBackend, HttpBackend, StatusTransform, metadata};
 use crate::tls::ClientTls;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ringcast_proto::proxy::{Disconnect, Error};
@@ -195,12 +195,17 @@ fn http_backend(endpoint: &str, http: View<'_>, path: &str) -> Result<HttpBacken
 fn grpc_backend(endpoint: &str, grpc: View<'_>, path: &str) -> Result<GrpcBackend, String> {
     let mut static_metadata = HeaderMap::new();
     add_headers(&mut static_metadata, &grpc.values()["static_metadata"], &format!("{path}.grpc.static_metadata"))?;
+    for (name, value) in &mut static_metadata {
+        *value = metadata(name, value.clone());
+    }
     let credentials = match grpc.text("credentials_key") {
         "" => None,
-        key => Some(
-            header(key, grpc.text("credentials_value"))
-                .ok_or_else(|| format!("{path}.grpc.credentials_key is {key}, {HEADER_WANTED}"))?,
-        ),
+        key => {
+            let (name, value) = header(key, grpc.text("credentials_value"))
+                .ok_or_else(|| format!("{path}.grpc.credentials_key is {key}, {HEADER_WANTED}"))?;
+            let value = metadata(&name, value);
+            Some((name, value))
+        }
     };
     let tls = tls(grpc, &format!("{path}.grpc.tls"))?;
     let host = endpoint.strip_prefix("grpc://").unwrap_or(endpoint).trim_end_matches('/');

@@ -1,7 +1,6 @@
 //! What one shard or the system cannot do at the moment is not done, and everything else goes on.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::ptrace;
@@ -11,7 +10,7 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::http;
-use crate::server::{PATIENCE, Server, config, free_port, new_folder};
+use crate::server::{PATIENCE, Server, config, free_port, new_folder, write_script};
 use crate::support;
 
 /// Time within which a shard that runs has answered.
@@ -70,8 +69,7 @@ fn without_descriptors_new_connections_are_refused_until_there_are_some_and_the_
     let folder = new_folder();
     let program = folder.join("limited");
     let script = format!("#!/bin/sh\nulimit -n {}\nexec '{}' \"$@\"\n", needed + 20, support::binary().display());
-    fs::write(&program, script).expect("the target folder can be written");
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("the file is ours");
+    write_script(&program, &script);
     let server = Server::start_program(&program, 1, &config(free_port()));
     let mut client = Client::connect(server.address());
     client.subscribe("chat:a");

@@ -162,13 +162,14 @@ fn a_backend_over_grpc_serves_methods_and_decides_about_publications() {
     let backend = GrpcBackend::start();
     for compression in [false, true] {
         let more = json!({"grpc": {
-            "static_metadata": {"X-Key": "k"}, "credentials_key": "auth", "credentials_value": "v",
+            "static_metadata": {"X-Key": "k", "X-Bin": "k"}, "credentials_key": "auth", "credentials_value": "v",
             "compression": compression,
         }});
         let server = Server::start_with(2, &asking(&format!("grpc://{}", backend.address()), more));
         let mut client = Client::connect(server.address());
         assert_eq!(rpc(&mut client, "echo", json!({"a": 1}))["rpc"]["data"], json!({"a": 1}));
-        assert_eq!(rpc(&mut client, "metadata", json!(1))["rpc"]["data"], json!({"x-key": "k", "auth": "v"}));
+        let metadata = json!({"x-key": "k", "x-bin": "aw", "auth": "v"});
+        assert_eq!(rpc(&mut client, "metadata", json!(1))["rpc"]["data"], metadata);
         let own = json!({"code": 1000, "message": "no", "temporary": true});
         assert_eq!(rpc(&mut client, "error", json!(1))["error"], own);
         assert_eq!(rpc(&mut client, "status", json!(1))["error"]["code"], 100);

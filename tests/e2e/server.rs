@@ -1,8 +1,9 @@
 //! Starts the binary under test on a free loopback port with a configuration of its own, and ends it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -377,6 +378,12 @@ fn read_log(folder: &Path) -> String {
     let mut bytes = Vec::new();
     let _ = File::open(folder.join("log")).and_then(|mut file| file.read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Writes a program that a shell runs.
+pub fn write_script(path: &Path, text: &str) {
+    fs::write(path, text).expect("the target folder can be written");
+    fs::set_permissions(path, Permissions::from_mode(0o755)).expect("the file is ours");
 }
 
 /// Where the test runner looks for the output of a failed test.

@@ -64,9 +64,9 @@ pub struct GrpcBackend {
     pub endpoint: Uri,
     /// Group `grpc.tls`; none is cleartext.
     pub tls: Option<ClientTls>,
-    /// Key `grpc.static_metadata`.
+    /// Key `grpc.static_metadata`, values in the form of the wire.
     pub static_metadata: HeaderMap,
-    /// Keys `grpc.credentials_key` and `grpc.credentials_value`.
+    /// Keys `grpc.credentials_key` and `grpc.credentials_value`, the value in the form of the wire.
     pub credentials: Option<(HeaderName, HeaderValue)>,
     /// Key `grpc.compression`: requests are sent with gzip. Default false.
     pub compression: bool,
@@ -201,10 +201,17 @@ impl Backend {
             Err(_) => Err(BackendError::Timeout(limit)),
         };
         call.end(reply.is_err());
-        if matches!(reply, Ok(ProxyReply::NotBase64)) {
-            self.failed(&BackendError::NotBase64);
+        self.tell_of_failure(reply.as_ref());
+        reply.ok()
+    }
+
+    /// Has an operator hear of an answer that is of no use.
+    pub fn tell_of_failure(&self, reply: Result<&ProxyReply, &BackendError>) {
+        match reply {
+            Ok(ProxyReply::NotBase64) => self.failed(&BackendError::NotBase64),
+            Ok(_) => {}
+            Err(error) => self.failed(error),
         }
-        reply.inspect_err(|error| self.failed(error)).ok()
     }
 
     /// The message for the backend, and the headers that go along.

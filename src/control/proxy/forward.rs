@@ -49,13 +49,13 @@ fn add<'a>(headers: &mut HeaderMap, lines: impl Iterator<Item = (&'a String, &'a
     let mut replaced = HashSet::new();
     for (name, value) in lines {
         let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value)) else { continue };
-        let value = if to_grpc { metadata(&name, value) } else { value };
         if OF_ONE_REQUEST.contains(&name) || name.as_str().starts_with("grpc-") {
             continue;
         }
         if replaced.insert(name.clone()) {
             headers.remove(&name);
         }
+        let value = if to_grpc { metadata(&name, value) } else { value };
         headers.append(name, value);
     }
 }

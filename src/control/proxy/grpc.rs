@@ -2,7 +2,7 @@
 
 use super::backend::{BackendError, GrpcBackend};
 use super::client::{Client, RESPONSE_BYTES_MAX, read};
-use super::forward::{metadata, replace};
+use super::forward::replace;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{GzEncoder, MultiGzDecoder};
@@ -53,12 +53,11 @@ pub fn address(endpoint: &Uri, path: &'static str) -> Uri {
 
 /// What goes with a call.
 pub fn headers(options: &GrpcBackend, forwarded: &HeaderMap) -> HeaderMap {
-    let own = options.static_metadata.iter().map(|(name, value)| (name.clone(), metadata(name, value.clone())));
-    let mut headers = own.collect();
+    let mut headers = options.static_metadata.clone();
     replace(&mut headers, forwarded);
     // Ours, whatever a client says.
     if let Some((name, value)) = &options.credentials {
-        headers.insert(name.clone(), metadata(name, value.clone()));
+        headers.insert(name.clone(), value.clone());
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -12,7 +12,7 @@ mod question;
 mod stream;
 
 pub use backend::{BackendOptions, GrpcBackend, HttpBackend, StatusTransform};
-pub use forward::Forwarding;
+pub use forward::{Forwarding, metadata};
 pub use meter::{MeterSnapshot, Meters};
 
 use answers::AnswerDesk;

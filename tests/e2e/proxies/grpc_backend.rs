@@ -74,7 +74,7 @@ async fn rpc(request: RpcRequest, metadata: &HeaderMap) -> Option<Vec<u8>> {
     match &*request.method {
         "echo" => response.result = Some(RpcResult { data: request.data, ..Default::default() }),
         "metadata" => {
-            let data = json!({"x-key": text("x-key"), "auth": text("auth")}).to_string();
+            let data = json!({"x-key": text("x-key"), "x-bin": text("x-bin"), "auth": text("auth")}).to_string();
             response.result = Some(RpcResult { data: data.into(), ..Default::default() });
         }
         "error" => response.error = Some(Error { code: 1000, message: "no".to_owned(), temporary: true }),

@@ -2,10 +2,9 @@
 
 mod load;
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use crate::bystander::Bystander;
 use crate::client::Client;
 use crate::http3::peer::Peer;
-use crate::server::{PATIENCE, Server, config, free_port, new_folder};
+use crate::server::{PATIENCE, Server, config, free_port, new_folder, write_script};
 use crate::support;
 use crate::tls::authority::{Authority, dial_over, exchange};
 use load::Load;
@@ -120,10 +119,6 @@ fn old_process_goes_on_when_the_new_one_fails() {
         make(&next);
         fs::rename(&next, &program).expect("the target folder can be written");
     };
-    let script = |text: &str, path: &Path| {
-        fs::write(path, text).expect("the target folder can be written");
-        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("the file is ours");
-    };
     let copy = |path: &Path| {
         fs::copy(support::binary(), path).expect("the binary can be copied");
     };
@@ -144,13 +139,13 @@ fn old_process_goes_on_when_the_new_one_fails() {
         assert!(line.contains(why), "{line}");
         load.wait_for_publications(100);
     };
-    replace(&|path| script("#!/bin/sh\nexit 3\n", path));
+    replace(&|path| write_script(path, "#!/bin/sh\nexit 3\n"));
     fails("exit status: 3");
-    replace(&|path| script("no program", path));
+    replace(&|path| write_script(path, "no program"));
     fails("cannot be started");
-    replace(&|path| script(DIES_AT_COMMIT, path));
+    replace(&|path| write_script(path, DIES_AT_COMMIT));
     fails("exit status: 5");
-    replace(&|path| script(REFUSES, path));
+    replace(&|path| write_script(path, REFUSES));
     fails("it is the wrong day");
     assert!(server.log().contains("histories begin anew"), "it reads another version");
     replace(&copy);

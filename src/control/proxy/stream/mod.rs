@@ -118,13 +118,9 @@ impl Feed {
         };
         let opened = opened.unwrap_or(Err(BackendError::Timeout(limit)));
         call.end(opened.is_err());
-        let answer = match &opened {
-            Ok(opened) => question::answer(opened.reply.clone()),
-            Err(error) => {
-                self.backend.failed(error);
-                ProxyAnswer::Failed
-            }
-        };
+        let reply = opened.as_ref().map(|opened| &opened.reply);
+        self.backend.tell_of_failure(reply);
+        let answer = reply.map_or(ProxyAnswer::Failed, |reply| question::answer(reply.clone()));
         self.desk.add(self.shard, request, answer);
         let Ok(Opened { reply: ProxyReply::Result(_), words, upwards, _place }) = opened else { return };
         if let Some(news) = self.talk(words, upwards).await {
