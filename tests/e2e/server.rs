@@ -117,11 +117,6 @@ impl Server {
         task.file_name().and_then(|id| id.to_str()?.parse().ok()).expect("a thread has a number")
     }
 
-    /// How many descriptors it holds now.
-    pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
-    }
-
     /// The most memory it has held so far.
     pub fn peak_bytes(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
