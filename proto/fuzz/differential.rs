@@ -100,7 +100,7 @@ struct TheirCommand {
 struct Nothing {}
 
 impl TheirCommand {
-    /// Of several requests the first counts, in the order of the protocol.
+    /// Of several requests the first counts, in the order of the protocol (§4); a ping alone is refused, so it comes last.
     fn request(self) -> Option<Request> {
         (self.connect.map(|request| Request::Connect(Box::new(request))))
             .or(self.subscribe.map(|request| Request::Subscribe(Box::new(request))))
@@ -109,11 +109,11 @@ impl TheirCommand {
             .or(self.presence.map(Request::Presence))
             .or(self.presence_stats.map(Request::PresenceStats))
             .or(self.history.map(Request::History))
-            .or(self.ping.map(|_| Request::Ping))
-            .or(self.send.map(Request::Send))
             .or(self.rpc.map(Request::Rpc))
+            .or(self.send.map(Request::Send))
             .or(self.refresh.map(Request::Refresh))
             .or(self.sub_refresh.map(Request::SubRefresh))
+            .or(self.ping.map(|_| Request::Ping))
     }
 }
 

@@ -54,6 +54,20 @@ impl World {
         self.model.check_promises(&self.scenario, self.now.at);
         self.check_members();
         self.check_ends();
+        self.check_queues();
+    }
+
+    /// Every socket has accepted what was for it: when memory runs short now, nobody is slow.
+    fn check_queues(&mut self) {
+        for station in &mut self.stations {
+            let shed = station.shard.snapshot().metrics.shed_clients;
+            station.shard.shed_queues(self.now);
+            assert_eq!(
+                station.shard.snapshot().metrics.shed_clients,
+                shed,
+                "a client counts as slow that has read everything"
+            );
+        }
     }
 
     /// With shards that take their turns, everybody is pinged in time, whatever the clock did before.
