@@ -107,11 +107,13 @@ impl Opening {
 }
 
 /// Waits for strays after the last window, with turns of the run: duplicates that show up late, and after a run that broke what
-/// was under way.
+/// was under way. What is missing gets as long as anything that is awaited: if it comes, it was late, and not lost.
 pub fn linger<R: Rounds>(run: &mut R, turn: impl Fn(&mut R, Duration) -> Result<(), Failure>) -> Result<(), Failure> {
-    let time = if run.is_broken() { LINGER_BROKEN } else { LINGER };
+    let (time, more) =
+        if run.is_broken() { (LINGER_BROKEN, Duration::ZERO) } else { (LINGER, run.engine().patience()) };
     let end_ns = run.engine().now_ns() + time.as_nanos() as u64;
-    while run.engine().now_ns() < end_ns {
+    let late_ns = end_ns + more.as_nanos() as u64;
+    while run.engine().now_ns() < if run.tally().lost > 0 { late_ns } else { end_ns } {
         turn(run, LINGER)?;
     }
     Ok(())
